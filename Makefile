@@ -1,0 +1,39 @@
+# Two commands do all on a fresh machine: `make demo` and `make test`. Both set up their environment in .venv.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# Set up once, and again when what is to be installed changes. An interrupted set-up leaves no stamp.
+STAMP := $(VENV)/.installed
+DEMO := demo
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quality style clean
+
+help: ## Show what there is to make
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+
+demo: $(STAMP) ## Segment and trace a sample neuron with the embedded default, offline (results in demo/)
+	HF_HUB_OFFLINE=1 $(BIN)/python scripts/demo.py $(DEMO)
+
+test: $(STAMP) ## Run all tests (those on real data only where it lies beside the checkout)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+
+quality: $(STAMP) ## Check format and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+style: $(STAMP) ## Repair format and lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment, the demo's results and caches
+	rm -rf $(VENV) $(DEMO) build .pytest_cache .ruff_cache .hypothesis
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) > /dev/null || { echo "make: $(PYTHON) was not found; name a Python 3.11 or newer by PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" --constraint constraints.txt
+	@touch $@

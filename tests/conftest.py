@@ -1,0 +1,23 @@
+"""Fixtures shared by the tests. Hubs are switched off before any Hugging Face library is imported: their constants freeze."""
+
+import os
+from pathlib import Path
+
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with the real neurons (`data/`) and real 2D weights (`weights/`); the test is skipped where it is absent."""
+    folder = Path(os.environ.get("NEURON_VIT3D_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"real data is not beside this checkout ({folder.name}/data)")
+    return folder
