@@ -1,0 +1,136 @@
+"""Writing TIFF stacks slab by slab, so that Fiji shows them with channels and voxel size.
+
+Every file carries ImageJ's description (`slices`, `channels`, `unit=um`, `spacing`) and resolution tags, which ImageJ, Fiji,
+Bio-Formats, napari and tifffile read; above 4 GB it is a BigTIFF, which Fiji opens through Bio-Formats. ImageJ has no
+half-precision numbers: float16 is stored as such and read back by this package, convert it to float32 for Fiji.
+
+bool becomes uint8 with 0 and 255, ImageJ's convention for masks. Integers are compressed (deflate); floating point is not,
+because scores hardly shrink, and can so be mapped when read.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from .volume import Volume, VolumeError, checked_voxel_size, replacing
+
+
+_BIG_BYTES = 2**32 - 2**25  # room for the directories below the 4 GB of a classic TIFF
+
+
+class SlabWriter:
+    """Write a TIFF stack as consecutive slabs of slices, in bounded memory.
+
+        with SlabWriter("scores.tif", (128, 512, 512), np.float32, voxel_size) as writer:
+            for z in range(0, 128, 16):
+                writer.write(scores_of_slices(z, z + 16))
+
+    The file appears under its name when the block ends and all slices were written; if anything fails nothing is left behind
+    and a file that was there before stays.
+
+    Args:
+        path: the file to write, or to replace.
+        shape: (z, y, x) or (c, z, y, x).
+        dtype: of the slabs; bool is stored as uint8, 0 and 255.
+        voxel_size: z, y, x in micrometres, or None.
+        compress: deflate the slices; None: integers yes, floating point no.
+
+    Raises:
+        VolumeError: a slab does not fit, or slices are missing at the end.
+    """
+
+    def __init__(self, path, shape, dtype, voxel_size=None, *, compress: bool | None = None):
+        self.path = Path(path)
+        # Volume knows what shapes, dtypes and voxel sizes are allowed; a broadcast array takes no memory
+        if len(shape) not in (3, 4) or min(shape) < 1:
+            raise VolumeError(f"{self.path}: expected a shape (z, y, x) or (c, z, y, x), got {tuple(shape)}")
+        Volume(np.broadcast_to(np.zeros((), dtype), (1, 1, 1)), voxel_size, str(self.path))
+        self.shape, self.dtype = tuple(int(n) for n in shape), np.dtype(dtype).newbyteorder("=")
+        self.voxel_size = checked_voxel_size(voxel_size, str(self.path))
+        self._stored_dtype = (np.dtype(np.uint8) if self.dtype == bool else self.dtype).newbyteorder("<")
+        self._compress = self.dtype.kind != "f" if compress is None else compress
+        self._slices_written = 0
+
+    def __enter__(self) -> "SlabWriter":
+        self._replacing = replacing(self.path)
+        self._temporary = self._replacing.__enter__()
+        try:
+            self._open()
+        except BaseException as error:
+            self._replacing.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def write(self, slab: np.ndarray) -> None:
+        """Append slices: (n, y, x), or (c, n, y, x) where the file has channels."""
+        expected = (*self.shape[:-3], self.shape[-3] - self._slices_written, *self.shape[-2:])
+        slab = np.asarray(slab)
+        fits = slab.ndim == len(expected) and slab.shape[:-3] == expected[:-3] and slab.shape[-2:] == expected[-2:]
+        if not fits or not 1 <= slab.shape[-3] <= expected[-3]:
+            raise VolumeError(
+                f"{self.path}: expected at most the remaining slices {expected}, got a slab {slab.shape}"
+            )
+        if slab.dtype.newbyteorder("=") != self.dtype:
+            raise VolumeError(f"{self.path}: expected slabs of {self.dtype}, got {slab.dtype}")
+        channels = slab if slab.ndim == 4 else slab[None]
+        for z in range(channels.shape[1]):
+            for channel in channels[:, z]:
+                self._write_plane(channel)
+        self._slices_written += channels.shape[1]
+
+    def __exit__(self, kind, error, traceback) -> None:
+        try:
+            self._file.close()
+            if error is None and self._slices_written < self.shape[-3]:
+                error = VolumeError(f"{self.path}: expected {self.shape[-3]} slices, got {self._slices_written}")
+                raise error
+        except BaseException as failure:
+            error = error or failure
+            raise
+        finally:
+            self._replacing.__exit__(None if error is None else type(error), error, None)
+
+    def _open(self) -> None:
+        import tifffile
+
+        planes = math.prod(self.shape[:-2])
+        is_big = planes * math.prod(self.shape[-2:]) * self._stored_dtype.itemsize > _BIG_BYTES
+        self._tags = {
+            "photometric": "minisblack",
+            "metadata": None,
+            "software": "neuron_vit3d",
+            "resolutionunit": "NONE",
+        }
+        if self.voxel_size is not None:
+            self._tags["resolution"] = (1 / self.voxel_size[2], 1 / self.voxel_size[1])
+        description = self._description()
+        if self._compress:
+            self._file = tifffile.TiffWriter(self._temporary, bigtiff=is_big, byteorder="<")
+            self._tags |= {"compression": "zlib", "description": description}
+            return
+        # ImageJ takes uncompressed slices to follow one another without gaps: lay the file out first, then fill it
+        shape = (planes, *self.shape[-2:])
+        options = {"bigtiff": is_big, "byteorder": "<", "returnoffset": True, "description": description}
+        offset, _ = tifffile.imwrite(self._temporary, shape=shape, dtype=self._stored_dtype, **options, **self._tags)
+        self._file = self._temporary.open("r+b")
+        self._file.seek(offset)
+
+    def _write_plane(self, plane: np.ndarray) -> None:
+        if self.dtype == bool:
+            plane = plane.astype(np.uint8) * 255
+        plane = np.ascontiguousarray(plane, self._stored_dtype)
+        if not self._compress:
+            self._file.write(plane.data)
+            return
+        self._file.write(plane, contiguous=False, **self._tags)
+        self._tags.pop("description", None)  # only the first plane describes the stack
+
+    def _description(self) -> str:
+        depth, channels = self.shape[-3], self.shape[0] if len(self.shape) == 4 else 1
+        lines = ["ImageJ=1.54f", f"images={depth * channels}", f"slices={depth}"]
+        if channels > 1:
+            lines += [f"channels={channels}", "hyperstack=true", "mode=grayscale"]
+        if self.voxel_size is not None:
+            lines += ["unit=um", f"spacing={self.voxel_size[0]!r}"]
+        return "\n".join([*lines, "loop=false", ""])

@@ -1,0 +1,331 @@
+"""TIFF stacks of every kind that microscopes' programs write, written here by tifffile and Pillow as those programs would."""
+
+import struct
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from neuron_vit3d.volumes import Volume, VolumeError, check_signal, open_volume, read_volume, write_volume
+
+
+QUICK = settings(max_examples=25, deadline=None)
+SIZES = (0.5, 0.11, 0.12)
+RESOLUTION = (1 / SIZES[2], 1 / SIZES[1])
+GREY = {"photometric": "minisblack"}  # else tifffile takes 3 slices for RGB
+
+
+def image(shape, dtype=np.uint16, seed=0):
+    return (np.random.default_rng(seed).random(shape) * 250).astype(dtype)
+
+
+def assert_reads(path, expected, voxel_size=None):
+    """All ways to read agree: mapped, in memory, one channel, slices."""
+    for memory_map in (True, False):
+        volume = read_volume(path, memory_map=memory_map)
+        assert volume.dtype == expected.dtype and volume.dtype.isnative
+        np.testing.assert_array_equal(volume.array, expected)
+    if voxel_size is None:
+        assert volume.voxel_size is None
+    else:
+        np.testing.assert_allclose(volume.voxel_size, voxel_size, rtol=1e-5)
+    channel = volume.num_channels - 1
+    one = expected[channel] if expected.ndim == 4 else expected
+    np.testing.assert_array_equal(read_volume(path, channel=channel).array, one)
+    with open_volume(path, channel=channel) as reader:
+        assert (reader.shape, reader.dtype, reader.voxel_size) == (one.shape, one.dtype, volume.voxel_size)
+        np.testing.assert_array_equal(reader.read(0, len(one)), one)
+        np.testing.assert_array_equal(reader.read(len(one) - 1, len(one)), one[-1:])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bigtiff": True}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}, {"tile": (16, 16)}],
+)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_plain_stacks(tmp_path, byteorder, options):
+    array = image((5, 20, 33))
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, array, byteorder=byteorder, metadata=None, **GREY, **options)
+    assert_reads(path, array)
+    tifffile.imwrite(path, array, byteorder=byteorder, **GREY, **options)  # tifffile's own description
+    assert_reads(path, array)
+
+
+def test_pages_written_one_by_one_with_a_printers_resolution(tmp_path):
+    array = image((4, 6, 7), np.uint8)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for plane in array:
+            writer.write(plane, contiguous=False, metadata=None, resolution=(300, 300), resolutionunit="INCH")
+    assert_reads(path, array)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_codecs_that_tifffile_lacks_alone(tmp_path, compression, dtype):
+    array = image((3, 9, 8), dtype)
+    path = tmp_path / "a.tif"
+    planes = [Image.fromarray(plane) for plane in array]
+    planes[0].save(path, save_all=True, append_images=planes[1:], compression=compression)
+    assert_reads(path, array)
+
+
+def test_a_codec_that_nothing_here_decodes_is_named(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image((2, 16, 16), np.uint8), metadata=None)
+    path.write_bytes(with_tag(path.read_bytes(), 259, 34887))
+    with pytest.raises(VolumeError, match=r"LERC compression of uint8 voxels.* imagecodecs may help"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("um", 1), ("micron", 1), ("µm", 1), ("\\u00B5m", 1), ("nm", 1e-3), ("mm", 1e3), ("cm", 1e4)]
+)
+def test_imagej_units(tmp_path, unit, factor):
+    array, path = image((3, 5, 6)), tmp_path / "a.tif"
+    description = f"ImageJ=1.53c\nimages=3\nslices=3\nunit={unit}\nspacing={SIZES[0]}\nloop=false\n"
+    tifffile.imwrite(
+        path, array, description=description.encode(), metadata=None, resolution=RESOLUTION, byteorder=">", **GREY
+    )
+    assert_reads(path, array, np.array(SIZES) * factor)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("unit=um", (1.0, SIZES[1], SIZES[2])),  # ImageJ leaves a spacing of 1 out
+        ("unit=um\nspacing=-2.0\nzunit=nm", (0.002, SIZES[1], SIZES[2])),
+        ("unit=pixel\nspacing=2.0", None),
+        ("unit=inch\nspacing=2.0", None),
+        ("spacing=2.0", None),
+        ("unit=um\nspacing=0.0", None),
+        ("unit=um\nspacing=much", None),
+    ],
+)
+def test_imagej_calibrations(tmp_path, lines, expected):
+    array, path = image((3, 5, 6)), tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        array,
+        description=f"ImageJ=1.53c\nimages=3\nslices=3\n{lines}\n",
+        metadata=None,
+        resolution=RESOLUTION,
+        **GREY,
+    )
+    assert_reads(path, array, expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
+def test_imagej_hyperstack_with_channels(tmp_path, options):
+    array, path = image((3, 4, 5, 6)), tmp_path / "a.tif"
+    metadata = {"axes": "ZCYX", "spacing": SIZES[0], "unit": "um"}
+    tifffile.imwrite(path, array, imagej=True, metadata=metadata, resolution=RESOLUTION, **options)
+    assert_reads(path, array.swapaxes(0, 1), SIZES)
+    with pytest.raises(VolumeError, match=r"has 4 channels: choose one with channel=0 \.\. 3"):
+        open_volume(path)
+    with pytest.raises(VolumeError, match="expected a channel from 0 to 3, got 4"):
+        read_volume(path, channel=4)
+
+
+def test_imagej_describes_planes_that_have_no_directory(tmp_path):
+    """As ImageJ saves stacks above 4 GB: one directory, all planes behind it."""
+    array, path = image((2, 3, 5, 6)), tmp_path / "a.tif"
+    tifffile.imwrite(path, array[0, 0], description="ImageJ=1\nimages=6\nchannels=3\nslices=2\n", metadata=None)
+    assert_refused(path, "describes 2 slices x 3 channels, 6 planes, but holds 1")
+    with path.open("ab") as file:
+        file.write(array.reshape(6, 5, 6)[1:].tobytes())
+    assert_reads(path, array.swapaxes(0, 1))
+
+
+def test_rgb_samples_are_channels(tmp_path):
+    array, path = image((4, 5, 6, 3), np.uint8), tmp_path / "a.tif"
+    for options in ({}, {"compression": "zlib"}, {"metadata": None}, {"imagej": True, "metadata": {"axes": "ZYXS"}}):
+        tifffile.imwrite(path, array, photometric="rgb", **options)
+        assert_reads(path, np.moveaxis(array, -1, 0))
+    tifffile.imwrite(path, np.moveaxis(array, -1, 1), photometric="rgb", planarconfig="separate")
+    assert_reads(path, np.moveaxis(array, -1, 0))
+
+
+@pytest.mark.parametrize(("axes", "order"), [("ZCYX", (1, 0, 2, 3)), ("CZYX", (0, 1, 2, 3))])
+@pytest.mark.parametrize(("unit", "factor"), [("µm", 1), ("nm", 1e-3)])
+def test_ome(tmp_path, axes, order, unit, factor):
+    array, path = image((3, 4, 5, 6)), tmp_path / "a.ome.tif"
+    metadata = {"axes": axes}
+    for axis, size in zip("ZYX", SIZES, strict=True):
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": unit}
+    tifffile.imwrite(path, array, metadata=metadata, **GREY, compression="zlib")
+    assert_reads(path, array.transpose(order), np.array(SIZES) * factor)
+
+
+def test_ome_keeps_its_own_order_of_pages(tmp_path):
+    array, path = image((3, 5, 6)), tmp_path / "a.tif"
+    entries = "".join(f'<TiffData IFD="{2 - z}" FirstZ="{z}"/>' for z in range(3))
+    write_ome(path, array, 'SizeZ="3" SizeC="1" SizeT="1" DimensionOrder="XYZCT"', entries)
+    assert_reads(path, array[::-1])
+
+
+def write_ome(path, array, sizes, entries="", uuid=""):
+    xml = (
+        f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"{uuid}><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" Type="uint16" SizeX="6" SizeY="5" {sizes}>{entries}</Pixels></Image></OME>'
+    )
+    tifffile.imwrite(path, array, description=xml, metadata=None, **GREY)
+
+
+def assert_refused(path, message):
+    for read in (read_volume, open_volume):
+        with pytest.raises(VolumeError, match=message) as error:
+            read(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_is_no_stack_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    for options in ({}, {"metadata": None}, {"imagej": True}, {"ome": True}):
+        tifffile.imwrite(path, image((51, 52)), **options)
+        assert_refused(path, "expected a stack of slices, got one 2D image 51 x 52")
+    tifffile.imwrite(path, image((51, 52, 3), np.uint8), photometric="rgb")
+    assert_refused(path, "got one 2D image 51 x 52 with 3 channels")
+    for options in ({"imagej": True, "metadata": {"axes": "TZYX"}}, {"ome": True, "metadata": {"axes": "TZYX"}}):
+        tifffile.imwrite(path, image((7, 3, 5, 6)), **GREY, **options)
+        assert_refused(path, "expected one stack of slices, got 7 time points")
+    tifffile.imwrite(path, np.zeros((3, 5, 6), np.complex64), **GREY)
+    assert_refused(path, "complex64")
+
+
+def test_slices_called_channels_are_slices_with_a_warning(tmp_path):
+    array, path = image((9, 5, 6)), tmp_path / "a.tif"
+    tifffile.imwrite(path, array, imagej=True)
+    with pytest.warns(UserWarning, match="9 channels of one slice are read as 9 slices"):
+        np.testing.assert_array_equal(read_volume(path).array, array)
+    tifffile.imwrite(path, array[:7], imagej=True)
+    assert_refused(path, "got one 2D image 5 x 6 with 7 channels")
+
+
+def test_planes_of_another_size_are_left_out_with_a_warning(tmp_path):
+    array, path = image((3, 20, 30)), tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for plane in array:
+            writer.write(plane, contiguous=False, metadata=None)
+            writer.write(plane[:5, :5], contiguous=False, metadata=None)
+    with pytest.warns(UserWarning, match="3 of 6 planes differ from the first"):
+        np.testing.assert_array_equal(read_volume(path).array, array)
+
+
+def test_ome_that_lies_is_refused(tmp_path):
+    array, path = image((3, 5, 6)), tmp_path / "a.tif"
+    order = 'DimensionOrder="XYZCT"'
+    write_ome(
+        path, array, f'SizeZ="1000000000000" SizeC="1" SizeT="1" {order}', '<TiffData PlaneCount="1000000000000"/>'
+    )
+    assert_refused(path, "describes 1000000000000 planes .* but holds 3; it may be one file of a set")
+    other = '<TiffData IFD="0" FirstZ="2"><UUID FileName="b.tif">urn:uuid:b</UUID></TiffData>'
+    mine = "".join(
+        f'<TiffData IFD="{z}" FirstZ="{z}"><UUID FileName="a.tif">urn:uuid:a</UUID></TiffData>' for z in range(2)
+    )
+    write_ome(path, array, f'SizeZ="3" SizeC="1" SizeT="1" {order}', mine + other, ' UUID="urn:uuid:a"')
+    assert_refused(path, "holds 2 of the 3 planes that its OME-XML names")
+    write_ome(path, array, f'SizeZ="-3" SizeC="1" SizeT="-1" {order}')
+    assert_refused(path, "expected positive OME sizes")
+    write_ome(path, array, 'SizeZ="3"')
+    assert_refused(path, "not a readable TIFF file")
+
+
+def with_tag(content, tag, value):
+    """The bytes of a little-endian classic TIFF with one inline value of its first directory replaced."""
+    content = bytearray(content)
+    (offset,) = struct.unpack_from("<I", content, 4)
+    for i in range(struct.unpack_from("<H", content, offset)[0]):
+        at = offset + 2 + 12 * i
+        if struct.unpack_from("<H", content, at)[0] == tag:
+            struct.pack_into("<HII", content, at + 2, 4, 1, value)
+            return bytes(content)
+    raise AssertionError(f"tag {tag} is not there")
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
+def test_sizes_that_the_file_cannot_fill_are_refused_before_memory_is_taken(tmp_path, options):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image((1, 40, 40), np.uint8)[0], metadata=None, **options)
+    content = path.read_bytes()
+    wide, long = 256, 257
+    path.write_bytes(with_tag(with_tag(content, wide, 2**20), long, 2**20))
+    tracemalloc.start()
+    try:
+        assert_refused(path, "cannot come from its .* stored bytes")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+    (offset,) = struct.unpack_from("<I", content, 4)
+    path.write_bytes(content[:offset] + struct.pack("<HHHII", 1, 273, 4, 2**31, 8) + bytes(4))
+    assert_refused(path, "the values of TIFF tag 273 lie beyond the file's")
+    path.write_bytes(content[:4] + struct.pack("<I", len(content)))
+    assert_refused(path, "expected a TIFF directory at byte")
+    path.write_bytes(content[:4] + struct.pack("<I", 8) + struct.pack("<HHHIII", 1, 256, 4, 1, 5, 8))
+    assert_refused(path, "the chain of TIFF directories returns to byte 8")
+    path.write_bytes(content[:6])
+    assert_refused(path, "truncated|no directory")
+
+
+def test_damaged_files_are_refused_or_read_and_take_little_memory(tmp_path):
+    """200 cuts and bit flips of six files: VolumeError or a volume, no other error, no more memory than the bytes allow."""
+    random = np.random.default_rng(0)
+    array, path, contents = image((4, 3, 16, 16), np.uint8), tmp_path / "a.tif", []
+    for options in ({"imagej": True}, {"ome": True}, {}):
+        for compression in (None, "zlib"):
+            kind = {"metadata": {"axes": "ZCYX"}} if options else {"metadata": None}
+            tifffile.imwrite(path, array, **GREY, compression=compression, **kind, **options)
+            contents.append(path.read_bytes())
+    refused = 0
+    for attempt in range(200):
+        content = bytearray(contents[attempt % 6])
+        if attempt % 4 == 0:
+            content = content[: random.integers(len(content))]
+        else:  # most of these files is header
+            content[random.integers(4, len(content))] ^= 1 << random.integers(8)
+        path.write_bytes(content)
+        tracemalloc.start()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                assert read_volume(path).array.nbytes <= 1100 * len(content)
+        except VolumeError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+        finally:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peak < 20_000_000, (attempt, peak)
+    assert refused > 80
+
+
+@QUICK
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=3, max_size=4),
+    dtype=st.sampled_from("u1 u2 u4 i1 i2 i4 i8 f2 f4 f8".split()),
+    voxel_size=st.none() | st.tuples(*[st.floats(1e-3, 1e3)] * 3),
+    seed=st.integers(0, 99),
+)
+def test_what_is_written_is_read(tmp_path_factory, shape, dtype, voxel_size, seed):
+    array = image(shape, dtype, seed)
+    path = write_volume(tmp_path_factory.mktemp("tiff") / "a.tif", Volume(array, voxel_size))
+    assert_reads(path, array[0] if array.ndim == 4 and len(array) == 1 else array, voxel_size)
+
+
+@pytest.mark.real_data
+def test_real_neurons_are_read(shared):
+    paths = sorted((shared / "data/neurons").glob("*/image.tif"))
+    assert len(paths) >= 10
+    for path in paths:
+        with open_volume(path) as reader:
+            assert len(reader.shape) == 3 and reader.dtype in (np.uint8, np.uint16)
+            middle = reader.shape[0] // 2
+            slices = reader.read(middle - 1, middle + 1)
+        np.testing.assert_array_equal(slices, tifffile.imread(path, key=[middle - 1, middle]))
+        check_signal(Volume(slices))
