@@ -1,0 +1,30 @@
+"""Trees of a neuron: SWC files, tree to mask (`rasterize`), mask to tree (`trace`), tree against tree (`tree_distance`)."""
+
+from importlib import import_module
+
+
+_HOMES = {
+    "Tree": "swc",
+    "SWCError": "swc",
+    "check_tree": "soundness",
+    "read_swc": "swc",
+    "rasterize": "raster",
+    "trace": "tracing",
+    "TraceError": "tracing",
+    "tree_distance": "distance",
+}
+
+__all__ = ["SWCError", "TraceError", "Tree", "check_tree", "rasterize", "read_swc", "trace", "tree_distance"]
+
+
+def __getattr__(name: str):
+    # Lazy, so that reading an SWC file does not pay for scipy.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

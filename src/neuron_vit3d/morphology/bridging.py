@@ -1,0 +1,179 @@
+"""The skeletons of a mask in pieces become one tree: gaps are bridged by the cheapest links.
+
+Candidates are straight links between nodes of different components, measured by the gap they leave between the two
+surfaces, and made dearer where an end does not point along the link. The cheapest candidate of every pair of components
+enters a minimum spanning tree over the components, so that no loop arises.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .skeleton import NO_PARENT, Skeleton
+
+
+# A link costs its gap times 1 + this * (misalignment of both its nodes): 0 for an end that looks along the link, 0.5 for an
+# inner node or a single one, which look nowhere, 1 for an end that looks the opposite way.
+MISALIGNMENT_WEIGHT = 2.0
+# Links dearer than this many bridge distances are none: ends that face each other are joined over the whole distance, an
+# end and the side of a neurite over 3/4 of it, two sides over half of it.
+MAX_COST = 1.5
+# The direction of an end is taken over this length.
+DIRECTION_LENGTH = 8.0
+# A component with a place this far from the boundary is no speck, however short.
+THICK = 5.0
+QUERY_CHUNK = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """Links between components: rows of their two nodes (m, 2) int64, gap (m,) between the surfaces, and cost (m,)."""
+
+    nodes: np.ndarray
+    gap: np.ndarray
+    cost: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.gap)
+
+    def subset(self, keep: np.ndarray) -> "Links":
+        return Links(self.nodes[keep], self.gap[keep], self.cost[keep])
+
+
+def find_links(skeleton: Skeleton, bridge_distance: float) -> Links:
+    """The minimum spanning forest of the links that bridge gaps of at most `bridge_distance` (smallest voxel sides)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    num_components = int(skeleton.component.max()) + 1
+    links = _cheapest_per_pair(_candidates(skeleton, bridge_distance), skeleton.component)
+    first, second = skeleton.component[links.nodes].T
+    # Data are ranks, from 1: an explicit zero would be no edge, and ties are broken the same way each time.
+    rank = np.empty(len(links))
+    rank[np.argsort(links.cost, kind="stable")] = np.arange(1, len(links) + 1)
+    graph = coo_array((rank, (first, second)), shape=(num_components, num_components)).tocsr()
+    chosen = np.sort(minimum_spanning_tree(graph).data).astype(np.int64)
+    return links.subset(np.argsort(links.cost, kind="stable")[chosen - 1])
+
+
+def drop_weak_ends(skeleton: Skeleton, links: Links, min_length: float) -> np.ndarray:
+    """bool (m,): the links left when end components are cut off that are not longer than their gap by `min_length`.
+
+    The length of a component is that of all its lines, less its radius, so that a small ball has none; a thick one (a
+    soma) always stays. A small speck at the end of a link is noise; between two links it may be the remnant of a neurite,
+    and stays.
+    """
+    lengths = np.bincount(skeleton.component, skeleton.edge_lengths)
+    thickest = np.zeros(len(lengths))
+    np.maximum.at(thickest, skeleton.component, skeleton.reach)
+    lengths = np.where(thickest >= THICK, np.inf, lengths - thickest)
+    keep = np.ones(len(links), bool)
+    pairs = skeleton.component[links.nodes]
+    while True:
+        degree = np.bincount(pairs[keep].ravel(), minlength=len(lengths))
+        is_end = degree[pairs] == 1
+        # Of two components that are each other's only partner, the longer one is no end of anything.
+        is_end &= (degree[pairs] > 1).any(axis=1)[:, None] | (lengths[pairs] == lengths[pairs].min(axis=1)[:, None])
+        weak = keep & (is_end & (lengths[pairs] < links.gap[:, None] + min_length)).any(axis=1)
+        if not weak.any():
+            return keep
+        keep &= ~weak
+
+
+def group_components(skeleton: Skeleton, links: Links) -> np.ndarray:
+    """(number of components,) int: which components the links connect, directly or not; from 0."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    num_components = int(skeleton.component.max()) + 1
+    first, second = skeleton.component[links.nodes].T
+    graph = coo_array((np.ones(len(links)), (first, second)), shape=(num_components, num_components))
+    return connected_components(graph, directed=False)[1]
+
+
+def join(skeleton: Skeleton, links: Links, root: int) -> Skeleton:
+    """One tree rooted at the node in row `root`, from a skeleton whose components the links connect without a loop.
+
+    Along the links there are new nodes, about one smallest voxel side apart; their reach goes evenly from end to end.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import breadth_first_order
+
+    points, reach, edges = [skeleton.points], [skeleton.reach], []
+    child = np.flatnonzero(skeleton.parents >= 0)
+    edges.append(np.stack([child, skeleton.parents[child]], axis=1))
+    n, scaled = len(skeleton), skeleton.scaled
+    for a, b in links.nodes.tolist():
+        steps = max(1, round(float(np.linalg.norm(scaled[a] - scaled[b]))))
+        at = np.arange(1, steps)[:, None] / steps
+        points.append((1 - at) * skeleton.points[a] + at * skeleton.points[b])
+        reach.append(((1 - at) * skeleton.reach[a] + at * skeleton.reach[b])[:, 0])
+        chain = [a, *range(n, n + steps - 1), b]
+        edges.append(np.stack([chain[:-1], chain[1:]], axis=1))
+        n += steps - 1
+    first, second = np.concatenate(edges).T
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(n, n)).tocsr()
+    order, predecessors = breadth_first_order(graph, root, directed=False)
+    row = np.empty(n, np.int64)
+    row[order] = np.arange(n)
+    parents = np.append(NO_PARENT, row[predecessors[order[1:]]])
+    points, reach = np.concatenate(points)[order], np.concatenate(reach)[order]
+    return Skeleton(points, reach, parents, np.zeros(n, np.int64), skeleton.spacing)
+
+
+def _candidates(skeleton: Skeleton, bridge_distance: float) -> Links:
+    """All links from ends, and those from inner nodes, whose gap is at most `bridge_distance`."""
+    from scipy.spatial import cKDTree
+
+    points, reach, component = skeleton.scaled, skeleton.reach, skeleton.component
+    is_end = skeleton.degree <= 1
+    direction = _end_directions(skeleton, is_end)
+    index = cKDTree(points)
+    found = []
+    # Chunks keep the memory bounded; each is reduced to its cheapest link per pair at once.
+    for start in range(0, len(points), QUERY_CHUNK):
+        chunk = np.arange(start, min(start + QUERY_CHUNK, len(points)))
+        # The thicker of two nodes finds the thinner one; so the soma need not widen everybody's search.
+        hits = index.query_ball_point(points[chunk], bridge_distance + 2 * reach[chunk], return_sorted=False)
+        source = np.repeat(chunk, [len(h) for h in hits])
+        target = np.concatenate([np.asarray(h, np.int64) for h in hits])
+        other = component[source] != component[target]
+        source, target = source[other], target[other]
+        vector = points[target] - points[source]
+        distance = np.linalg.norm(vector, axis=1)
+        # `reach` ends at the first background voxel, so the gap is the number of these between the two surfaces.
+        gap = np.maximum(distance - reach[source] - reach[target] + 1, 1.0)
+        misalignment = np.ones(len(gap))
+        for node, sign in ((source, 1.0), (target, -1.0)):
+            cosine = sign * np.einsum("ij,ij->i", direction[node], vector) / distance
+            misalignment += MISALIGNMENT_WEIGHT * (1 - cosine) / 2
+        near = (gap <= bridge_distance) & (gap * misalignment <= MAX_COST * bridge_distance)
+        nodes = np.stack([source, target], axis=1)[near]
+        found.append(_cheapest_per_pair(Links(nodes, gap[near], (gap * misalignment)[near]), component))
+    return Links(*(np.concatenate([getattr(part, name) for part in found]) for name in ("nodes", "gap", "cost")))
+
+
+def _cheapest_per_pair(links: Links, component: np.ndarray) -> Links:
+    """For every pair of components the link of least cost."""
+    pairs = np.sort(component[links.nodes], axis=1)
+    order = np.lexsort((links.nodes[:, 1], links.nodes[:, 0], links.cost, pairs[:, 1], pairs[:, 0]))
+    pairs = pairs[order]
+    first = np.ones(len(order), bool)
+    first[1:] = np.any(pairs[1:] != pairs[:-1], axis=1)
+    return links.subset(order[first])
+
+
+def _end_directions(skeleton: Skeleton, is_end: np.ndarray) -> np.ndarray:
+    """(n, 3) float64: unit vectors that point out of the ends; zero at other nodes and for single nodes."""
+    points, parents = skeleton.scaled, skeleton.parents
+    child = np.full(len(skeleton), NO_PARENT)
+    child[parents[parents >= 0]] = np.flatnonzero(parents >= 0)
+    direction = np.zeros_like(points)
+    for end in np.flatnonzero(is_end).tolist():
+        step = parents if parents[end] >= 0 else child
+        node = end
+        while step[node] >= 0 and np.linalg.norm(points[node] - points[end]) < DIRECTION_LENGTH:
+            node = int(step[node])
+        if node != end:
+            direction[end] = (points[end] - points[node]) / np.linalg.norm(points[end] - points[node])
+    return direction

@@ -1,0 +1,247 @@
+"""Tree to mask: every edge becomes a tapered tube."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import numpy as np
+
+from .swc import SWCError, Tree
+
+
+# A voxel centre exactly on the surface is inside, whatever rounding makes of it.
+_TOLERANCE = 1e-9
+# The scratch of one step: boxes of at most 32^3 voxels, batches of that many voxels (small enough for the cache) ...
+_MAX_BOX = 32
+_VOXELS_AT_ONCE = 1 << 16
+# ... and that many boxes prepared together (about 200 bytes each).
+_BOXES_AT_ONCE = 1 << 17
+
+
+def rasterize(
+    tree: Tree,
+    shape: tuple[int, int, int],
+    *,
+    min_radius: float | None = None,
+    max_radius: float | None = None,
+    radius_scale: float = 1.0,
+) -> np.ndarray:
+    """Draw a tree into a mask.
+
+    Voxel (z, y, x) has its centre at the point (x, y, z). It is inside an edge when the distance from its centre to the
+    nearest point p(t) of the segment child -> parent is at most the radius interpolated there,
+    r(t) = (1 - t) r_child + t r_parent, t in [0, 1]; an edge of length zero has the larger of its two radii, and a node
+    without edges is a ball. The mask is the union over all edges. What lies outside of the volume is cut off.
+
+    A tube thinner than a voxel may pass between voxel centres; `min_radius=0.87` (half a voxel's diagonal) leaves no gap.
+
+    Args:
+        tree: coordinates and radii in voxels.
+        shape: (z, y, x) of the mask.
+        min_radius: radii below it are raised to it, in voxels, after scaling.
+        max_radius: radii above it are lowered to it, in voxels, after scaling.
+        radius_scale: factor on all radii.
+
+    Returns:
+        (z, y, x) bool.
+
+    Raises:
+        ValueError: shape is not three positive sizes, or the limits of the radius are no interval.
+        SWCError: a position or radius is not finite, or a parent is missing.
+    """
+    shape = tuple(int(size) for size in shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape must be three positive sizes (z, y, x), got {shape}")
+    low, high = 0.0 if min_radius is None else min_radius, np.inf if max_radius is None else max_radius
+    if not (0 <= low <= high and 0 < radius_scale < np.inf):
+        raise ValueError(
+            f"expected 0 <= min_radius <= max_radius and radius_scale > 0, got {min_radius}, {max_radius}, {radius_scale}"
+        )
+    if not (np.isfinite(tree.xyz).all() and np.isfinite(tree.radii).all()):
+        raise SWCError("cannot rasterize a tree with NaN or infinite positions or radii")
+
+    mask = np.zeros(shape, dtype=bool)
+    radii = np.clip(tree.radii * radius_scale, low, high)
+    for boxes in _cut_into_boxes(_all_tubes(tree, radii), shape):
+        _draw(mask, boxes)
+    return mask
+
+
+@dataclass(frozen=True, eq=False)
+class _Tubes:
+    """n straight tubes, cut so that each has an origin on its axis from which all else is measured.
+
+    Keeping the true ends (`begin`, `end`) rather than cutting a tube off where a box ends makes the parts of a long tube
+    add up to exactly the whole one.
+    """
+
+    origin: np.ndarray  # (n, 3) x y z of a point on the axis
+    axis: np.ndarray  # (n, 3) unit vector child -> parent, zero for a ball
+    begin: np.ndarray  # (n,) position of the child on the axis, <= 0
+    end: np.ndarray  # (n,) position of the parent on the axis, >= 0
+    radius: np.ndarray  # (n,) at the origin
+    slope: np.ndarray  # (n,) change of the radius per voxel along the axis
+
+    def __len__(self) -> int:
+        return len(self.radius)
+
+    def take(self, rows: np.ndarray) -> _Tubes:
+        return _Tubes(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def moved(self, shift: np.ndarray) -> _Tubes:
+        """The same tubes with their origins moved along the axis by (n,) voxels."""
+        return _Tubes(
+            self.origin + shift[:, None] * self.axis,
+            self.axis,
+            self.begin - shift,
+            self.end - shift,
+            np.maximum(self.radius + shift * self.slope, 0),
+            self.slope,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Boxes:
+    """n boxes of voxels, and the one tube that is drawn in each."""
+
+    start: np.ndarray  # (n, 3) int64, first voxel, x y z
+    size: np.ndarray  # (n, 3) int64, x y z
+    tubes: _Tubes
+
+
+def _all_tubes(tree: Tree, radii: np.ndarray) -> _Tubes:
+    child, parent = tree.segments.T
+    delta = tree.xyz[parent] - tree.xyz[child]
+    length = np.linalg.norm(delta, axis=1)
+    is_ball = length == 0
+    divisor = np.where(is_ball, 1, length)
+    radius = np.where(is_ball, np.maximum(radii[child], radii[parent]), radii[child])
+    slope = np.where(is_ball, 0, (radii[parent] - radii[child]) / divisor)
+    return _Tubes(tree.xyz[child], delta / divisor[:, None], np.zeros_like(length), length, radius, slope)
+
+
+def _cut_into_boxes(tubes: _Tubes, shape: tuple[int, int, int]) -> Iterator[_Boxes]:
+    """Boxes inside the volume that together hold every voxel of every tube, a bounded number of them at a time."""
+    last = np.array(shape[::-1], dtype=np.float64) - 1  # of x, y, z
+    widest = np.maximum(tubes.radius, tubes.radius + tubes.slope * tubes.end)
+    # From the point nearest to the middle of the volume all numbers that matter are small, however far the nodes are.
+    to_middle = ((last / 2 - tubes.origin) * tubes.axis).sum(axis=1)
+    tubes = tubes.moved(np.clip(to_middle, tubes.begin, tubes.end))
+    enter, leave = _inside_volume(tubes, widest, last)
+    rows = np.flatnonzero(enter <= leave)
+    tubes, widest, enter, leave = tubes.take(rows), widest[rows], enter[rows], leave[rows]
+
+    # The axis-parallel box around an oblique part of length l has about (l / 1.7 + 2 r)^3 voxels: l = 2 r wastes least.
+    count = np.maximum(np.ceil((leave - enter) / np.maximum(2 * widest, 6)), 1).astype(np.int64)
+    for group in _groups(count, _BOXES_AT_ONCE):
+        row, part = _repeat(count[group])
+        row += group.start
+        step = (leave - enter)[row] / count[row]
+        parts = tubes.take(row).moved(enter[row] + part * step)
+        reach = np.maximum(parts.radius, parts.radius + step * parts.slope)[:, None] + _TOLERANCE
+        far_end = parts.origin + step[:, None] * parts.axis
+        first = np.ceil(np.minimum(parts.origin, far_end) - reach).clip(0, last + 1).astype(np.int64)
+        stop = np.floor(np.maximum(parts.origin, far_end) + reach).clip(-1, last).astype(np.int64) + 1
+        some = np.flatnonzero((first < stop).all(axis=1))
+        yield from _split_boxes(_Boxes(first[some], (stop - first)[some], parts.take(some)))
+
+
+def _inside_volume(tubes: _Tubes, widest: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Between which positions the axis is near enough to the volume to matter (Liang and Barsky 1984); none: enter > leave."""
+    margin = widest[:, None] + 1e-6
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        to_first = (-margin - tubes.origin) / tubes.axis
+        to_last = (last + margin - tubes.origin) / tubes.axis
+    low, high = np.minimum(to_first, to_last), np.maximum(to_first, to_last)
+    still = tubes.axis == 0  # runs between the two faces, or never does
+    between = (tubes.origin >= -margin) & (tubes.origin <= last + margin)
+    low = np.where(still, np.where(between, -np.inf, np.inf), low)
+    high = np.where(still, np.where(between, np.inf, -np.inf), high)
+    return np.maximum(low.max(axis=1), tubes.begin), np.minimum(high.min(axis=1), tubes.end)
+
+
+def _split_boxes(boxes: _Boxes) -> Iterator[_Boxes]:
+    """Cut large boxes into ones of at most `_MAX_BOX` voxels a side, without those that the tube cannot reach."""
+    tiles = -(-boxes.size // _MAX_BOX)
+    count = tiles.prod(axis=1)
+    if (count == 1).all():
+        yield boxes
+        return
+    for group in _groups(count, _BOXES_AT_ONCE):
+        row, part = _repeat(count[group])
+        row += group.start
+        across, along = tiles[row, 0], tiles[row, 1]
+        tile = np.stack([part % across, part // across % along, part // (across * along)], axis=1)
+        start = boxes.start[row] + tile * _MAX_BOX
+        size = np.minimum(boxes.start[row] + boxes.size[row] - start, _MAX_BOX)
+        tubes = boxes.tubes.take(row)
+        center = start + (size - 1) / 2 - tubes.origin
+        position = np.clip((center * tubes.axis).sum(axis=1), tubes.begin, tubes.end)
+        gap = np.linalg.norm(center - position[:, None] * tubes.axis, axis=1)
+        half = np.linalg.norm(size - 1, axis=1) / 2
+        # From a centre to any voxel of its box the nearest point moves at most `half`, and so changes the radius.
+        reach = tubes.radius + position * tubes.slope + half * (1 + np.abs(tubes.slope))
+        near = np.flatnonzero(gap <= reach + 1e-6)
+        yield _Boxes(start[near], size[near], tubes.take(near))
+
+
+def _draw(mask: np.ndarray, boxes: _Boxes) -> None:
+    """Set the voxels of `mask` (z, y, x) that are inside the tubes of the boxes."""
+    shape = np.array(mask.shape[::-1])
+    # Boxes of one size are computed together. Sizes are rounded up to have few of them; a box that would stick out of
+    # the volume is pushed back in, since testing voxels twice does no harm.
+    size = np.minimum(boxes.size + boxes.size % 2, shape)
+    start = np.minimum(boxes.start, shape - size)
+    key = (size[:, 2] * (_MAX_BOX + 1) + size[:, 1]) * (_MAX_BOX + 1) + size[:, 0]
+    order = np.argsort(key, kind="stable")
+    flat = mask.reshape(-1)
+    _, begins = np.unique(key[order], return_index=True)
+    for same_size in np.split(order, begins[1:]) if len(order) else ():
+        nx, ny, nz = (int(n) for n in size[same_size[0]])
+        offsets = np.ravel_multi_index(np.indices((nz, ny, nx)).reshape(3, -1), mask.shape)
+        step = max(_VOXELS_AT_ONCE // (nx * ny * nz), 1)
+        for rows in np.split(same_size, range(step, len(same_size), step)):
+            inside = _voxels_inside(start[rows], (nz, ny, nx), boxes.tubes.take(rows))
+            voxel, box = np.nonzero(inside.reshape(-1, len(rows)))
+            first = (start[rows, 2] * mask.shape[1] + start[rows, 1]) * mask.shape[2] + start[rows, 0]
+            flat[offsets[voxel] + first[box]] = True
+
+
+def _voxels_inside(start: np.ndarray, size: tuple[int, int, int], tubes: _Tubes) -> np.ndarray:
+    """(nz, ny, nx, n) bool: which voxels of n boxes of one size (nz, ny, nx) are inside their tubes.
+
+    The boxes run along the last axis, so that numpy's inner loops are long, and everything is written in place: the time
+    goes into passing over these arrays. With s = (c - origin) . axis and t = s clipped to the ends,
+    |c - p(t)|^2 = |c - origin|^2 - t (2 s - t).
+    """
+    from_origin = (start - tubes.origin).T
+    x, y, z = (np.arange(n)[:, None] + from_origin[i] for i, n in enumerate(size[::-1]))
+    ax, ay, az = tubes.axis.T
+    position = ((z * az)[:, None] + y * ay)[:, :, None] + x * ax
+    squared = ((z * z)[:, None] + y * y)[:, :, None] + x * x
+    nearest = np.maximum(position, tubes.begin)
+    np.minimum(nearest, tubes.end, out=nearest)
+    position *= 2
+    position -= nearest
+    position *= nearest
+    squared -= position
+    nearest *= tubes.slope
+    nearest += tubes.radius + _TOLERANCE
+    nearest *= nearest
+    return squared <= nearest
+
+
+def _groups(count: np.ndarray, limit: int) -> Iterator[slice]:
+    """Slices of rows whose counts add up to about `limit` (a single row may have more)."""
+    if len(count):
+        group = np.cumsum(count) // limit
+        edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(count)]
+        yield from (slice(a, b) for a, b in pairwise(edges))
+
+
+def _repeat(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row i `count[i]` times: the rows, and the running number within each."""
+    row = np.repeat(np.arange(len(count)), count)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)

@@ -1,0 +1,236 @@
+"""A mask becomes a skeleton: center lines of every connected component, by TEASAR.
+
+The method is that of Sato, Bitter, Bender, Kaufman and Nakajima, "TEASAR: tree-structure extraction algorithm for accurate
+and robust skeletons" (Pacific Graphics 2000): shortest paths from a root over the foreground, made expensive near its
+boundary so that they run along the center; the farthest voxel not yet covered gives the next path, and a path covers all
+that lies within a multiple of the local radius. Two things differ from the paper. The root is the thickest voxel, which in
+a neuron is the soma; and one run of Dijkstra's algorithm serves all paths of all components, since shortest paths from one
+root form a tree.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .foreground import Foreground
+
+
+NO_PARENT = -1
+# The cost of a voxel falls with this power of its distance from the boundary. Unlike the paper's 5000 (1 - d / d_max)^16 it
+# does not depend on the thickest place of the mask, so that thin neurites stay centered beside a large soma.
+CENTERING_POWER = 3.0
+# Balls of at least this radius are not taken again about nodes near their center.
+LARGE_BALL = 8.0
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """A forest of center lines, one tree for each component of the mask.
+
+    points: (n, 3) float64, z y x in voxels. reach: (n,) float64, distance from the boundary in units of the smallest voxel
+    side. parents: (n,) int64, rows, NO_PARENT at roots. component: (n,) int64, from 0, without gaps. spacing: (3,).
+    """
+
+    points: np.ndarray
+    reach: np.ndarray
+    parents: np.ndarray
+    component: np.ndarray
+    spacing: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def scaled(self) -> np.ndarray:
+        """(n, 3) float64: the points in units of the smallest voxel side."""
+        return self.points * self.spacing
+
+    @property
+    def edge_lengths(self) -> np.ndarray:
+        """(n,) float64: distance of every node to its parent, 0 at roots."""
+        scaled = self.scaled
+        return np.where(self.parents < 0, 0.0, np.linalg.norm(scaled - scaled[self.parents], axis=1))
+
+    @property
+    def num_children(self) -> np.ndarray:
+        return np.bincount(self.parents[self.parents >= 0], minlength=len(self))
+
+    @property
+    def degree(self) -> np.ndarray:
+        """(n,) int64: the number of edges at each node."""
+        return self.num_children + (self.parents >= 0)
+
+    def subset(self, keep: np.ndarray) -> "Skeleton":
+        """The nodes where `keep` is set; a node may only go together with everything below it, or with its whole tree."""
+        new_row = np.append(np.cumsum(keep) - 1, NO_PARENT)
+        component = np.unique(self.component[keep], return_inverse=True)[1]
+        return Skeleton(
+            self.points[keep], self.reach[keep], new_row[self.parents[keep]], component.astype(np.int64), self.spacing
+        )
+
+
+def extract_skeleton(
+    foreground: Foreground,
+    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
+    component: np.ndarray,
+    *,
+    confidence: np.ndarray | None = None,
+    root: int | None = None,
+    scale: float = 1.0,
+    constant: float = 1.5,
+) -> Skeleton:
+    """Center lines of the foreground (TEASAR; see the module's text).
+
+    edges: of `foreground.edges()`. component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,)
+    in (0, 1], scores of the voxels: paths prefer high ones. root: row of the voxel from which paths of its component start;
+    elsewhere they start at the thickest voxel. A path covers what is nearer than scale * local radius + constant.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import dijkstra
+
+    n = len(foreground)
+    reach = foreground.boundary_distance()
+    thickest_first = np.lexsort((np.arange(n), -reach))
+    sources = thickest_first[np.unique(component[thickest_first], return_index=True)[1]]
+    if root is not None:
+        sources[component[root]] = root
+
+    cost = reach**-CENTERING_POWER
+    if confidence is not None:
+        cost /= confidence
+    rows, neighbours, lengths = edges
+    graph = coo_array((lengths * (cost[rows] + cost[neighbours]), (rows, neighbours)), shape=(n, n)).tocsr()
+    _, predecessors, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)
+    del graph
+    parents = np.where(predecessors < 0, NO_PARENT, predecessors).astype(np.int32)
+
+    on_path = _paths(foreground.points, reach, parents, component, scale, constant)
+    everything = Skeleton(
+        foreground.voxels.astype(np.float64), reach, parents.astype(np.int64), component, foreground.spacing
+    )
+    return everything.subset(on_path)
+
+
+def _paths(
+    points: np.ndarray, reach: np.ndarray, parents: np.ndarray, component: np.ndarray, scale: float, constant: float
+) -> np.ndarray:
+    """bool (n,): the voxels on the paths from the farthest uncovered voxels down to the skeleton so far."""
+    from scipy.spatial import cKDTree
+
+    ball = scale * reach + constant
+    index = cKDTree(points, balanced_tree=False)
+    farthest_first = np.argsort(-_distance_from_root(points, parents), kind="stable")
+    on_path = np.zeros(len(points), bool)
+    covered = np.zeros(len(points), bool)
+    served = np.zeros(len(points), bool)  # so near to the center of a large ball that a ball of their own adds little
+    # Memory views make the single lookups of these loops several times faster than indexing the arrays.
+    parent_of, is_on_path, is_covered, is_served = map(memoryview, (parents, on_path, covered, served))
+    for target in farthest_first.tolist():
+        if is_covered[target]:
+            continue
+        path = [target]
+        while (node := parent_of[path[-1]]) >= 0 and not is_on_path[node]:
+            path.append(node)
+        rows = np.array(path)
+        on_path[rows] = True
+        # Neighbouring balls overlap almost wholly: in thick places a few of them cover what all do.
+        centers, next_center = [], 0
+        for i, node in enumerate(path):
+            if (i >= next_center or i == len(path) - 1) and not is_served[node]:
+                centers.append(node)
+                next_center = i + max(1, int(0.5 * ball[node]))
+        if not centers:
+            centers = [target]
+        balls = index.query_ball_point(points[centers], ball[centers], return_sorted=False)
+        for center, hits in zip(centers, balls, strict=True):
+            hits = np.asarray(hits)
+            covered[hits[component[hits] == component[center]]] = True
+            if ball[center] >= LARGE_BALL:
+                served[index.query_ball_point(points[center], 0.25 * ball[center])] = True
+    return on_path
+
+
+def _distance_from_root(points: np.ndarray, parents: np.ndarray) -> np.ndarray:
+    """(n,) float64: length of the way from every node along its parents to its root, by pointer doubling."""
+    has_parent = parents >= 0
+    ancestor = np.where(has_parent, parents, np.arange(len(parents)))
+    distance = np.linalg.norm(points - points[ancestor], axis=1)
+    while True:
+        further = ancestor[ancestor]
+        if np.array_equal(further, ancestor):
+            return distance
+        distance = distance + distance[ancestor]
+        ancestor = further
+
+
+def prune_spurs(skeleton: Skeleton, *, min_length: float, radius_factor: float = 1.5) -> Skeleton:
+    """Remove end branches shorter than max(min_length, radius_factor * radius at the branch point), the shortest first.
+
+    Of the short branches of one branch point only the shortest goes at a time, since what is left may then be one long
+    branch. A component without a branch point stays as it is.
+    """
+    while True:
+        children, lengths, parents = skeleton.num_children, skeleton.edge_lengths, skeleton.parents
+        shortest: dict[int, tuple[float, int]] = {}
+        branches: dict[int, list[int]] = {}
+        for tip in np.flatnonzero((children == 0) & (parents >= 0)).tolist():
+            branch, length, node = [], 0.0, tip
+            while children[node] < 2 and parents[node] >= 0:
+                branch.append(node)
+                length += lengths[node]
+                node = int(parents[node])
+            is_end_of_line = children[node] < 3 and parents[node] < 0  # a root inside a line is no branch point
+            if is_end_of_line or length >= max(min_length, radius_factor * skeleton.reach[node]):
+                continue
+            if (length, tip) < shortest.get(node, (np.inf, -1)):
+                shortest[node] = (length, tip)
+                branches[node] = branch
+        if not branches:
+            return skeleton
+        keep = np.ones(len(skeleton), bool)
+        for branch in branches.values():
+            keep[branch] = False
+        skeleton = skeleton.subset(keep)
+
+
+def trim_tips(skeleton: Skeleton, shape: tuple[int, int, int]) -> Skeleton:
+    """Shorten end branches by the local radius: paths run to the surface of the mask, center lines end before it.
+
+    Tips on a face of the volume stay, since the neurite goes on there; so does at least one node of every end branch.
+    """
+    children, lengths, parents = skeleton.num_children, skeleton.edge_lengths, skeleton.parents
+    on_face = np.any((skeleton.points < 1) | (skeleton.points > np.array(shape) - 2), axis=1)
+    keep = np.ones(len(skeleton), bool)
+    for tip in np.flatnonzero((children == 0) & (parents >= 0) & ~on_face).tolist():
+        branch, arc, node = [tip], [0.0], tip
+        while children[parents[node]] < 2 and parents[parents[node]] >= 0:
+            arc.append(arc[-1] + lengths[node])
+            node = int(parents[node])
+            branch.append(node)
+        arc, reach = np.array(arc), skeleton.reach[branch]
+        for i in range(len(branch) - 1):
+            # Inside the round cap the radius ahead keeps growing as fast as the way; behind it, the way overtakes.
+            ahead = np.median(reach[(arc >= arc[i]) & (arc <= 2 * arc[i] + 3)])
+            if arc[i] >= ahead - 0.5:
+                break
+            keep[branch[i]] = False
+    return skeleton.subset(keep)
+
+
+def smooth(skeleton: Skeleton, foreground: Foreground, *, rounds: int = 3) -> Skeleton:
+    """Take the stairs out of the center lines: each inner node becomes the mean of itself and its two neighbours.
+
+    Ends and branch points stay, and a node that was in the foreground never leaves it.
+    """
+    points, parents = skeleton.points, skeleton.parents
+    inner = np.flatnonzero((skeleton.num_children == 1) & (parents >= 0))
+    child = np.full(len(skeleton), NO_PARENT)
+    child[parents[parents >= 0]] = np.flatnonzero(parents >= 0)
+    was_inside = foreground.contains(points)
+    for _ in range(rounds):
+        moved = points.copy()
+        moved[inner] = (points[inner] + points[parents[inner]] + points[child[inner]]) / 3
+        stays = was_inside & ~foreground.contains(moved)
+        moved[stays] = points[stays]
+        points = moved
+    return Skeleton(points, skeleton.reach, parents, skeleton.component, skeleton.spacing)

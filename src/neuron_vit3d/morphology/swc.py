@@ -1,0 +1,340 @@
+"""SWC files and the `Tree` they hold: read, check, repair, write.
+
+A line of an SWC file is a node: `id type x y z radius parent` (Cannon et al. 1998, J. Neurosci. Methods 84:49-54).
+Here coordinates and radii are voxels, and a file is either read whole and sound, or refused with its line and the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from .soundness import (
+    check_tree,
+    find_problems,
+    repair_parents,
+    repair_radii,
+    repair_structure,
+    rows_of,
+    rows_on_cycles,
+)
+
+
+class SWCError(ValueError):
+    """A file or a set of arrays that is no sound tree; the message is one line with the place and the reason."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A forest of nodes, each with a position, a radius and at most one parent.
+
+    Rows are nodes in the order of the file; parents may come after their children. The arrays are taken as they are
+    (`check_tree` says what is wrong with them) except that their shapes must agree.
+
+    Attributes:
+        ids: (n,) int64, unique.
+        types: (n,) int64; 0 undefined, 1 soma, 2 axon, 3 (basal) dendrite, 4 apical dendrite.
+        xyz: (n, 3) float64, voxels, in the order x y z (a volume's axes are z y x).
+        radii: (n,) float64, voxels.
+        parents: (n,) int64, the *id* of each node's parent, -1 for a root (any negative number becomes -1).
+        comments: header lines without `#`.
+
+    Raises:
+        SWCError: the shapes do not agree, or ids, types or parents are not whole numbers.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray
+    xyz: np.ndarray
+    radii: np.ndarray
+    parents: np.ndarray
+    comments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("ids", "types", "parents"):
+            object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
+        object.__setattr__(self, "parents", np.maximum(self.parents, -1))
+        for name in ("xyz", "radii"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        object.__setattr__(self, "comments", tuple(self.comments))
+        n = self.ids.size
+        expected = {"ids": (n,), "types": (n,), "xyz": (n, 3), "radii": (n,), "parents": (n,)}
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise SWCError(f"tree of {n} nodes: {name} must have shape {shape}, got {getattr(self, name).shape}")
+
+    @classmethod
+    def from_parents(
+        cls,
+        xyz: np.ndarray,
+        radii: np.ndarray,
+        parent_index: np.ndarray,
+        types: np.ndarray | None = None,
+        comments: Sequence[str] = (),
+    ) -> Tree:
+        """Build a tree from rows that point at rows; ids become 1..n with every parent before its children.
+
+        Rows keep their order if parents already come first; else they are put in depth-first order.
+
+        Args:
+            xyz: (n, 3) voxels.
+            radii: (n,) voxels.
+            parent_index: (n,) row of each node's parent, negative for a root.
+            types: (n,) SWC types; 0 (undefined) when None.
+            comments: header lines.
+
+        Raises:
+            SWCError: shapes disagree, a parent is no row, or the parents form a cycle.
+        """
+        xyz, radii = np.asarray(xyz, dtype=np.float64).reshape(-1, 3), np.asarray(radii, dtype=np.float64)
+        parent_index = _whole_numbers("parent_index", parent_index)
+        n = len(xyz)
+        types = np.zeros(n, dtype=np.int64) if types is None else _whole_numbers("types", types)
+        if not (radii.shape == parent_index.shape == types.shape == (n,)):
+            raise SWCError(
+                f"tree of {n} nodes: radii, parent_index and types must have shape {(n,)}, "
+                f"got {radii.shape}, {parent_index.shape}, {types.shape}"
+            )
+        if n and parent_index.max() >= n:
+            raise SWCError(f"parent_index must be below {n}, got {parent_index.max()}")
+        parent_index = np.where(parent_index < 0, -1, parent_index)
+        cyclic = rows_on_cycles(parent_index)
+        if cyclic.size:
+            raise SWCError(f"the parents of row {cyclic[0]} lead back to it")
+        order = np.arange(n)
+        if (parent_index >= order).any():
+            order = _depth_first_order(parent_index)
+        number = np.zeros(n + 1, dtype=np.int64)
+        number[order] = np.arange(1, n + 1)
+        number[n] = -1  # what a root's parent (row -1) turns into
+        parents = number[parent_index[order]]
+        return cls(np.arange(1, n + 1), types[order], xyz[order], radii[order], parents, tuple(comments))
+
+    def __len__(self) -> int:
+        return self.ids.size
+
+    @cached_property
+    def parent_index(self) -> np.ndarray:
+        """(n,) int64: the row of each node's parent, -1 for a root. Raises SWCError if a parent is no node."""
+        index = rows_of(self.ids, self.parents)
+        missing = np.flatnonzero((index < 0) & (self.parents >= 0))
+        if missing.size:
+            row = missing[0]
+            raise SWCError(f"node {self.ids[row]}: parent {self.parents[row]} is not in the tree")
+        return index
+
+    @property
+    def edges(self) -> np.ndarray:
+        """(m, 2) int64: the rows of child and parent of every edge, in the order of the children."""
+        children = np.flatnonzero(self.parent_index >= 0)
+        return np.stack([children, self.parent_index[children]], axis=1)
+
+    @property
+    def segments(self) -> np.ndarray:
+        """(m, 2) int64: the rows of the ends of all that takes up space: every edge, then every node without any edge,
+        paired with itself."""
+        edges = self.edges
+        alone = np.ones(len(self), dtype=bool)
+        alone[edges] = False
+        lone = np.flatnonzero(alone)
+        return np.concatenate([edges, np.stack([lone, lone], axis=1)])
+
+    @property
+    def roots(self) -> np.ndarray:
+        """Rows of the nodes without a parent."""
+        return np.flatnonzero(self.parent_index < 0)
+
+    @property
+    def num_components(self) -> int:
+        """Number of connected pieces; in a sound tree each has one root."""
+        return len(self.roots)
+
+    @property
+    def length(self) -> float:
+        """Summed length of all edges, in voxels."""
+        child, parent = self.edges.T
+        return float(np.linalg.norm(self.xyz[child] - self.xyz[parent], axis=1).sum())
+
+    def write(self, path: str | os.PathLike) -> Path:
+        """Write the tree as SWC such that `read_swc` gives back the same numbers, bit for bit. Returns the path.
+
+        The file appears whole or not at all.
+
+        Raises:
+            SWCError: the tree has no node or is not sound; nothing is written.
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        problems = check_tree(self)
+        if problems:
+            raise SWCError(f"{path}: not written, {problems[0]}" + _and_more(len(problems) - 1))
+        lines = [f"# {line}\n" if line else "#\n" for comment in self.comments for line in _lines(comment)]
+        # repr gives the shortest decimal that reads back as the same double.
+        x, y, z = self.xyz.T.tolist()
+        columns = (self.ids.tolist(), self.types.tolist(), x, y, z, self.radii.tolist(), self.parents.tolist())
+        lines += [f"{i} {t} {x!r} {y!r} {z!r} {r!r} {p}\n" for i, t, x, y, z, r, p in zip(*columns, strict=True)]
+        _write_whole(path, "".join(lines).encode("utf-8"))
+        return path
+
+
+def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bool = False) -> Tree:
+    """Read an SWC (or .eswc) file.
+
+    Columns are separated by spaces, tabs or commas; ids may be written `1.0`; parents may follow their children; several
+    roots are kept. Any negative parent is a root. Columns after the seventh are ignored, but in a `.swc` every line must
+    have as many as the first, since a longer one is two lines glued together (an `.eswc` varies by design). Text is UTF-8
+    (or UTF-16 with its mark), else Latin-1. All lines that begin with `#` become `Tree.comments`.
+
+    Args:
+        path: the file.
+        repair: mend what is no matter of structure, and say so in one warning: a radius <= 0 becomes the median of
+            the positive ones (1.0 if there is none), and parent 0 where no node is 0 becomes a root, which is what
+            the writers of such files mean. With False both are errors.
+        mend_structure: also mend, with a warning, what cutting and pasting of hand-made traces leaves behind: a node
+            listed again at the same place becomes one node, and a missing parent makes a root. No edge is lost. Off by
+            default, because the same faults are what a damaged file looks like.
+
+    Raises:
+        SWCError: binary or empty file, a column too few, something that is no number, NaN or infinity, a duplicate or
+            negative id, a missing parent, a node that is its own parent, a cycle. The message names file and line.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    lines = _lines(_decode(path))
+    stripped = [line.strip() for line in lines]
+    numbers = [i for i, line in enumerate(stripped, start=1) if line and line[0] != "#"]  # line number of every row
+    if not numbers:
+        raise SWCError(f"{path}: no node in the file")
+    rows = [stripped[i - 1] for i in numbers]
+    table = _parse_table(path, rows, numbers)
+
+    done = []
+    if mend_structure:
+        keep, done = repair_structure(table)
+        table, numbers = table[keep], [numbers[row] for row in keep]
+    if repair:
+        done += repair_parents(table) + repair_radii(table)
+    if done:
+        warnings.warn(f"{path}: {'; '.join(done)}", stacklevel=2)
+    comments = tuple(line[1:].removeprefix(" ") for line in map(str.lstrip, lines) if line.startswith("#"))
+    ids, types, parents = (table[:, column].astype(np.int64) for column in (0, 1, 6))
+    tree = Tree(ids, types, table[:, 2:5].copy(), table[:, 5].copy(), parents, comments)
+    problems = find_problems(tree)
+    if problems:
+        row, reason = min(problems)
+        raise SWCError(f"{path}:{numbers[row]}: {reason}" + _and_more(len(problems) - 1))
+    return tree
+
+
+def _depth_first_order(parent_index: np.ndarray) -> np.ndarray:
+    """Rows such that a parent comes before its children and a branch stays together (the parents hold no cycle)."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import depth_first_order
+
+    n = len(parent_index)
+    start = np.where(parent_index < 0, n, parent_index)  # node n is above all roots
+    graph = csr_array((np.ones(n, dtype=np.int8), (start, np.arange(n))), shape=(n + 1, n + 1))
+    return depth_first_order(graph, n, directed=True, return_predecessors=False)[1:]
+
+
+def _decode(path: Path) -> str:
+    raw = path.read_bytes()
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            return raw.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise SWCError(f"{path}: begins like UTF-16 text but is not ({error.reason})") from error
+    if b"\0" in raw:
+        raise SWCError(f"{path}: expected SWC text, got a binary file")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _lines(text: str) -> list[str]:
+    # Not str.splitlines: it also splits at characters that Latin-1 comments may hold, and line numbers would be off.
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _parse_table(path: Path, rows: list[str], numbers: list[int]) -> np.ndarray:
+    """Rows of text -> (n, 7) float64, whole numbers in columns id, type and parent."""
+    fields = [_split(row) for row in rows]
+    width = len(fields[0])
+    ragged_is_fine = path.suffix.lower() == ".eswc"
+    try:
+        counts = set(map(len, fields))
+        if min(counts) < 7 or (len(counts) > 1 and not ragged_is_fine):
+            raise ValueError
+        tokens = chain.from_iterable(fields if counts == {7} else (row[:7] for row in fields))
+        table = np.fromiter(map(float, tokens), dtype=np.float64, count=7 * len(fields)).reshape(-1, 7)
+        if not _whole(table[:, [0, 1, 6]]).all():
+            raise ValueError
+        return table
+    except ValueError:
+        pass
+    # Something is wrong: go line by line to say what, and where.
+    for number, row in zip(numbers, fields, strict=True):
+        where = f"{path}:{number}"
+        if not row:
+            raise SWCError(f"{where}: expected commas or spaces between numbers, got decimal commas")
+        if len(row) < 7 or (len(row) != width and not ragged_is_fine):
+            expected = "7 columns (id type x y z radius parent)" if len(row) < 7 else f"{width} columns as before"
+            raise SWCError(f"{where}: expected {expected}, got {len(row)}")
+        for name, token in zip(("id", "type", "x", "y", "z", "radius", "parent"), row[:7], strict=True):
+            try:
+                value = float(token)
+            except ValueError:
+                raise SWCError(f"{where}: {name} must be a number, got {token[:40]!r}") from None
+            if name in ("id", "type", "parent") and not _whole(np.float64(value)):
+                raise SWCError(f"{where}: {name} must be a whole number, got {token[:40]!r}")
+    raise AssertionError("a table that fails has a line that fails")
+
+
+def _split(row: str) -> list[str]:
+    """The fields of a line; none if it is ambiguous: `1 2 3,5 4,5 ...`, a decimal comma read as a separator shifts columns."""
+    row = row.partition("#")[0]
+    if "," not in row:
+        return row.split()
+    by_space = row.split()
+    if len(by_space) >= 7 and any("," in field.strip(",") for field in by_space):
+        return []
+    return row.replace(",", " ").split()
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Which doubles are whole numbers that a double holds exactly."""
+    return (np.abs(values) <= 2**53) & (values == np.floor(values))
+
+
+def _whole_numbers(name: str, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind not in "iu" and not (values.dtype.kind in "fb" and _whole(values.astype(float)).all()):
+        raise SWCError(f"{name} must be whole numbers, got {values.dtype}")
+    return values.astype(np.int64, copy=False)
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count} more)" if count > 0 else ""
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp gives 0600, a written file should be as any other
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

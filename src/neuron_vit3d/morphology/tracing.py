@@ -1,0 +1,220 @@
+"""A mask, or the scores it comes from, becomes one tree: `trace`."""
+
+import logging
+
+import numpy as np
+
+from .bridging import Links, drop_weak_ends, find_links, group_components, join
+from .foreground import Foreground
+from .skeleton import Skeleton, extract_skeleton, prune_spurs, smooth, trim_tips
+from .swc import Tree
+
+
+logger = logging.getLogger(__name__)
+
+# About 650 bytes are taken for each foreground voxel at the peak.
+MAX_FOREGROUND_VOXELS = 10_000_000
+# So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is noise.
+MAX_COMPONENTS = 20_000
+
+
+class TraceError(ValueError):
+    """What was given cannot be traced."""
+
+
+def trace(
+    scores_or_mask,
+    *,
+    threshold: float = 0.5,
+    voxel_size: tuple[float, float, float] | None = None,
+    bridge_distance: float = 16.0,
+    min_branch_length: float = 5.0,
+    min_component_voxels: int = 10,
+    root: tuple[float, float, float] | None = None,
+) -> Tree:
+    """Trace the neuron in a mask or in scores into one tree with radii.
+
+    Center lines come from TEASAR (Sato et al. 2000; see `skeleton.py`), gaps between components are bridged by a minimum
+    spanning tree (see `bridging.py`), spurs are pruned and tips trimmed by the local radius.
+
+    Args:
+        scores_or_mask: array (z, y, x), or a Volume that holds one: bool or integers (foreground where not 0), or floats in
+            [0, 1] (foreground where >= `threshold`; center lines prefer high scores).
+        threshold: of float scores, in (0, 1].
+        voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count: lengths and
+            radii below are in units of the smallest voxel side.
+        bridge_distance: the widest gap that is bridged between two ends that face each other; an end and the side of a
+            neurite are joined over at most 3/4 of it, two sides over half of it. 0 bridges none.
+        min_branch_length: shorter end branches are pruned, and those shorter than 1.5 radii of the branch they leave. A
+            component that would be the end of a branch must be longer than its gap by as much.
+        min_component_voxels: connected components (26 neighbours) with fewer voxels are dropped before anything else.
+        root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is kept.
+            None: the root is the thickest point, which in a neuron is the soma, and the longest connected tree is kept.
+
+    Returns:
+        A Tree with one root, parents before children, coordinates x y z in voxels, nodes about one voxel apart and radii in
+        units of the smallest voxel side. What was left out is counted in `comments`, and logged as a warning.
+
+    Raises:
+        TraceError: not a 3D array, scores outside [0, 1] or not finite, no foreground left, too much foreground to trace, a
+            root outside the volume, or a parameter out of its range.
+    """
+    array = np.asarray(getattr(scores_or_mask, "array", scores_or_mask))
+    if voxel_size is None:
+        voxel_size = getattr(scores_or_mask, "voxel_size", None)
+    _check_parameters(threshold, voxel_size, bridge_distance, min_branch_length, min_component_voxels)
+    _check_array(array)
+    _check_root(root, array.shape)
+    spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
+
+    is_scores = np.issubdtype(array.dtype, np.floating)
+    foreground = _foreground(array >= threshold if is_scores else array != 0, spacing)
+    foreground, edges, component, too_small = _large_components(foreground, min_component_voxels)
+    confidence = array[tuple(foreground.voxels.T)].astype(np.float64) if is_scores else None
+    root_zyx = None if root is None else np.array(root, float)[::-1]
+    root_row = None if root is None else _nearest(foreground.voxels, root_zyx, spacing)
+
+    skeleton = extract_skeleton(foreground, edges, component, confidence=confidence, root=root_row)
+    skeleton = prune_spurs(skeleton, min_length=min_branch_length)
+    skeleton = trim_tips(skeleton, array.shape)
+    skeleton, left_out = _join_components(skeleton, bridge_distance, min_branch_length, root_zyx)
+    skeleton = smooth(skeleton, foreground)
+
+    comments = _report(too_small, np.bincount(component)[left_out], min_component_voxels, bridge_distance)
+    # A voxel's boundary runs half a voxel before the center of the background voxel next to it.
+    radii = np.maximum(skeleton.reach - 0.5, 0.5)
+    return Tree.from_parents(skeleton.points[:, ::-1], radii, skeleton.parents, comments=comments)
+
+
+def _large_components(
+    foreground: Foreground, min_voxels: int
+) -> tuple[Foreground, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+    """The foreground of the components with at least `min_voxels` (and among the MAX_COMPONENTS largest), its edges, its
+    component numbers (n,) from 0, and the sizes (k,) of the other components."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows, neighbours, lengths = foreground.edges()
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, neighbours)), shape=(len(foreground),) * 2)
+    component = connected_components(graph, directed=False)[1]
+    sizes = np.bincount(component)
+    is_large = sizes >= min_voxels
+    is_large[np.argsort(-sizes, kind="stable")[MAX_COMPONENTS:]] = False
+    if not is_large.any():
+        raise TraceError(
+            f"nothing to trace: none of the {len(sizes)} components of the mask has {min_voxels} voxels "
+            f"(min_component_voxels), the largest has {sizes.max()}"
+        )
+    keep = is_large[component]
+    if not keep.all():
+        keep_edge = keep[rows]
+        new_row = (np.cumsum(keep) - 1).astype(np.int32)
+        rows, neighbours, lengths = new_row[rows[keep_edge]], new_row[neighbours[keep_edge]], lengths[keep_edge]
+        foreground = foreground.subset(keep)
+        component = (np.cumsum(is_large) - 1)[component[keep]]
+    return foreground, (rows, neighbours, lengths), component, sizes[~is_large]
+
+
+def _join_components(
+    skeleton: Skeleton, bridge_distance: float, min_branch_length: float, root_zyx: np.ndarray | None
+) -> tuple[Skeleton, np.ndarray]:
+    """One rooted tree, and which components (number of components,) bool are not in it."""
+    lengths = np.bincount(skeleton.component, skeleton.edge_lengths)
+    links = find_links(skeleton, bridge_distance)
+    links = links.subset(drop_weak_ends(skeleton, links, min_branch_length))
+    group = group_components(skeleton, links)
+    if root_zyx is None:
+        kept_group = np.argmax(np.bincount(group, lengths))
+    else:
+        kept_group = group[skeleton.component[_nearest(skeleton.points, root_zyx, skeleton.spacing)]]
+    left_out = group != kept_group
+
+    keep = ~left_out[skeleton.component]
+    links = links.subset(keep[links.nodes[:, 0]])
+    links = Links((np.cumsum(keep) - 1)[links.nodes], links.gap, links.cost)
+    skeleton = skeleton.subset(keep)
+    if root_zyx is None:
+        root = int(np.argmax(skeleton.reach))
+    else:
+        root = _nearest(skeleton.points, root_zyx, skeleton.spacing)
+    return join(skeleton, links, root), left_out
+
+
+def _nearest(points: np.ndarray, point: np.ndarray, spacing: np.ndarray) -> int:
+    """Row of the point (n, 3) nearest to `point` (3,), all z y x in voxels."""
+    return int(np.argmin(np.sum(((points - point) * spacing) ** 2, axis=1)))
+
+
+def _report(
+    too_small: np.ndarray, left_out: np.ndarray, min_component_voxels: int, bridge_distance: float
+) -> list[str]:
+    """Say, in the log and as comments of the tree, which components (their sizes in voxels) are not in it."""
+    comments = []
+    if len(too_small):
+        comments.append(
+            f"dropped {len(too_small)} components, {too_small.sum()} voxels: too small (min_component_voxels "
+            f"{min_component_voxels}), the largest has {too_small.max()}"
+        )
+    if len(left_out):
+        comments.append(
+            f"dropped {len(left_out)} components, {left_out.sum()} voxels: not to be bridged to the tree "
+            f"(bridge_distance {bridge_distance:g})"
+        )
+    for comment in comments:
+        logger.warning("%s", comment)
+    return comments
+
+
+def _foreground(mask: np.ndarray, spacing: np.ndarray) -> Foreground:
+    count = np.count_nonzero(mask)
+    if count == 0:
+        raise TraceError(
+            f"mask is empty: nothing to trace in a volume of shape {mask.shape}; a lower threshold may help"
+        )
+    if count > MAX_FOREGROUND_VOXELS:
+        raise TraceError(
+            f"mask has {count} foreground voxels ({count / mask.size:.0%} of shape {mask.shape}), at most "
+            f"{MAX_FOREGROUND_VOXELS} are traced: raise the threshold or cut the volume"
+        )
+    return Foreground.from_mask(mask, spacing)
+
+
+def _check_array(array: np.ndarray) -> None:
+    if array.ndim != 3 or 0 in array.shape:
+        raise TraceError(f"expected a mask or scores with axes (z, y, x) and no empty axis, got shape {array.shape}")
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = array.min(), array.max()  # NaN wherever there is one
+        if not (low >= 0 and high <= 1):
+            raise TraceError(f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers")
+    elif array.dtype != bool and not np.issubdtype(array.dtype, np.integer):
+        raise TraceError(f"expected a mask (bool or integers) or scores (floats), got dtype {array.dtype}")
+
+
+def _check_parameters(
+    threshold: float,
+    voxel_size: tuple[float, float, float] | None,
+    bridge_distance: float,
+    min_branch_length: float,
+    min_component_voxels: int,
+) -> None:
+    if not 0 < threshold <= 1:
+        raise TraceError(f"threshold must lie in (0, 1], got {threshold}")
+    if voxel_size is not None:
+        sides = np.asarray(voxel_size, float)
+        if sides.shape != (3,) or not (np.isfinite(sides).all() and (sides > 0).all()):
+            raise TraceError(f"voxel_size must be three positive numbers (z, y, x), got {voxel_size}")
+    for name, value in (
+        ("bridge_distance", bridge_distance),
+        ("min_branch_length", min_branch_length),
+        ("min_component_voxels", min_component_voxels),
+    ):
+        if not 0 <= value < np.inf:
+            raise TraceError(f"{name} must be a number of at least 0, got {value}")
+
+
+def _check_root(root: tuple[float, float, float] | None, shape: tuple[int, int, int]) -> None:
+    if root is None:
+        return
+    point = np.asarray(root, float)
+    if point.shape != (3,) or not (np.all(point >= -0.5) and np.all(point <= np.array(shape[::-1]) - 0.5)):
+        raise TraceError(f"root must be a point (x, y, z) in the volume of shape (z, y, x) {shape}, got {root}")

@@ -1,0 +1,337 @@
+"""Tracing: what comes out is one sound tree along the middle of the mask, and what is left out is said."""
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from neuron_vit3d.morphology import TraceError, Tree, check_tree, rasterize, read_swc, trace, tree_distance
+from neuron_vit3d.morphology.foreground import Foreground
+
+
+def random_tree(seed: int, size: int = 64, num_branches: int = 5) -> Tree:
+    """A random walk that branches at right angles, with radii from 1.2 to 2.5 voxels, 6 voxels away from the faces."""
+    rng = np.random.default_rng(seed)
+    xyz, parents, radii = [np.full(3, size / 2)], [-1], [2.5]
+    for _ in range(num_branches):
+        node = int(rng.integers(len(xyz)))
+        along = xyz[node] - xyz[parents[node]] if parents[node] >= 0 else np.zeros(3)
+        direction = np.cross(along, rng.normal(size=3)) if along.any() else rng.normal(size=3)
+        radius = rng.uniform(1.2, 2.5)
+        for _ in range(int(rng.integers(20, 45))):
+            direction = direction / np.linalg.norm(direction) + rng.normal(0, 0.1, 3)
+            point = xyz[node] + direction / np.linalg.norm(direction)
+            if (point < 6).any() or (point > size - 7).any():
+                break
+            xyz.append(point)
+            parents.append(node)
+            radii.append(radius)
+            node = len(xyz) - 1
+    return Tree.from_parents(np.array(xyz), np.array(radii), np.array(parents))
+
+
+def tube(start, end, shape=(40, 40, 80), radius=2.0) -> np.ndarray:
+    """A straight tube between two points x y z."""
+    points = np.array([start, end], float)
+    return rasterize(Tree.from_parents(points, np.full(2, radius), np.array([-1, 0])), shape)
+
+
+def assert_one_sound_tree(tree: Tree) -> None:
+    assert check_tree(tree) == []
+    assert len(tree.roots) == 1 and tree.roots[0] == 0
+    assert (tree.parent_index < np.arange(len(tree))).all(), "a parent comes after its child"
+    assert (tree.radii > 0).all()
+
+
+def in_mask(tree: Tree, mask: np.ndarray) -> np.ndarray:
+    return mask[tuple(np.rint(tree.xyz[:, ::-1]).astype(int).T)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_rasterized_tree_is_found_again(seed):
+    gold = random_tree(seed)
+    mask = rasterize(gold, (64, 64, 64))
+    tree = trace(mask)
+    assert_one_sound_tree(tree)
+    assert in_mask(tree, mask).all()
+    scores = tree_distance(tree, gold)
+    assert scores["precision"] > 0.95 and scores["recall"] > 0.85
+
+
+def test_most_of_many_trees_is_found():
+    found = [tree_distance(trace(rasterize(gold, (64, 64, 64))), gold)["f1"] for gold in map(random_tree, range(20))]
+    assert np.mean(found) > 0.975
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.tuples(*[st.integers(1, 12)] * 3), st.floats(0.02, 1.0))
+def test_any_mask_gives_one_sound_tree(seed, shape, density):
+    mask = np.random.default_rng(seed).random(shape) < density
+    mask[0, 0, 0] = True
+    tree = trace(mask, min_component_voxels=1)
+    assert_one_sound_tree(tree)
+    assert (tree.xyz >= 0).all() and (tree.xyz <= np.array(shape[::-1]) - 1).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.sampled_from([(1.0, 1.0, 1.0), (2.5, 1.0, 1.3)]),
+    st.floats(0.3, 0.98),
+)
+def test_boundary_distance_is_the_distance_transform_of_scipy(seed, shape, spacing, density):
+    mask = np.random.default_rng(seed).random(shape) < density
+    mask[0, 0, 0], mask[-1, -1, -1] = True, np.prod(shape) == 1
+    distance = Foreground.from_mask(mask, np.array(spacing)).boundary_distance()
+    if mask.all():  # without background the volume ends at its faces
+        np.testing.assert_allclose(
+            distance, ndimage.distance_transform_edt(np.pad(mask, 1), spacing)[1:-1, 1:-1, 1:-1][mask]
+        )
+    else:
+        np.testing.assert_allclose(distance, ndimage.distance_transform_edt(mask, spacing)[mask])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.tuples(*[st.integers(1, 6)] * 3))
+def test_edges_are_all_pairs_of_26_neighbours(seed, shape):
+    mask = np.random.default_rng(seed).random(shape) < 0.5
+    mask[0, 0, 0] = True
+    foreground = Foreground.from_mask(mask, np.array([2.0, 1.0, 1.0]))
+    rows, neighbours, lengths = foreground.edges()
+    steps = np.abs(foreground.voxels[:, None] - foreground.voxels[None])
+    assert {tuple(sorted(pair)) for pair in zip(rows.tolist(), neighbours.tolist(), strict=True)} == {
+        (i, j) for i, j in np.argwhere(steps.max(axis=2) == 1).tolist() if i < j
+    }
+    np.testing.assert_allclose(lengths, np.linalg.norm(steps[rows, neighbours] * [2, 1, 1], axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("radius", [1.5, 3.0, 5.0])
+def test_a_straight_tube_keeps_its_ends_its_middle_and_its_radius(radius):
+    tree = trace(tube((12, 20, 20), (67, 20, 20), radius=radius))
+    assert np.abs(tree.xyz[:, 1:] - 20).max() <= 1
+    assert abs(tree.xyz[:, 0].min() - 12) <= 1.5 and abs(tree.xyz[:, 0].max() - 67) <= 1.5
+    assert abs(np.median(tree.radii) - radius) <= 0.5
+    assert np.linalg.norm(np.diff(tree.xyz[tree.edges], axis=1), axis=2).max() < 2
+
+
+def test_a_tube_cut_by_the_face_of_the_volume_reaches_it():
+    tree = trace(tube((-10, 20, 20), (60, 20, 20)))
+    assert tree.xyz[:, 0].min() < 1
+
+
+def test_a_rough_surface_grows_no_hairs():
+    mask = tube((10, 20, 20), (70, 20, 20), radius=4)
+    rough = mask | (ndimage.binary_dilation(mask) & (np.random.default_rng(0).random(mask.shape) < 0.3))
+    tree = trace(rough)
+    assert np.bincount(tree.parent_index[1:]).max() == 1 or tree.length < 1.1 * 60
+
+
+def test_the_gap_between_ends_is_bridged_up_to_the_limit():
+    mask = tube((8, 20, 20), (70, 20, 20))
+    mask[:, :, 35:45] = False
+    tree = trace(mask, bridge_distance=12)
+    assert_one_sound_tree(tree)
+    assert tree_distance(tree, trace(tube((8, 20, 20), (70, 20, 20))))["f1"] > 0.98
+    assert tree.comments == ()
+
+    apart = trace(mask, bridge_distance=8)
+    assert_one_sound_tree(apart)
+    assert len(apart.comments) == 1 and "dropped 1 components" in apart.comments[0]
+
+
+def test_an_end_is_joined_to_the_one_it_points_at():
+    """The piece beside is nearer to both than they are to one another, yet the gap between the facing ends is bridged."""
+    mask = tube((8, 20, 20), (34, 20, 20)) | tube((46, 20, 20), (72, 20, 20)) | tube((38, 28, 20), (72, 28, 20))
+    tree = trace(mask)
+    assert (np.abs(tree.xyz - [40, 20, 20]).max(axis=1) < 1.5).any()
+    assert tree.comments == ()
+
+
+def test_specks_and_far_pieces_are_dropped_and_reported(caplog):
+    mask = tube((8, 8, 20), (70, 8, 20))
+    mask[20, 35, 10:14] = True  # 4 voxels
+    mask[20, 30, 40:70] = True  # 30 voxels, 20 voxels away
+    with caplog.at_level(logging.WARNING, "neuron_vit3d"):
+        tree = trace(mask)
+    assert tree.xyz[:, 1].max() < 12
+    assert len(tree.comments) == 2
+    assert tree.comments[0].startswith("dropped 1 components, 4 voxels")
+    assert tree.comments[1].startswith("dropped 1 components, 30 voxels")
+    assert [record.getMessage() for record in caplog.records] == list(tree.comments)
+
+
+def test_a_speck_at_the_end_of_a_bridge_is_noise_and_between_two_bridges_a_remnant():
+    mask = tube((8, 20, 20), (30, 20, 20)) | tube((52, 20, 20), (72, 20, 20))
+    mask[19:22, 19:22, 40:43] = True
+    mask[19:22, 30:33, 10:13] = True
+    tree = trace(mask, bridge_distance=12)
+    assert tree_distance(tree, trace(tube((8, 20, 20), (72, 20, 20))))["f1"] > 0.95
+    assert len(tree.comments) == 1 and "dropped 1 components, 27 voxels" in tree.comments[0]
+
+
+def test_the_root_is_the_soma_or_the_node_nearest_to_the_given_point():
+    mask = tube((8, 20, 20), (70, 20, 20)) | (np.linalg.norm(np.indices((40, 40, 80)).T - [20, 20, 50], axis=3).T < 8)
+    assert np.linalg.norm(trace(mask).xyz[0] - [50, 20, 20]) <= 2
+    assert np.linalg.norm(trace(mask, root=(9, 21, 20)).xyz[0] - [9, 20, 20]) <= 2
+
+
+def test_the_root_chooses_among_trees_that_cannot_be_joined():
+    mask = tube((8, 8, 20), (70, 8, 20)) | tube((20, 35, 20), (50, 35, 20))
+    assert trace(mask).xyz[:, 1].max() < 12
+    tree = trace(mask, root=(20, 35, 20))
+    assert tree.xyz[:, 1].min() > 30
+    assert_one_sound_tree(tree)
+
+
+def test_voxel_size_sets_lengths_and_radii_and_not_coordinates():
+    """A gap of 6 slices is 6 voxels wide, but 18 smallest voxel sides when a slice is three times as thick."""
+    mask = tube((20, 20, 6), (20, 20, 60), shape=(70, 40, 40), radius=3)
+    mask[30:36] = False
+    assert trace(mask).comments == ()
+    apart = trace(mask, voxel_size=(3.0, 1.0, 1.0))
+    assert len(apart.comments) == 1
+    volume = SimpleNamespace(array=mask, voxel_size=(0.6, 0.2, 0.2))
+    of_volume = trace(volume)
+    np.testing.assert_array_equal(of_volume.xyz, apart.xyz)
+    assert np.abs(of_volume.xyz[:, :2] - 20).max() <= 1
+    assert abs(np.median(of_volume.radii) - 3) <= 0.5
+    assert trace(volume, voxel_size=(1, 1, 1)).comments == ()
+
+
+def test_scores_are_cut_at_the_threshold_and_guide_the_path():
+    """Where two ways are equally wide and long, the one of the higher scores is taken."""
+    mask = tube((8, 20, 20), (70, 20, 20), radius=4)
+    scores = np.where(mask, 0.6, 0.1).astype(np.float32)
+    np.testing.assert_array_equal(trace(scores).xyz, trace(mask).xyz)
+    with pytest.raises(TraceError, match="empty"):
+        trace(scores, threshold=0.7)
+    # A loop: two ways from end to end, the one at greater y the surer.
+    ring = tube((8, 20, 20), (22, 20, 20)) | tube((58, 20, 20), (72, 20, 20))
+    for y in (8, 32):
+        ring |= tube((22, 20, 20), (30, y, 20)) | tube((30, y, 20), (50, y, 20)) | tube((50, y, 20), (58, 20, 20))
+    scores = np.where(ring, 0.6, 0.0)
+    scores[:, 22:] = np.where(ring[:, 22:], 0.9, 0.0)
+    tree = trace(scores, root=(8, 20, 20))
+    path = [int(np.argmax(tree.xyz[:, 0]))]
+    while path[-1] != tree.roots[0]:
+        path.append(int(tree.parent_index[path[-1]]))
+    assert tree.xyz[path, 1].max() > 28 and tree.xyz[path, 1].min() > 18
+
+
+def test_integer_masks_are_masks():
+    mask = random_tree(1)
+    mask = rasterize(mask, (64, 64, 64))
+    for other in (mask.astype(np.uint8) * 255, mask.astype(np.int16), mask.astype(np.float64)):
+        np.testing.assert_array_equal(trace(other).xyz, trace(mask).xyz)
+
+
+def test_the_same_mask_gives_the_same_tree_and_is_not_changed():
+    mask = rasterize(random_tree(3), (64, 64, 64))
+    mask &= np.random.default_rng(0).random(mask.shape) < 0.9
+    before = mask.copy()
+    first, second = trace(mask), trace(np.asfortranarray(mask))
+    np.testing.assert_array_equal(mask, before)
+    for name in ("ids", "xyz", "radii", "parents"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def test_a_traced_tree_survives_the_file(tmp_path):
+    mask = rasterize(random_tree(5), (64, 64, 64))
+    mask[0, 0, 0] = True
+    tree = trace(mask)
+    again = read_swc(tree.write(tmp_path / "tree.swc"))
+    np.testing.assert_array_equal(again.xyz, tree.xyz)
+    assert any("dropped 1 components, 1 voxels" in comment for comment in again.comments)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((4, 5, 6), bool), "mask is empty: nothing to trace"),
+        (np.zeros((4, 5, 6), np.float32), "mask is empty: nothing to trace"),
+        (np.ones((5, 6), bool), r"axes \(z, y, x\).*\(5, 6\)"),
+        (np.ones((2, 4, 5, 6), bool), r"axes \(z, y, x\).*\(2, 4, 5, 6\)"),
+        (np.ones((0, 5, 6), bool), r"no empty axis.*\(0, 5, 6\)"),
+        (np.full((4, 5, 6), np.nan), r"scores must lie in \[0, 1\], got nan"),
+        (np.where(np.arange(60).reshape(3, 4, 5) == 7, np.nan, 0.9), r"scores must lie in \[0, 1\], got nan"),
+        (np.full((4, 5, 6), 1.5), r"scores must lie in \[0, 1\], got 1.5"),
+        (np.full((4, 5, 6), -0.5), r"scores must lie in \[0, 1\], got -0.5"),
+        (np.full((4, 5, 6), "a"), "got dtype <U1"),
+        (np.eye(3, dtype=bool)[None], "none of the 1 components of the mask has 10 voxels.*the largest has 3"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_in_one_line(given, message):
+    with pytest.raises(TraceError, match=message) as caught:
+        trace(given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"threshold": 0},
+        {"threshold": 1.5},
+        {"threshold": float("nan")},
+        {"voxel_size": (1, 1)},
+        {"voxel_size": (1, 0, 1)},
+        {"voxel_size": (1, float("inf"), 1)},
+        {"bridge_distance": -1},
+        {"bridge_distance": float("inf")},
+        {"min_branch_length": float("nan")},
+        {"min_component_voxels": -1},
+        {"root": (1, 2)},
+        {"root": (3, 3, 40)},
+        {"root": (float("nan"), 3, 3)},
+    ],
+)
+def test_parameters_out_of_range_are_named(parameters):
+    with pytest.raises(TraceError, match=next(iter(parameters))):
+        trace(np.ones((4, 5, 6), bool), **parameters)
+
+
+def test_too_much_foreground_is_refused(monkeypatch):
+    monkeypatch.setattr("neuron_vit3d.morphology.tracing.MAX_FOREGROUND_VOXELS", 100)
+    with pytest.raises(TraceError, match=r"mask has 120 foreground voxels.*raise the threshold"):
+        trace(np.ones((4, 5, 6), bool))
+
+
+def test_the_largest_of_too_many_components_are_taken(monkeypatch):
+    monkeypatch.setattr("neuron_vit3d.morphology.tracing.MAX_COMPONENTS", 2)
+    mask = np.zeros((30, 30, 60), bool)
+    for i, length in enumerate((12, 40, 30, 11)):
+        mask[15, 4 + 5 * i, 5 : 5 + length] = True
+    tree = trace(mask)
+    assert tree.comments[0].startswith("dropped 2 components, 23 voxels")
+
+
+def test_one_voxel_is_a_tree_of_one_node():
+    mask = np.zeros((3, 4, 5), bool)
+    mask[1, 2, 3] = True
+    tree = trace(mask, min_component_voxels=1)
+    np.testing.assert_array_equal(tree.xyz, [[3, 2, 1]])
+    assert_one_sound_tree(tree)
+
+
+@pytest.mark.slow
+def test_masks_that_are_no_neuron_take_bounded_work():
+    assert_one_sound_tree(trace(np.ones((48, 48, 48), bool)))
+    salt = np.zeros((120, 300, 300), bool)
+    salt[::2, ::3, ::3] = True
+    with pytest.raises(TraceError, match="none of the 600000 components"):
+        trace(salt)
+    assert_one_sound_tree(trace(salt, min_component_voxels=1))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["rr30a_tp0", "rivulet_test"])
+def test_a_real_tree_is_found_in_its_own_mask(shared, name):
+    gold = read_swc(shared / "data" / "neurons" / name / "trace.swc")
+    shape = np.ceil(gold.xyz.max(axis=0)).astype(int)[::-1] + 5
+    scores = tree_distance(trace(rasterize(gold, tuple(shape), min_radius=1.0)), gold)
+    assert scores["f1"] > 0.97
