@@ -1,0 +1,113 @@
+"""NeuronViT3DConfig: a 2D vision transformer's configuration, the depth of a block, and the decoder."""
+
+import copy
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from .inflation import INFLATIONS
+
+
+@strict
+class NeuronViT3DConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`NeuronViT3DModel`] and [`NeuronViT3DForSegmentation`].
+
+    Args:
+        backbone_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a ViT-B/16):
+            The 2D vision transformer whose layers the model uses. Its `num_channels` is set to
+            `num_channels * num_slices`: a block's slices enter the patch embedding as channels.
+        num_slices (`int`, *optional*, defaults to 5):
+            Neighbouring slices in a block. Odd, so that there is a center slice.
+        num_channels (`int`, *optional*, defaults to 1):
+            Channels of the microscopy image.
+        num_output_slices (`int`, *optional*, defaults to 1):
+            Slices labelled around the center one in a pass. Odd, at most `num_slices`.
+        inflation (`str`, *optional*, defaults to `"center"`):
+            How the 2D patch embedding became 3D: `"center"` or `"average"`. Kept for the record: it acts in
+            `from_pretrained_2d` only.
+        out_indices (`list[int]`, *optional*):
+            The hidden states the decoder reads, shallow to deep: 0 is the embedding, `num_hidden_layers` the output
+            of the last layer. Four depths, evenly spread by default.
+        decoder_hidden_size (`int`, *optional*, defaults to 64):
+            Channels of the decoder's pyramid. A multiple of 4.
+        stem_sizes (`list[int]`, *optional*, defaults to `[16, 32, 64]`):
+            Channels at strides 1, 2, 4 of the full-resolution convolutional stem that the decoder is joined with. An
+            empty list leaves the stem out: the decoder then reads the tokens alone, as in the paper.
+        initializer_range (`float`, *optional*, defaults to 0.02):
+            Standard deviation of the decoder's initial linear weights.
+        semantic_loss_ignore_index (`int`, *optional*, defaults to 255):
+            Label of voxels that the loss leaves out.
+    """
+
+    model_type = "neuron_vit3d"
+    sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="vit")}  # noqa: RUF012
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    num_slices: int = 5
+    num_channels: int = 1
+    num_output_slices: int = 1
+    inflation: str = "center"
+    out_indices: list[int] | tuple[int, ...] | None = None
+    decoder_hidden_size: int = 64
+    stem_sizes: list[int] | tuple[int, ...] = (16, 32, 64)
+    initializer_range: float = 0.02
+    semantic_loss_ignore_index: int = 255
+
+    def __post_init__(self, **kwargs):
+        if self.id2label is None and kwargs.get("num_labels") in (None, 2):
+            self.id2label = {0: "background", 1: "neuron"}
+        # The caller's 2D configuration stays as it is: a copy becomes the 3D one.
+        self.backbone_config = copy.deepcopy(self.backbone_config)
+        super().__post_init__(**kwargs)
+        self.label2id = {name: index for index, name in self.id2label.items()}
+        self.backbone_config.name_or_path = ""  # where the 2D model lay on somebody's disk is nobody else's matter
+        self.backbone_config.num_channels = self.num_channels * self.num_slices
+        if self.out_indices is None:
+            depth = self.backbone_config.num_hidden_layers
+            self.out_indices = [max(1, round(depth * part / 4)) for part in (1, 2, 3, 4)]
+        self.out_indices = list(self.out_indices)
+        self.stem_sizes = list(self.stem_sizes)
+        # Called here, what they raise stays a ValueError; `strict` would wrap it in an error that is none.
+        self.validate_slices()
+        self.validate_decoder()
+
+    def validate_slices(self):
+        """`num_slices` and `num_output_slices` are odd and positive, and the output fits into the block."""
+        if self.num_channels < 1:
+            raise ValueError(f"num_channels must be at least 1; got {self.num_channels}")
+        for name in ("num_slices", "num_output_slices"):
+            value = getattr(self, name)
+            if value < 1 or value % 2 == 0:
+                raise ValueError(f"{name} must be odd and positive, so that there is a center slice; got {value}")
+        if self.num_output_slices > self.num_slices:
+            raise ValueError(
+                f"num_output_slices must be at most num_slices = {self.num_slices}; got {self.num_output_slices}"
+            )
+
+    def validate_decoder(self):
+        """The decoder's sizes fit together and to the backbone."""
+        if self.inflation not in INFLATIONS:
+            raise ValueError(f"inflation must be one of {', '.join(INFLATIONS)}; got {self.inflation!r}")
+        if self.decoder_hidden_size < 4 or self.decoder_hidden_size % 4:
+            raise ValueError(f"decoder_hidden_size must be a positive multiple of 4; got {self.decoder_hidden_size}")
+        if len(self.stem_sizes) not in (0, 3) or any(size < 1 for size in self.stem_sizes):
+            raise ValueError(
+                f"stem_sizes must be empty or three channel counts for strides 1, 2, 4; got {self.stem_sizes}"
+            )
+        depth = self.backbone_config.num_hidden_layers
+        if len(self.out_indices) != 4 or any(not 0 <= index <= depth for index in self.out_indices):
+            raise ValueError(f"out_indices must be four numbers in 0..{depth}; got {list(self.out_indices)}")
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        size = self.backbone_config.patch_size
+        return size if isinstance(size, int) else size[0]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pictures the 2D model was pre-trained on, in pixels."""
+        size = self.backbone_config.image_size
+        return size if isinstance(size, int) else size[0]

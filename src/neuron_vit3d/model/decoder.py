@@ -1,0 +1,116 @@
+"""The decoder: tokens of four depths and a small convolutional stem become logits at full resolution."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .configuration_neuron_vit3d import NeuronViT3DConfig
+
+
+class NeuronViT3DDecoder(nn.Module):
+    """Hidden states of four depths, brought up in a pyramid; joined with a full-resolution stem unless that is left out.
+
+    The deepest hidden state starts at one cell a patch. The shallower ones carry finer detail: each is unfolded to 1, 2
+    and 4 cells a patch's side and added on the way up. From there, about a quarter of the resolution, the stem's maps
+    of strides 4, 2 and 1 take over; without a stem the last steps are plain interpolation.
+    """
+
+    def __init__(self, config: NeuronViT3DConfig):
+        super().__init__()
+        hidden_size, size = config.backbone_config.hidden_size, config.decoder_hidden_size
+        self.config = config
+        self.levels = nn.ModuleList(TokenLevel(hidden_size, size, scale) for scale in (4, 2, 1, 1))
+        self.fuse = nn.ModuleList(ConvBlock(size, size) for _ in range(3))
+        self.stem = Stem(config.num_channels * config.num_slices, config.stem_sizes) if config.stem_sizes else None
+        skips = list(config.stem_sizes)[::-1] or [0, 0, 0]
+        outs = skips if config.stem_sizes else [size, size // 2, size // 4]
+        ins = [size, *outs[:-1]]
+        self.join = nn.ModuleList(
+            ConvBlock(below + skip, out) for below, skip, out in zip(ins, skips, outs, strict=True)
+        )
+        self.classifier = nn.Conv2d(outs[-1], config.num_labels * config.num_output_slices, kernel_size=1)
+
+    def forward(self, features: list[torch.Tensor], pixel_values: torch.Tensor) -> torch.Tensor:
+        """Four hidden states (batch, tokens, hidden_size), shallow to deep, and the block they came from, to logits."""
+        height, width = pixel_values.shape[-2:]
+        patch = self.config.patch_size
+        grid = (-(-height // patch), -(-width // patch))
+        x = self.levels[3](features[3], grid)
+        for level, fuse, feature in zip(self.levels[2::-1], self.fuse, features[2::-1], strict=True):
+            skip = level(feature, grid)
+            x = fuse(F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False) + skip)
+        images = pad_to_multiple(pixel_values.flatten(1, 2).to(x.dtype), patch)
+        if self.stem is not None:
+            skips = self.stem(images)[::-1]
+            sizes = [skip.shape[-2:] for skip in skips]
+        else:
+            skips = [None, None, None]
+            sizes = [[-(-side // stride) for side in images.shape[-2:]] for stride in (4, 2, 1)]
+        for join, skip, size in zip(self.join, skips, sizes, strict=True):
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+            x = join(x if skip is None else torch.cat([x, skip], dim=1))
+        logits = self.classifier(x)[..., :height, :width]
+        return logits.unflatten(1, (self.config.num_labels, self.config.num_output_slices))
+
+
+class TokenLevel(nn.Module):
+    """Tokens (batch, prefix + patches, hidden_size) -> map (batch, size, scale * rows, scale * columns).
+
+    A token is unfolded to `scale` x `scale` cells by a linear map, so what it knows about places inside its patch is
+    laid out where it belongs.
+    """
+
+    def __init__(self, hidden_size: int, size: int, scale: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+        self.unfolded_size = size if scale == 1 else size // 2
+        self.unfold = nn.Linear(hidden_size, self.unfolded_size * scale**2)
+        self.shuffle = nn.PixelShuffle(scale)
+        self.project = nn.Conv2d(self.unfolded_size, size, kernel_size=1)
+
+    def forward(self, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        patches = tokens[:, tokens.shape[1] - grid[0] * grid[1] :]  # what comes before are class and register tokens
+        x = self.unfold(self.norm(patches)).transpose(1, 2).unflatten(2, grid)
+        return self.project(self.shuffle(x))
+
+
+class Stem(nn.Module):
+    """Block as channels (batch, channels * slices, height, width) -> maps at strides 1, 2, 4.
+
+    Neurites are 1 to 5 voxels wide, a patch 14 or 16: the stem keeps what a token cannot place exactly.
+    """
+
+    def __init__(self, in_channels: int, sizes: list[int]):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        for stride, size in zip((1, 2, 2), sizes, strict=True):
+            self.stages.append(nn.Sequential(ConvBlock(in_channels, size, stride), ConvBlock(size, size)))
+            in_channels = size
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        maps = []
+        for stage in self.stages:
+            images = stage(images)
+            maps.append(images)
+        return maps
+
+
+class ConvBlock(nn.Sequential):
+    """3 x 3 convolution, batch norm, GELU.
+
+    Batch norm, because its inference does not depend on what else is in the tile: an empty tile's noise is not blown up
+    to the contrast of a neurite.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.GELU(),
+        )
+
+
+def pad_to_multiple(images: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Images (batch, channels, height, width) with sides padded up to multiples, by repeating the border."""
+    bottom, right = (-images.shape[-2]) % multiple, (-images.shape[-1]) % multiple
+    return F.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images

@@ -1,0 +1,150 @@
+"""NeuronViT3DImageProcessor: a volume is normalised and cut into blocks; the predicted slices are stitched to scores."""
+
+import numpy as np
+import torch
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+
+from .blocks import BlockGrid, cut, stitch
+
+
+class NeuronViT3DImageProcessor(BaseImageProcessor):
+    r"""
+    Args:
+        num_slices, num_channels, num_output_slices: of the model, see [`NeuronViT3DConfig`].
+        tile_size (`int`, defaults to 224): side of a tile in pixels; volumes smaller than that are one tile.
+        tile_overlap (`int`, defaults to 32): pixels that neighbouring tiles share at least.
+        lower_percentile (`float`, defaults to 1.0): this percentile of the volume becomes black (0).
+        upper_percentile (`float`, defaults to 99.5): this percentile of the volume's maximum projection becomes white
+            (1). Neurites fill a thousandth of a volume but a few hundredths of its projection, so the projection tells
+            how bright they are whatever the depth.
+        image_mean, image_std (`float`, default to 0.5): intensities in [0, 1] are then normalised as the 2D model's
+            pictures were; its three colours are averaged, for microscopy has none.
+    """
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_slices: int = 5,
+        num_channels: int = 1,
+        num_output_slices: int = 1,
+        tile_size: int = 224,
+        tile_overlap: int = 32,
+        lower_percentile: float = 1.0,
+        upper_percentile: float = 99.5,
+        image_mean: float = 0.5,
+        image_std: float = 0.5,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_slices = num_slices
+        self.num_channels = num_channels
+        self.num_output_slices = num_output_slices
+        self.tile_size = tile_size
+        self.tile_overlap = tile_overlap
+        self.lower_percentile = lower_percentile
+        self.upper_percentile = upper_percentile
+        self.image_mean = image_mean
+        self.image_std = image_std
+
+    @classmethod
+    def for_model(cls, config, image_mean=0.5, image_std=0.5, **kwargs) -> "NeuronViT3DImageProcessor":
+        """The processor of a model with this [`NeuronViT3DConfig`]; mean and std may be a number or one a colour."""
+        return cls(
+            num_slices=config.num_slices,
+            num_channels=config.num_channels,
+            num_output_slices=config.num_output_slices,
+            image_mean=float(np.mean(image_mean)),
+            image_std=float(np.mean(image_std)),
+            **kwargs,
+        )
+
+    def preprocess(self, volume: np.ndarray, return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
+        """Volume (slices, height, width), or with channels first, to `pixel_values`.
+
+        Returns:
+            `pixel_values` (blocks, channels, num_slices, tile height, tile width), float32, in the order of [`cut`];
+            and `volume_shape`, which [`post_process_segmentation`] takes to stitch the predictions.
+        """
+        volume = self.with_channels(volume)
+        normalised = self.standardise(self.scale(volume, self.intensity_range(volume)))
+        blocks = cut(normalised, self.grid(volume.shape[1:]))
+        data = {"pixel_values": blocks, "volume_shape": np.array(volume.shape[1:])}
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def post_process_segmentation(self, logits: torch.Tensor, volume_shape) -> np.ndarray:
+        """Logits of all blocks (blocks, num_labels, num_output_slices, ...) to scores (slices, height, width), float32."""
+        grid = self.grid(tuple(int(side) for side in volume_shape))
+        return stitch(scores_from_logits(logits).cpu().numpy()[:, None], grid)[0]
+
+    def intensity_range(self, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Black and white of each channel of a volume (channels, slices, height, width) in memory."""
+        collected = IntensityRange(volume.shape[1:], len(volume))
+        collected.add(volume)
+        return collected.result(self.lower_percentile, self.upper_percentile)
+
+    def scale(self, volume: np.ndarray, intensities: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Volume (channels, ...) of any real type to float32 in [0, 1], by the black and white of each channel."""
+        wide = np.result_type(volume.dtype, np.float32)  # 32-bit integers and float64 keep their digits until scaled
+        black, white = (np.reshape(side, (-1,) + (1,) * (volume.ndim - 1)).astype(wide) for side in intensities)
+        return np.clip((volume.astype(wide) - black) / (white - black), 0.0, 1.0).astype(np.float32)
+
+    def standardise(self, scaled: np.ndarray) -> np.ndarray:
+        """Intensities in [0, 1] to those the 2D model was trained on."""
+        return (scaled - np.float32(self.image_mean)) / np.float32(self.image_std)
+
+    def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
+        """Where the blocks of a volume of this shape (slices, height, width) lie."""
+        tile, overlap = (self.tile_size, self.tile_size), (self.tile_overlap, self.tile_overlap)
+        return BlockGrid(tuple(shape), tile, overlap, self.num_slices, self.num_output_slices)
+
+    def with_channels(self, volume: np.ndarray) -> np.ndarray:
+        """Checks a volume at the door; (slices, height, width) becomes (1, slices, height, width)."""
+        volume = np.asarray(volume)
+        if volume.ndim == 3:
+            volume = volume[None]
+        if volume.ndim != 4 or volume.shape[0] != self.num_channels:
+            raise ValueError(
+                f"expected a volume (slices, height, width) or ({self.num_channels} channels, slices, height, width), "
+                f"got shape {volume.shape}"
+            )
+        if volume.dtype.kind not in "buif":
+            raise ValueError(f"expected a volume of real numbers, got {volume.dtype}")
+        if volume.size == 0:
+            raise ValueError(f"expected at least one voxel along every axis, got shape {volume.shape}")
+        if volume.dtype.kind == "f" and not np.isfinite(volume).all():
+            raise ValueError(f"expected finite voxels, got {np.count_nonzero(~np.isfinite(volume))} that are not")
+        return volume
+
+
+class IntensityRange:
+    """Finds black and white of a volume that is read slab by slab: `add` every slab, then `result`.
+
+    Keeps the maximum projection and a sample of about a million voxels, whatever the volume's size.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], num_channels: int = 1):
+        self.projection = None
+        self.samples = [[] for _ in range(num_channels)]
+        self.stride = max(1, round((np.prod(shape, dtype=float) / 1e6) ** (1 / 2)))
+
+    def add(self, slab: np.ndarray) -> None:
+        """Slab (channels, slices, height, width)."""
+        slab = slab.view(np.uint8) if slab.dtype == bool else slab  # numpy has no percentiles of booleans
+        highest = slab.max(axis=1)
+        self.projection = highest if self.projection is None else np.maximum(self.projection, highest)
+        for sample, channel in zip(self.samples, slab, strict=True):
+            sample.append(channel[:, :: self.stride, :: self.stride].ravel())
+
+    def result(self, lower_percentile: float, upper_percentile: float) -> tuple[np.ndarray, np.ndarray]:
+        """Black and white, one a channel, float64; white is above black even in a constant volume."""
+        black = np.array([np.percentile(np.concatenate(sample), lower_percentile) for sample in self.samples], float)
+        white = np.array([np.percentile(channel, upper_percentile) for channel in self.projection], float)
+        highest = self.projection.max(axis=(1, 2)).astype(float)
+        white = np.where(white > black, white, highest)  # a neuron smaller than the percentile leaves out
+        return black, np.where(white > black, white, black + 1.0)
+
+
+def scores_from_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Logits (batch, num_labels, ...) to the probability of not being background (batch, ...), float32."""
+    return 1.0 - logits.float().softmax(1)[:, 0]

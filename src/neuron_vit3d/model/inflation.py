@@ -1,0 +1,76 @@
+"""Inflation: the weights of a 2D vision transformer become those of a 3D one.
+
+A Conv3d patch embedding whose kernel spans all D slices of a block is the same linear map as a Conv2d over the D slices
+taken as channels. So one tensor changes, and every other weight of the 2D model is used as it is:
+
+    2D kernel  (hidden, 3, patch, patch)  ->  3D kernel  (hidden, channels, D, patch, patch)  stored as
+                                              Conv2d weight  (hidden, channels * D, patch, patch)
+
+"average": every slice gets w / D. "center": the center slice gets w, the others zero. (Cheng et al. 2024,
+arXiv 2405.02686, section 2; the two modes are from Zhang et al. 2022, "Adapting Pre-trained Vision Transformers from 2D
+to 3D through Weight Inflation".)
+"""
+
+from collections.abc import Mapping
+
+import torch
+
+
+INFLATIONS = ("center", "average")
+
+# How the 2D families of transformers name their patch embedding.
+_PATCH_EMBEDDINGS = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embeddings.weight")
+# Weights that segmentation never uses: a pooler for classification, a mask token for pre-training.
+_UNUSED = ("pooler.",)
+
+
+def inflate_state_dict(
+    state_dict: Mapping[str, torch.Tensor], *, num_slices: int, num_channels: int, inflation: str
+) -> dict[str, torch.Tensor]:
+    """State dict of a 2D vision transformer -> state dict of the same transformer over blocks of slices.
+
+    Args:
+        state_dict: weights of a 2D model, with keys as in transformers' base models (no `vit.` prefix).
+        num_slices: slices in a block.
+        num_channels: channels of the microscopy image.
+        inflation: "center" or "average".
+
+    Returns:
+        A new dict of new tensors: nothing aliases the 2D model. The pooler is left out.
+    """
+    name = patch_embedding_name(state_dict)
+    inflated = {key: value.clone() for key, value in state_dict.items() if not key.startswith(_UNUSED)}
+    inflated[name] = inflate_patch_embedding(
+        state_dict[name], num_slices=num_slices, num_channels=num_channels, inflation=inflation
+    ).flatten(1, 2)
+    return inflated
+
+
+def inflate_patch_embedding(
+    weight: torch.Tensor, *, num_slices: int, num_channels: int = 1, inflation: str = "center"
+) -> torch.Tensor:
+    """2D kernel (hidden, in_channels, patch, patch) -> 3D kernel (hidden, num_channels, num_slices, patch, patch).
+
+    The colours of a natural picture mean nothing in microscopy: unless `num_channels` equals the 2D model's, the colour
+    kernels are summed (the response to a grey picture) and shared out over the image's channels.
+    """
+    if weight.ndim != 4:
+        raise ValueError(f"expected a 2D kernel (hidden, channels, patch, patch), got shape {tuple(weight.shape)}")
+    if inflation not in INFLATIONS:
+        raise ValueError(f"inflation must be one of {', '.join(INFLATIONS)}; got {inflation!r}")
+    if weight.shape[1] != num_channels:
+        grey = weight.float().sum(1, keepdim=True) / num_channels
+        weight = grey.to(weight.dtype).expand(-1, num_channels, -1, -1)
+    if inflation == "average":
+        return (weight / num_slices).unsqueeze(2).repeat(1, 1, num_slices, 1, 1)
+    inflated = weight.new_zeros(weight.shape[0], num_channels, num_slices, *weight.shape[2:])
+    inflated[:, :, num_slices // 2] = weight
+    return inflated
+
+
+def patch_embedding_name(state_dict: Mapping[str, torch.Tensor]) -> str:
+    """Key of the patch embedding's kernel; `ValueError` where there is none or more than one."""
+    names = [key for key in state_dict if key in _PATCH_EMBEDDINGS]
+    if len(names) != 1:
+        raise ValueError(f"expected one patch embedding ({' or '.join(_PATCH_EMBEDDINGS)}), found {len(names)}")
+    return names[0]

@@ -1,0 +1,70 @@
+"""Tiny 2D transformers with random weights, and the 3D models made of them: what the tests of the model share."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation
+
+
+TILE = 32  # pre-training size of the tiny 2D models, in pixels
+PATCH = 8
+
+
+def config_2d(family: str = "vit", **changes) -> PreTrainedConfig:
+    """Configuration of a 2D transformer, 32 wide and 4 layers deep, for pictures of 32 x 32 in patches of 8 x 8."""
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "image_size": TILE,
+        "patch_size": PATCH,
+    }
+    if family not in ("dinov2", "dinov2_with_registers"):
+        sizes["intermediate_size"] = 64
+    if family == "dinov3_vit":
+        sizes["num_register_tokens"] = 2
+    return AutoConfig.for_model(family, **{**sizes, **changes})
+
+
+def model_2d(family: str = "vit", *, seed: int = 0, **changes) -> PreTrainedModel:
+    """A 2D transformer whose every weight is random: none is left at zero or one, where a mistake would not show."""
+    model = AutoModel.from_config(config_2d(family, **changes)).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.1, generator=generator)
+    return model
+
+
+def save_2d(folder: Path, family: str = "vit", **changes) -> Path:
+    """Saves `model_2d` and returns its folder."""
+    model_2d(family, **changes).save_pretrained(folder)
+    return folder
+
+
+def tiny_config(family: str = "vit", **changes) -> NeuronViT3DConfig:
+    """A segmentation model's configuration around `config_2d`: blocks of 3 slices."""
+    sizes = {"num_slices": 3, "decoder_hidden_size": 8, "stem_sizes": [4, 8, 8]}
+    return NeuronViT3DConfig(backbone_config=config_2d(family), **{**sizes, **changes})
+
+
+def tiny_model(family: str = "vit", *, seed: int = 0, **changes) -> NeuronViT3DForSegmentation:
+    """A segmentation model in evaluation mode whose every weight is random, so that its logits are of the order of one."""
+    torch.manual_seed(seed)
+    model = NeuronViT3DForSegmentation(tiny_config(family, **changes))
+    for parameter in model.encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    for module in model.decoder.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, torch.nn.BatchNorm2d):  # as if it had been trained
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+def tiny_block(*, seed: int = 0, batch: int = 2, channels: int = 1, slices: int = 3, height=TILE, width=TILE):
+    """Pixel values (batch, channels, slices, height, width), normally distributed."""
+    return torch.randn(batch, channels, slices, height, width, generator=torch.Generator().manual_seed(seed))
