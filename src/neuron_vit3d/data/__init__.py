@@ -1,0 +1,28 @@
+"""Where training data comes from: folders of images with traces, and synthetic neurons with known trees."""
+
+from importlib import import_module
+
+
+_HOMES = {
+    "BlockDataset": "sampling",
+    "find_pairs": "bigneuron",
+    "read_pair": "bigneuron",
+    "SyntheticNeuron": "synthetic",
+    "synthetic_neuron": "synthetic",
+    "write_synthetic_pairs": "synthetic",
+}
+
+__all__ = ["BlockDataset", "SyntheticNeuron", "find_pairs", "read_pair", "synthetic_neuron", "write_synthetic_pairs"]
+
+
+def __getattr__(name: str):
+    # Lazy, so that whoever wants one of these does not pay for the libraries of the others.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
