@@ -1,0 +1,273 @@
+"""One volume of any size is segmented: blocks go through the model in batches, memory is bounded by a few slices.
+
+scores = segment("neuron.tif")                       # the embedded default model; Volume of scores in [0, 1]
+segment("neuron.tif", "user/checkpoint", out="neuron.scores.tif")     # slab by slab to disk
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
+from ..model.blocks import BlockGrid, PlaneStitcher, cut_slab
+from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
+from ..volumes import SlabWriter, Volume, VolumeError, VolumeReader, open_volume
+
+
+DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "assets" / "default"
+_VOXELS_AT_ONCE = 1 << 24  # read for the first look at the intensities
+
+
+def segment(
+    volume: str | os.PathLike | Volume,
+    model: "str | os.PathLike | NeuronViT3DForSegmentation | Segmenter | None" = None,
+    *,
+    channel: int | None = None,
+    out: str | os.PathLike | None = None,
+    progress: bool = False,
+    **options,
+) -> Volume:
+    """Scores of a volume: for every voxel the probability that it belongs to a neuron.
+
+    Args:
+        volume: a file that `read_volume` reads, or a [`Volume`].
+        model: a checkpoint (folder or name on the Hub), a loaded model, or a [`Segmenter`]; None: the embedded default.
+        channel: the image's channel to segment, where it has several.
+        out: write the scores to this TIFF as they come, and return them mapped from it; without it they are in memory.
+        progress: show a progress bar.
+        options: of [`Segmenter`]: processor, device, dtype, tile_size, tile_overlap, batch_size.
+
+    Returns:
+        Volume of float32 scores in [0, 1], axes (z, y, x), with the input's voxel size.
+
+    Raises:
+        VolumeError: the volume is not finite, constant, or has several channels and `channel` is None.
+        ValueError: the checkpoint is not one of this package.
+    """
+    if isinstance(model, Segmenter) and options:
+        raise ValueError(f"a Segmenter has its options already; got {', '.join(sorted(options))} again")
+    segmenter = model if isinstance(model, Segmenter) else Segmenter(model, **options)
+    with segmenter.open(volume, channel) as source:
+        if out is None:
+            scores = np.empty(source.shape, np.float32)
+            for z, slab in segmenter.slabs(source, progress=progress):
+                scores[z : z + len(slab)] = slab
+            return Volume(scores, source.voxel_size)
+        with SlabWriter(out, source.shape, np.float32, source.voxel_size) as writer:
+            for _, slab in segmenter.slabs(source, progress=progress):
+                writer.write(slab)
+    from ..volumes import read_volume
+
+    return read_volume(out)
+
+
+class Segmenter:
+    """A model on a device, ready to segment any number of volumes.
+
+    Args:
+        model: a checkpoint (folder or name on the Hub), a loaded model, or None: the embedded default.
+        processor: its image processor; None: the checkpoint's own, or for a loaded model one made from its config.
+        device: `"cpu"`, `"cuda"`, `"mps"`; None: CUDA or MPS where there is one.
+        dtype: of the computation, `torch.float32` or `torch.bfloat16`; scores are float32 either way.
+        tile_size, tile_overlap: instead of the processor's, in pixels.
+        batch_size: blocks that go through the model at once.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike | NeuronViT3DForSegmentation | None = None,
+        *,
+        processor: NeuronViT3DImageProcessor | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        tile_size: int | None = None,
+        tile_overlap: int | None = None,
+        batch_size: int = 8,
+    ):
+        if not isinstance(model, NeuronViT3DForSegmentation):
+            model, loaded_processor = load_checkpoint(model)
+            processor = processor or loaded_processor
+        processor = processor or NeuronViT3DImageProcessor.for_model(model.config)
+        for name in ("num_slices", "num_channels", "num_output_slices"):
+            if getattr(processor, name) != getattr(model.config, name):
+                raise ValueError(
+                    f"the image processor has {name} = {getattr(processor, name)}, "
+                    f"the model {getattr(model.config, name)}: they belong to different checkpoints"
+                )
+        self.device = torch.device(device) if device is not None else _best_device()
+        self.dtype, self.batch_size = dtype, batch_size
+        self.model = model.to(self.device).eval()
+        self.processor = processor
+        self.tile_size = processor.tile_size if tile_size is None else tile_size
+        self.tile_overlap = processor.tile_overlap if tile_overlap is None else tile_overlap
+        if not 0 <= self.tile_overlap < self.tile_size:
+            raise ValueError(
+                f"expected a tile overlap from 0 to {self.tile_size - 1} (tile size - 1), got {self.tile_overlap}"
+            )
+        if batch_size < 1:
+            raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
+
+    def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> "ChannelReader":
+        """The channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
+        return ChannelReader(volume, self.processor.num_channels, channel)
+
+    def slabs(self, source: "ChannelReader", *, progress: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (first slice, scores (slices, height, width) float32) from the top of the volume to its bottom."""
+        intensities = self._look_at(source)
+        grid = BlockGrid(
+            source.shape,
+            (self.tile_size, self.tile_size),
+            (self.tile_overlap, self.tile_overlap),
+            self.processor.num_slices,
+            self.processor.num_output_slices,
+        )
+        origins = grid.tile_origins
+        waiting = deque()  # planes whose tiles are not all in yet: (step, stitcher, tiles still to come)
+        batch, planes = [], []
+        with tqdm(total=len(grid), desc="segment", unit="tile", disable=not progress) as bar:
+            for step, slab in self._slabs_to_label(source, grid, intensities):
+                waiting.append([step, PlaneStitcher(grid), len(origins)])
+                for origin, block in zip(origins, cut_slab(slab, grid), strict=True):
+                    batch.append(block)
+                    planes.append((waiting[-1], origin))
+                    if len(batch) == self.batch_size:
+                        self._predict(batch, planes)
+                        bar.update(self.batch_size)
+                while waiting and waiting[0][2] == 0:
+                    yield _finished(waiting.popleft(), source.shape[0])
+            if batch:
+                bar.update(len(batch))
+                self._predict(batch, planes)
+            while waiting:
+                yield _finished(waiting.popleft(), source.shape[0])
+
+    def _look_at(self, source: "ChannelReader") -> tuple[np.ndarray, np.ndarray]:
+        """Black and white of the volume, from one pass over it; refuses what cannot be segmented."""
+        collected = IntensityRange(source.shape, source.num_channels)
+        lowest, highest = np.inf, -np.inf
+        for z, z_end in _ranges(source.shape, _VOXELS_AT_ONCE):
+            slab = source.read(z, z_end)
+            if slab.dtype.kind == "f" and not np.isfinite(slab).all():
+                bad = slab[~np.isfinite(slab)]
+                raise VolumeError(
+                    f"{source.name}: expected finite voxels, got {np.isnan(bad).sum()} NaN and "
+                    f"{np.isinf(bad).sum()} infinite ones in slices {z} to {z_end - 1}"
+                )
+            lowest, highest = min(lowest, slab.min()), max(highest, slab.max())
+            collected.add(slab)
+        if lowest == highest:
+            raise VolumeError(f"{source.name}: expected an image, got the value {lowest} in every voxel")
+        return collected.result(self.processor.lower_percentile, self.processor.upper_percentile)
+
+    def _slabs_to_label(self, source, grid, intensities) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (step, normalised slices (channels, num_slices, height, width)); every slice is read once."""
+        slices = {}
+        for step in grid.steps:
+            wanted = grid.slices_of(step)
+            for z in range(wanted[0], wanted[-1] + 1):
+                if z not in slices:
+                    scaled = self.processor.scale(source.read(z, z + 1), intensities)
+                    slices[z] = self.processor.standardise(scaled)
+            for z in [z for z in slices if z < wanted[0]]:
+                del slices[z]
+            yield step, np.concatenate([slices[z] for z in wanted], axis=1)
+
+    @torch.inference_mode()
+    def _predict(self, batch: list[np.ndarray], planes: list) -> None:
+        """Sends a batch through the model and adds the scores to their planes; empties both lists."""
+        pixel_values = torch.from_numpy(np.stack(batch)).to(self.device)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self.model(pixel_values).logits
+        for (plane, origin), scores in zip(planes, scores_from_logits(logits).cpu().numpy(), strict=True):
+            plane[1].add(origin, scores[None])
+            plane[2] -= 1
+        batch.clear()
+        planes.clear()
+
+
+class ChannelReader:
+    """The channels of a volume that a model takes, read a few slices at a time as (channels, slices, height, width)."""
+
+    def __init__(self, volume: str | os.PathLike | Volume, num_channels: int, channel: int | None = None):
+        if num_channels > 1 and channel is not None:
+            raise ValueError(f"the model takes {num_channels} channels at once; channel = {channel} cannot be chosen")
+        with ExitStack() as stack:
+            first = stack.enter_context(open_volume(volume, 0 if num_channels > 1 else channel))
+            others = [stack.enter_context(open_volume(volume, index)) for index in range(1, num_channels)]
+            self.readers: list[VolumeReader] = [first, *others]
+            self._stack = stack.pop_all()
+        self.name, self.shape, self.voxel_size = first.source, first.shape, first.voxel_size
+        self.num_channels = num_channels
+
+    def read(self, z: int, z_end: int) -> np.ndarray:
+        """Slices z to z_end - 1 of every channel."""
+        return np.stack([reader.read(z, z_end) for reader in self.readers])
+
+    def __enter__(self) -> "ChannelReader":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stack.close()
+
+
+def load_checkpoint(
+    name: str | os.PathLike | None = None,
+) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImageProcessor]:
+    """Model (float32) and image processor of a checkpoint: a folder, a name on the Hub, or None: the embedded default.
+
+    Raises:
+        ValueError: it is a checkpoint of another kind of model, or lacks weights.
+        OSError: it cannot be found or read.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoConfig
+
+    name = DEFAULT_CHECKPOINT if name is None else name
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"{name}: expected a checkpoint, a folder or a name on the Hub: {error}") from error
+    if config.model_type != "neuron_vit3d":
+        raise ValueError(
+            f"{name}: expected a neuron_vit3d checkpoint, found a model of type {config.model_type!r}"
+            + " (a 2D vision transformer becomes one by from_pretrained_2d and training)"
+        )
+    try:
+        model, info = NeuronViT3DForSegmentation.from_pretrained(
+            name,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, in one line
+        )
+    except SafetensorError as error:
+        raise OSError(f"{name}: expected weights in a safetensors file, found a damaged one: {error}") from error
+    for problem in ("missing", "mismatched", "unexpected"):
+        if keys := sorted(key[0] if isinstance(key, tuple) else key for key in info[f"{problem}_keys"]):
+            raise ValueError(f"{name}: its weights do not fit its config.json: {len(keys)} {problem}, first {keys[0]}")
+    return model, NeuronViT3DImageProcessor.from_pretrained(name)
+
+
+def _finished(plane: list, depth: int) -> tuple[int, np.ndarray]:
+    step, stitcher, _ = plane
+    return step, stitcher.result()[0, : depth - step].clip(0.0, 1.0)
+
+
+def _ranges(shape: tuple[int, int, int], voxels: int) -> list[tuple[int, int]]:
+    """The slices of a volume in runs of about so many voxels."""
+    run = max(1, voxels // (shape[1] * shape[2]))
+    return [(z, min(z + run, shape[0])) for z in range(0, shape[0], run)]
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")

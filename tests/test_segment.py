@@ -1,0 +1,340 @@
+"""Whole volumes through a model: what the tiles, batches and files of `segment` must not change, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import save_2d, tiny_model
+from torch import nn
+from torch.nn import functional as F
+
+from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment, write_volume
+from neuron_vit3d.inference import Segmenter, load_checkpoint
+from neuron_vit3d.inference.segment import ChannelReader
+from neuron_vit3d.volumes import VolumeError
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model("dinov2")
+
+
+def segmenter(model, **options) -> Segmenter:
+    """On the CPU, in tiles of 32 pixels that overlap by 8."""
+    return Segmenter(model, **{"device": "cpu", "tile_size": 32, "tile_overlap": 8, **options})
+
+
+def neuron_like(shape=(6, 40, 50), *, seed: int = 0, dtype=np.uint8) -> Volume:
+    """Noise and a bright line."""
+    array = np.random.default_rng(seed).gamma(2.0, 10.0, shape)
+    array[..., shape[-2] // 2, 5:-5] += 150
+    return Volume(array.clip(0, 255).astype(dtype), voxel_size=(1.0, 0.3, 0.3), source="line.tif")
+
+
+# -- the same as the model itself ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 6, 7])
+@pytest.mark.parametrize(("slices", "outputs"), [(3, 1), (5, 3), (3, 3)])
+def test_one_tile_over_the_plane_is_the_model_itself(depth, slices, outputs):
+    model = tiny_model(num_slices=slices, num_output_slices=outputs)
+    volume = neuron_like((depth, 30, 28))
+    scores = segment(volume, segmenter(model))
+    assert scores.array.shape == volume.shape and scores.array.dtype == np.float32
+    assert scores.voxel_size == volume.voxel_size
+    features = NeuronViT3DImageProcessor.for_model(model.config)(volume.array)
+    with torch.inference_mode():
+        logits = model(features["pixel_values"]).logits
+    probabilities = logits.softmax(1)[:, 1].flatten(0, 1)[:depth].numpy()
+    np.testing.assert_allclose(scores.array, probabilities, atol=1e-5)
+    assert scores.array.std() > 0.01
+
+
+@pytest.mark.parametrize(("shape", "outputs"), [((5, 70, 45), 1), ((7, 45, 33), 3)])
+def test_slab_by_slab_is_the_same_as_the_image_processor_on_the_whole(shape, outputs):
+    model = tiny_model(num_output_slices=outputs)
+    volume = neuron_like(shape)
+    processor = NeuronViT3DImageProcessor.for_model(model.config, tile_size=32, tile_overlap=8)
+    features = processor(volume.array)
+    with torch.inference_mode():
+        expected = processor.post_process_segmentation(
+            model(features["pixel_values"]).logits, features["volume_shape"]
+        )
+    np.testing.assert_allclose(segment(volume, segmenter(model)).array, expected, atol=1e-5)
+
+
+def test_batch_size_does_not_matter(model):
+    volume = neuron_like()
+    scores = [segment(volume, segmenter(model, batch_size=size)).array for size in (1, 5, 1000)]
+    np.testing.assert_allclose(scores[1], scores[0], atol=1e-5)
+    np.testing.assert_allclose(scores[2], scores[0], atol=1e-5)
+
+
+def test_slabs_come_in_order_and_none_is_missing(model):
+    segmenter_ = segmenter(model, batch_size=7)
+    with segmenter_.open(neuron_like()) as source:
+        slabs = list(segmenter_.slabs(source))
+    assert [z for z, _ in slabs] == list(range(6))
+    assert all(slab.shape == (1, 40, 50) for _, slab in slabs)
+
+
+def test_every_slice_is_read_twice_at_most(model, monkeypatch):
+    # Once for black and white, once for its blocks: a compressed file is not decoded over and over.
+    reads = []
+    read = ChannelReader.read
+    monkeypatch.setattr(ChannelReader, "read", lambda self, z, end: reads.extend(range(z, end)) or read(self, z, end))
+    segment(neuron_like(), segmenter(model))
+    assert sorted(reads) == sorted([*range(6)] * 2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 6])
+def test_slices_are_done_with_before_later_ones_are_read(model, batch_size, monkeypatch):
+    segmenter_ = segmenter(model, batch_size=batch_size)
+    with segmenter_.open(neuron_like((30, 40, 50))) as source:
+        slabs = segmenter_.slabs(source)
+        last_read = []
+        read = source.read
+        monkeypatch.setattr(source, "read", lambda z, end: last_read.append(end - 1) or read(z, end))
+        for z, _ in slabs:  # 4 tiles a plane: a batch of 6 spans two planes
+            assert last_read[-1] <= z + 3 or z >= 27
+
+
+def test_bfloat16_computes_nearly_the_same(model):
+    volume = neuron_like((2, 32, 32))
+    scores = segment(volume, segmenter(model, dtype=torch.bfloat16))
+    assert scores.array.dtype == np.float32
+    np.testing.assert_allclose(scores.array, segment(volume, segmenter(model)).array, atol=0.1)
+
+
+# -- tiles -----------------------------------------------------------------------------------------------------------
+
+
+class LocalDecoder(nn.Module):
+    """Stands in for the decoder: logits that depend on 3 x 3 pixels of the center slice, and on no token."""
+
+    def __init__(self):
+        super().__init__()
+        kernel = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+        self.kernel = nn.Parameter(kernel)
+
+    def forward(self, features, pixel_values):
+        center = pixel_values[:, :, pixel_values.shape[2] // 2]
+        return F.conv2d(center, self.kernel, padding=1).unsqueeze(2)
+
+
+def test_tiles_leave_no_trace_where_the_model_looks_less_far_than_they_overlap():
+    model = tiny_model()
+    model.decoder = LocalDecoder()
+    volume = neuron_like((4, 90, 75))
+    whole = segment(volume, segmenter(model, tile_size=96)).array
+    tiled_by = segmenter(model)
+    tiled = segment(volume, tiled_by).array
+    with tiled_by.open(volume) as source:
+        grid = NeuronViT3DImageProcessor.for_model(model.config, tile_size=32, tile_overlap=8).grid(source.shape)
+    near_border = np.zeros(volume.shape[1:], bool)  # the outermost pixels of a tile miss a neighbour
+    for y, x in grid.tile_origins:
+        near_border[[max(y - 1, 0), y, y + 31]] = True
+        near_border[:, [max(x - 1, 0), x, x + 31]] = True
+    assert len(grid.tile_origins) > 9 and near_border.mean() < 0.4
+    np.testing.assert_allclose(tiled[:, ~near_border], whole[:, ~near_border], atol=1e-3)
+    # On a tile's border its weight is small, so even there the difference is.
+    assert np.abs(tiled - whole).mean() < 0.01
+
+
+def test_scores_stay_within_zero_and_one_and_tiles_larger_than_the_plane_are_cut_to_it(model):
+    for size in (16, 500):
+        scores = segment(neuron_like((3, 20, 37)), segmenter(model, tile_size=size)).array
+        assert scores.shape == (3, 20, 37)
+        assert 0 <= scores.min() < scores.max() <= 1
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model, tmp_path_factory):
+    """Folder of a saved model with its image processor."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model.save_pretrained(folder)
+    processor = NeuronViT3DImageProcessor.for_model(model.config, 0.45, 0.22, tile_size=32, tile_overlap=8)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".v3draw", ".npy"])
+def test_file_and_checkpoint_give_the_same_as_objects(model, checkpoint, suffix, tmp_path):
+    volume = neuron_like()
+    path = write_volume(tmp_path / f"line{suffix}", volume)
+    processor = NeuronViT3DImageProcessor.from_pretrained(checkpoint)
+    expected = segment(volume, model, processor=processor, device="cpu").array
+    np.testing.assert_allclose(segment(path, checkpoint, device="cpu").array, expected, atol=1e-6)
+
+
+def test_scores_on_disk_are_the_scores_in_memory(model, tmp_path):
+    volume, outputs = neuron_like(), tmp_path / "scores.tif"
+    expected = segment(volume, segmenter(model))
+    scores = segment(volume, segmenter(model), out=outputs)
+    np.testing.assert_array_equal(scores.array, expected.array)
+    again = read_volume(outputs)
+    np.testing.assert_array_equal(again.array, expected.array)
+    assert again.array.dtype == np.float32
+    assert again.voxel_size == pytest.approx(volume.voxel_size, rel=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.tif"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
+def test_interrupted_segmentation_leaves_what_was_there(model, interruption, tmp_path, monkeypatch):
+    out = tmp_path / "scores.tif"
+    out.write_bytes(b"of yesterday")
+    calls = []
+
+    def fail_late(batch, planes):
+        calls.append(len(batch))
+        if len(calls) == 4:
+            raise interruption
+        return predict(batch, planes)
+
+    stopped = segmenter(model, batch_size=4)
+    predict = stopped._predict
+    monkeypatch.setattr(stopped, "_predict", fail_late)
+    with pytest.raises(interruption):
+        segment(neuron_like(), stopped, out=out)
+    assert len(calls) == 4
+    assert out.read_bytes() == b"of yesterday"
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.tif"]
+
+
+def test_progress_counts_every_tile(model, capsys):
+    segment(neuron_like((2, 40, 50)), segmenter(model, batch_size=3), progress=True)
+    assert "8/8" in capsys.readouterr().err
+    segment(neuron_like((2, 40, 50)), segmenter(model))
+    assert capsys.readouterr().err == ""
+
+
+# -- channels --------------------------------------------------------------------------------------------------------
+
+
+def test_channel_is_chosen(model):
+    volume = neuron_like((3, 4, 32, 32))
+    scores = segment(volume, segmenter(model), channel=2).array
+    np.testing.assert_array_equal(scores, segment(volume.channel(2), segmenter(model)).array)
+
+
+def test_model_of_several_channels_takes_all(tmp_path):
+    model, volume = tiny_model(num_channels=2), neuron_like((2, 4, 30, 30))
+    scores = segment(write_volume(tmp_path / "two.tif", volume), segmenter(model)).array
+    features = NeuronViT3DImageProcessor.for_model(model.config)(volume.array)
+    with torch.inference_mode():
+        expected = model(features["pixel_values"]).logits.softmax(1)[:, 1, 0].numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="the model takes 2 channels at once; channel = 1 cannot be chosen"):
+        segment(volume, segmenter(model), channel=1)
+    with pytest.raises(VolumeError, match=r"line\.tif: expected a channel from 0 to 0, got 1"):
+        segment(neuron_like(), segmenter(model))
+
+
+# -- refusals --------------------------------------------------------------------------------------------------------
+
+
+def spoiled(value, **changes) -> np.ndarray:
+    array = neuron_like(dtype=np.float32).array.copy()
+    array[2, 3, 4] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (spoiled(np.nan), "expected finite voxels, got 1 NaN and 0 infinite ones"),
+        (spoiled(-np.inf), "expected finite voxels, got 0 NaN and 1 infinite ones"),
+        (np.full((3, 8, 8), 7, np.uint8), "expected an image, got the value 7 in every voxel"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "has 2 channels: choose one with channel=0"),
+        (np.zeros((8, 8), np.uint8), r"expected axes \(z, y, x\) or \(c, z, y, x\), got shape \(8, 8\)"),
+        (np.zeros((3, 8, 8), complex), "expected bool, integer or real voxels"),
+    ],
+    ids=["nan", "infinite", "constant", "channels", "picture", "complex"],
+)
+def test_what_cannot_be_segmented_is_refused_by_name(model, array, message, tmp_path):
+    path = tmp_path / "spoiled.npy"
+    np.save(path, array)
+    with pytest.raises(VolumeError, match=rf"spoiled\.npy: {message}") as caught:
+        segment(path, segmenter(model), out=tmp_path / "scores.tif")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["spoiled.npy"]
+
+
+def test_missing_volume_is_an_os_error(model, tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        segment(tmp_path / "nowhere.tif", segmenter(model))
+
+
+def test_checkpoint_of_another_kind_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match="expected a neuron_vit3d checkpoint, found a model of type 'vit'") as caught:
+        segment(neuron_like(), save_2d(tmp_path))
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_checkpoint_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def test_folder_without_a_checkpoint_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=f"Unrecognized model in {tmp_path}"):
+        load_checkpoint(tmp_path)
+
+
+def test_checkpoint_whose_weights_do_not_fit_is_refused(checkpoint, tmp_path):
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
+    weights = load_file(checkpoint / "model.safetensors")
+    classifier = "decoder.classifier.weight"
+    for changed, problem in (
+        ({key: tensor for key, tensor in weights.items() if key != classifier}, "missing"),
+        ({**weights, classifier: torch.zeros(5, 4, 1, 1)}, "mismatched"),
+        ({**weights, classifier + "s": torch.zeros(1)}, "unexpected"),
+    ):
+        save_file(changed, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(
+            ValueError, match=rf"do not fit its config\.json: 1 {problem}, first {classifier}"
+        ) as caught:
+            load_checkpoint(tmp_path)
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_checkpoint_without_an_image_processor_is_refused(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    with pytest.raises(OSError, match=r"preprocessor_config\.json"):
+        load_checkpoint(tmp_path)
+
+
+def test_image_processor_of_another_depth_is_refused(model, checkpoint, tmp_path):
+    message = "the image processor has num_slices = 5, the model 3: they belong to different checkpoints"
+    with pytest.raises(ValueError, match=message):
+        Segmenter(model, processor=NeuronViT3DImageProcessor(num_slices=5))
+    for path in checkpoint.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**saved, "num_slices": 5}))
+    with pytest.raises(ValueError, match=message):
+        segment(neuron_like(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile_overlap": 32}, "expected a tile overlap from 0 to 31"),
+        ({"tile_overlap": -1}, "expected a tile overlap from 0 to 31"),
+        ({"batch_size": 0}, "expected a batch size of at least 1, got 0"),
+    ],
+)
+def test_impossible_options_are_refused(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        segmenter(model, **options)
+
+
+def test_options_beside_a_segmenter_are_refused_not_ignored(model):
+    with pytest.raises(ValueError, match="a Segmenter has its options already; got batch_size, device again"):
+        segment(neuron_like(), segmenter(model), device="cpu", batch_size=2)
