@@ -1,0 +1,57 @@
+"""How good a model is on whole volumes, and which threshold suits it."""
+
+import numpy as np
+import torch
+
+from ..data.bigneuron import IGNORE_INDEX, LabelledVolume
+from ..evaluation.segmentation import overlap_scores
+from ..inference import Segmenter
+from ..model import NeuronViT3DForSegmentation
+from ..volumes import Volume
+
+
+THRESHOLDS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.97, 0.98, 0.99)
+
+
+def validation_dice(segmenter: Segmenter, volumes: list[LabelledVolume]) -> dict[str, dict[float, float]]:
+    """Dice of whole stitched volumes: volume name -> threshold -> Dice; ignored voxels are left out."""
+    result = {}
+    for volume in volumes:
+        valid = volume.labels != IGNORE_INDEX
+        gold = volume.labels[valid] == 1
+        scores = segment_labelled(segmenter, volume)[valid]
+        name = volume.name
+        while name in result:  # of several folders, each with its own
+            name += "'"
+        result[name] = {t: overlap_scores(scores >= t, gold)["dice"] for t in THRESHOLDS}
+    return result
+
+
+def segment_labelled(segmenter: Segmenter, volume: LabelledVolume) -> np.ndarray:
+    """Scores (slices, height, width) of a labelled volume's image, float32."""
+    image = volume.image if segmenter.processor.num_channels > 1 else volume.image[0]
+    scores = np.empty(volume.labels.shape, np.float32)
+    with segmenter.open(Volume(image, source=volume.name)) as source:
+        for z, slab in segmenter.slabs(source):
+            scores[z : z + len(slab)] = slab
+    return scores
+
+
+def best_threshold(dice_by_volume: dict[str, dict[float, float]]) -> tuple[float, float]:
+    """The threshold with the highest mean Dice over the volumes, and that Dice."""
+    mean = {t: float(np.mean([dice[t] for dice in dice_by_volume.values()])) for t in THRESHOLDS}
+    threshold = max(mean, key=mean.get)
+    return threshold, mean[threshold]
+
+
+@torch.no_grad()
+def shift_threshold(model: NeuronViT3DForSegmentation, threshold: float) -> None:
+    """Changes the classifier's bias so that scores of `threshold` become 0.5, in place; the masks stay what they were.
+
+    Training sees more neuron than volumes hold, so a trained model is too sure of it, and the best threshold lies above
+    0.5. With the shift, 0.5 is right for whoever does not know better. Exact for two labels: the mask p >= t is the mask
+    logit(p) - logit(t) >= 0.
+    """
+    num_labels, num_slices = model.config.num_labels, model.config.num_output_slices
+    bias = model.decoder.classifier.bias.view(num_labels, num_slices)
+    bias[1:] -= float(np.log(threshold / (1 - threshold)))

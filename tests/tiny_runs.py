@@ -1,0 +1,69 @@
+"""Training runs that take a second: their data, base model and options, and what they leave behind."""
+
+import json
+from pathlib import Path
+
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
+from tiny_models import save_2d
+
+from neuron_vit3d.data.synthetic import write_synthetic_pairs
+from neuron_vit3d.training.config import TrainingConfig
+
+
+def save_data(folder: Path) -> str:
+    """Two synthetic neurons, neuron_0000 and neuron_0001, of 6 x 48 x 48 voxels."""
+    write_synthetic_pairs(folder, 2, seed=4, shape=(6, 48, 48), quality="clean")
+    return str(folder)
+
+
+def save_base(folder: Path) -> str:
+    """A 2D transformer of two layers."""
+    return str(save_2d(folder, num_hidden_layers=2))
+
+
+def tiny_run(base: str, data: str, output: Path) -> TrainingConfig:
+    """Six steps of two blocks, on the CPU."""
+    return TrainingConfig(
+        train_data=[data],
+        output_dir=str(output),
+        base_model=base,
+        num_slices=3,
+        decoder_hidden_size=8,
+        stem_sizes=[4, 4, 8],
+        tile_size=32,
+        batch_size=2,
+        max_steps=6,
+        learning_rate=1e-2,
+        encoder_learning_rate=1e-3,
+        warmup_steps=2,
+        evaluation_steps=100,
+        checkpoint_steps=2,
+        log_steps=1,
+        mixed_precision="no",
+        num_workers=0,
+        cpu=True,
+    )
+
+
+def forget_accelerate() -> None:
+    """Accelerate keeps its state for a process's life; the next test gets a new one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(Path(folder) / "model.safetensors")
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def log_of(folder, key: str) -> dict[int, float]:
+    """step -> value; fails where a step is told twice."""
+    lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if key in line]
+    assert len(steps) == len(set(steps)) and steps == sorted(steps)
+    return {line["step"]: line[key] for line in lines if key in line}
