@@ -1,0 +1,397 @@
+"""The command line: neuron-vit3d segment | trace | evaluate | convert | view.
+
+Errors that a user can cause are one line on standard error and exit status 2. Heavy imports wait until they are needed.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+import math
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+app = typer.Typer(
+    help="Segment and trace neurons in 3D microscopy images.", no_args_is_help=True, add_completion=False
+)
+
+TRACED_BY = "traced by neuron-vit3d"  # first line of its SWC files
+
+ImageArgument = Annotated[Path, typer.Argument(help="TIFF, v3draw, v3dpbd or npy file.", show_default=False)]
+ChannelOption = Annotated[int | None, typer.Option(help="Channel to use, from 0, where the image has several.")]
+ThresholdOption = Annotated[float, typer.Option(help="Scores at least this high are neuron.")]
+VoxelSizeOption = Annotated[
+    str | None,
+    typer.Option(help="z,y,x in micrometres, where the file does not say or is wrong. Example: 0.5,0.2,0.2"),
+]
+
+
+def one_line_errors(command: Callable) -> Callable:
+    """Turns the errors that bad input raises into one line and exit status 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            quiet_libraries()
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_: note(str(message))
+                return command(*args, **kwargs)
+        except (ValueError, OSError, MemoryError) as error:
+            note(f"error: {str(error) or type(error).__name__}")
+            raise typer.Exit(2) from error
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            note(f"error: not enough memory, a smaller --tile-size or --batch-size needs less: {error}")
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt:
+            note("interrupted; nothing half-written was left behind")
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+@app.command()
+@one_line_errors
+def segment(
+    image: ImageArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("."),
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint folder or Hub name. Default: the embedded one.")
+    ] = None,
+    channel: ChannelOption = None,
+    threshold: ThresholdOption = 0.5,
+    voxel_size: VoxelSizeOption = None,
+    bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge when tracing, in voxels.")] = 16.0,
+    trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
+    tile_size: Annotated[int | None, typer.Option(help="Side of a tile in pixels. Default: the model's.")] = None,
+    tile_overlap: Annotated[int | None, typer.Option(help="Pixels tiles share. Default: the model's.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Blocks at once.")] = 8,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best there is.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="float32, or bfloat16: faster on recent hardware, nearly equal.")
+    ] = "float32",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc and NAME.png in the output folder."""
+    voxel_size = parse_voxel_size(voxel_size)
+    check_number("--threshold", threshold, above=0, at_most=1)
+    check_number("--bridge-distance", bridge_distance, at_least=0)
+    check_number("--batch-size", batch_size, at_least=1)
+    if tile_size is not None:
+        check_number("--tile-size", tile_size, at_least=1)
+    check_file(image)
+    name = image_name(image)
+    check_folder(output)
+    results = [output / f"{name}{suffix}" for suffix in (".scores.tif", ".mask.tif", ".swc", ".png")]
+    for result in results:
+        check_target(result, image)
+    if trace:
+        check_not_drawn_by_hand(results[2])
+    import numpy as np
+    import torch
+
+    from .evaluation.overlay import Projections, write_overlay
+    from .inference import Segmenter
+    from .morphology import TraceError
+    from .morphology import trace as trace_mask
+    from .volumes import SlabWriter, Volume
+
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype not in dtypes:
+        raise ValueError(f"--dtype: expected {' or '.join(dtypes)}, got {dtype!r}")
+    options = {"tile_size": tile_size, "tile_overlap": tile_overlap, "batch_size": batch_size, "dtype": dtypes[dtype]}
+    segmenter = Segmenter(model, device=check_device(device), **options)
+    with segmenter.open(image, channel) as source:
+        voxel_size = voxel_size or source.voxel_size
+        projections = Projections(source.shape)
+        mask = np.empty(source.shape, bool) if trace else None
+        positives = 0
+        with (
+            SlabWriter(results[0], source.shape, np.float32, voxel_size) as scores_file,
+            SlabWriter(results[1], source.shape, np.uint8, voxel_size) as mask_file,
+        ):
+            for z, scores in segmenter.slabs(source, progress=not quiet):
+                slab = scores >= threshold
+                positives += int(np.count_nonzero(slab))
+                if mask is not None:
+                    mask[z : z + len(slab)] = slab
+                scores_file.write(scores)
+                mask_file.write(slab.astype(np.uint8) * np.uint8(255))
+                projections.add(z, source.read(z, z + len(scores)).max(0))
+    print(f"{results[0]}  {results[1]}  {positives / math.prod(source.shape):.3%} of the voxels are neuron")
+    trees = []
+    if mask is not None:
+        try:
+            tree = trace_mask(Volume(mask, voxel_size), bridge_distance=bridge_distance)
+        except TraceError as error:
+            results[2].unlink(missing_ok=True)  # an earlier run's tree would not be this mask's
+            note(f"no tree was written: {error}")
+        else:
+            tree = signed(tree, image)
+            print(describe_tree(tree.write(results[2]), tree))
+            trees = [tree]
+    print(write_overlay(results[3], projections, trees))
+
+
+@app.command()
+@one_line_errors
+def trace(
+    mask: Annotated[Path, typer.Argument(help="Mask (not 0) or scores (floats in [0, 1]).", show_default=False)],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="SWC file. Default: beside the input.")] = None,
+    threshold: ThresholdOption = 0.5,
+    voxel_size: VoxelSizeOption = None,
+    bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge, in voxels.")] = 16.0,
+    min_branch_length: Annotated[float, typer.Option(help="Shorter end branches are pruned, in voxels.")] = 5.0,
+    root: Annotated[str | None, typer.Option(help="x,y,z in voxels, e.g. of the soma. Default: the thickest.")] = None,
+) -> None:
+    """Trace a mask or scores to an SWC file."""
+    voxel_size = parse_voxel_size(voxel_size)
+    check_file(mask)
+    if output is None:
+        output = mask.with_name(image_name(mask) + ".swc")
+        check_not_drawn_by_hand(output)
+    check_target(output, mask)
+    from .morphology import trace as trace_mask
+    from .volumes import Volume, read_volume, single_channel
+
+    volume = single_channel(read_volume(mask))
+    try:
+        tree = trace_mask(
+            Volume(volume.array, voxel_size or volume.voxel_size),
+            threshold=threshold,
+            bridge_distance=bridge_distance,
+            min_branch_length=min_branch_length,
+            root=parse_numbers(root, 3, "--root: expected x,y,z in voxels") if root else None,
+        )
+    except ValueError as error:
+        raise ValueError(f"{mask}: {error}") from error
+    tree = signed(tree, mask)
+    print(describe_tree(tree.write(output), tree))
+
+
+@app.command()
+@one_line_errors
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="SWC file, or mask.", show_default=False)],
+    gold: Annotated[Path, typer.Argument(help="Gold SWC file, or gold mask.", show_default=False)],
+    threshold: Annotated[float, typer.Option(help="Distance in voxels within which tree nodes agree.")] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare a tree with the gold tree, or a mask with the gold mask (or with the tubes of the gold tree)."""
+    check_file(predicted)
+    check_file(gold)
+    from .evaluation import segmentation_scores
+    from .morphology import rasterize, read_swc, tree_distance
+
+    if is_tree(predicted) and not is_tree(gold):
+        raise ValueError(f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image")
+    if is_tree(predicted):
+        result = tree_distance(read_swc(predicted), read_gold(gold), threshold=threshold)
+    else:
+        mask = read_mask(predicted)
+        truth = rasterize(read_gold(gold), mask.shape) if is_tree(gold) else read_mask(gold)
+        if truth.shape != mask.shape:
+            raise ValueError(f"{gold}: expected the shape of {predicted}, {mask.shape} (z, y, x), found {truth.shape}")
+        result = segmentation_scores(mask, truth)
+    if as_json:
+        # JSON knows no infinity: a distance from or to nothing is null.
+        print(json.dumps({key: value if math.isfinite(value) else None for key, value in result.items()}))
+    else:
+        for key, value in result.items():
+            print(f"{key:18} {value:.4f}" if isinstance(value, float) else f"{key:18} {value}")
+
+
+@app.command()
+@one_line_errors
+def convert(
+    source: Annotated[Path, typer.Argument(help="Image or SWC file.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help=".tif, .v3draw, .npy; .swc from an SWC file.", show_default=False)],
+    channel: ChannelOption = None,
+    like: Annotated[Path | None, typer.Option(help="Image whose shape an SWC file is drawn into as a mask.")] = None,
+) -> None:
+    """Convert between image formats; check and repair an SWC file; or draw one into a mask."""
+    check_file(source)
+    check_target(target, source)
+    from .morphology import rasterize, read_swc
+    from .volumes import Volume, open_volume, read_volume, write_volume
+
+    if not is_tree(source):
+        if is_tree(target):
+            raise ValueError(f"{target}: an image becomes a tree by `neuron-vit3d segment`, not by conversion")
+        write_volume(target, read_volume(source, channel=channel))
+    elif is_tree(target):
+        read_swc(source).write(target)
+    else:
+        if like is None:
+            raise ValueError(f"{target}: --like IMAGE is needed to draw {source} into a mask of that image's shape")
+        check_file(like)
+        with open_volume(like, channel or 0) as reader:
+            shape, voxel_size = reader.shape, reader.voxel_size
+        write_volume(target, Volume(rasterize(read_swc(source), shape), voxel_size))
+    print(target)
+
+
+@app.command()
+@one_line_errors
+def view(
+    image: ImageArgument,
+    tree: Annotated[Path, typer.Argument(help="SWC file, drawn in red.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file.", show_default=False)],
+    gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath.")] = None,
+    channel: ChannelOption = None,
+) -> None:
+    """Draw maximum projections of an image with its tree."""
+    for path in (image, tree, *([gold] if gold else [])):
+        check_file(path)
+    check_target(output, image)
+    from .evaluation.overlay import Projections, write_overlay
+    from .morphology import read_swc
+    from .volumes import check_finite, open_volume
+
+    with open_volume(image, channel) as reader:
+        check_finite(reader)
+        projections = Projections(reader.shape)
+        for z in range(reader.shape[0]):
+            projections.add(z, reader.read(z, z + 1))
+    print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
+
+
+def signed(tree, source: Path):
+    """The tree with a comment on where it comes from."""
+    return dataclasses.replace(tree, comments=(f"{TRACED_BY} from {source.name}", *tree.comments))
+
+
+def describe_tree(path: Path, tree) -> str:
+    """One line on a traced tree, with what tracing left out."""
+    left_out = [comment for comment in tree.comments if "dropped" in comment]
+    return f"{path}  {len(tree)} nodes, {tree.length:.0f} voxels long" + "".join(f"; {text}" for text in left_out)
+
+
+def image_name(path: Path) -> str:
+    """A file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
+    name = path.stem
+    for suffix in (".ome", ".scores", ".mask"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def read_gold(path: Path):
+    """A tree that a human drew: what cutting and pasting leaves behind is mended, and told."""
+    from .morphology import read_swc
+
+    return read_swc(path, mend_structure=True)
+
+
+def read_mask(path: Path):
+    """A mask (z, y, x): what is not 0, or scores of at least 0.5."""
+    from .volumes import check_finite, read_volume, single_channel
+
+    volume = single_channel(read_volume(path))
+    check_finite(volume)
+    return volume.array >= 0.5 if volume.dtype.kind == "f" else volume.array != 0
+
+
+def is_tree(path: Path) -> bool:
+    return path.suffix.lower() in (".swc", ".eswc")
+
+
+def check_file(path: Path) -> None:
+    if not path.exists():
+        raise OSError(f"{path}: no such file")
+    if path.is_dir():
+        raise OSError(f"{path}: expected a file, found a folder")
+
+
+def check_folder(folder: Path) -> None:
+    """Creates an output folder and makes sure that it can be written to, before any work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder}: expected a folder to write to: {error.strerror or error}") from error
+
+
+def check_target(target: Path, source: Path) -> None:
+    """Makes sure that a file can be written, and is not the one it is made from."""
+    check_folder(target.parent)
+    if target.is_dir():
+        raise OSError(f"{target}: expected a file to write, found a folder")
+    if target.exists() and target.samefile(source):
+        raise ValueError(f"{target}: expected another file to write than the one that is read")
+
+
+def check_not_drawn_by_hand(swc: Path) -> None:
+    """Keeps a tree that goes to `NAME.swc` unasked from replacing one of the same name that is not this program's."""
+    if swc.exists() and TRACED_BY.encode() not in swc.read_bytes()[:4096]:
+        raise ValueError(f"{swc}: is there already and was not traced by this program; choose another --output")
+
+
+def check_number(
+    option: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf
+) -> None:
+    if not (value > above and value >= at_least and value <= at_most and math.isfinite(value)):
+        limits = {"above": above, "at least": at_least, "at most": at_most}
+        expected = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+        raise ValueError(f"{option}: expected a number {expected}, got {value}")
+
+
+def check_device(device: str | None) -> str | None:
+    import torch
+
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "not available"
+            raise ValueError(f"--device: cannot use {device!r} here: {reason}") from error
+    return device
+
+
+def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
+    from .volumes.volume import checked_voxel_size
+
+    numbers = None if text is None else parse_numbers(text, 3, "--voxel-size: expected z,y,x in micrometres")
+    return checked_voxel_size(numbers, "--voxel-size")
+
+
+def parse_numbers(text: str, count: int, expectation: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise ValueError(f"{expectation}, got {text!r}")
+    return numbers
+
+
+def note(text: str) -> None:
+    print(f"neuron-vit3d: {' '.join(text.split())}", file=sys.stderr)
+
+
+def quiet_libraries() -> None:
+    """No log lines, bars and tables of others between the lines of this program, which tells itself what matters."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in ("neuron_vit3d", "tifffile"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+
+
+def main() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The command line as users meet it: what it writes and prints. What it refuses is in test_cli_bad_input.py."""
+
+import json
+import re
+import struct
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
+
+from neuron_vit3d import (
+    Volume,
+    read_swc,
+    read_volume,
+    segment,
+    segmentation_scores,
+    synthetic_neuron,
+    tree_distance,
+    write_volume,
+)
+from neuron_vit3d.cli import main
+from neuron_vit3d.evaluation.overlay import GOLD, PREDICTED
+from neuron_vit3d.morphology import rasterize
+
+
+SHAPE = (8, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def neuron():
+    return synthetic_neuron(SHAPE, seed=0, quality="clean")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def files(neuron, tmp_path, monkeypatch) -> Path:
+    """The folder one works in: image.tif, gold.swc and drawn.tif, its mask."""
+    monkeypatch.chdir(tmp_path)
+    return save_neuron(tmp_path, neuron)
+
+
+@pytest.fixture(scope="module")
+def high(model, neuron) -> str:
+    """A threshold, as it is typed, that a twentieth of the voxels reach with these random weights."""
+    return f"{np.quantile(segment(neuron.volume, model).array, 0.95):.5f}"
+
+
+def has_colour(path: Path, colour: tuple[int, int, int]) -> bool:
+    return bool((np.asarray(Image.open(path)) == colour).all(-1).any())
+
+
+def test_segment_writes_scores_mask_tree_and_picture(files, neuron, model, high):
+    printed = succeed("segment", "image.tif", "-o", "out", "--model", model, "--threshold", high, "--quiet")
+    assert names(files / "out") == ["image.mask.tif", "image.png", "image.scores.tif", "image.swc"]
+    assert all(f"out/{name}" in printed for name in names(files / "out"))
+    scores, mask = read_volume("out/image.scores.tif"), read_volume("out/image.mask.tif")
+    assert scores.array.dtype == np.float32 and scores.shape == SHAPE
+    assert scores.array.min() >= 0 and scores.array.max() <= 1
+    np.testing.assert_array_equal(scores.array, segment(neuron.volume, model).array)
+    assert mask.array.dtype == np.uint8 and 0 < np.count_nonzero(mask.array) < mask.array.size
+    np.testing.assert_array_equal(mask.array, np.where(scores.array >= float(high), 255, 0))
+    assert scores.voxel_size == mask.voxel_size == pytest.approx(neuron.volume.voxel_size)
+    tree = read_swc("out/image.swc")
+    assert tree.num_components == 1 and tree.comments[0] == "traced by neuron-vit3d from image.tif"
+    inside = np.round(tree.xyz).astype(int)
+    assert (inside >= 0).all() and (inside < SHAPE[::-1]).all()
+    assert has_colour(files / "out" / "image.png", PREDICTED)
+
+
+def test_segment_again_replaces_its_own_results(files, model, high):
+    command = ["segment", "image.tif", "--model", model, "--quiet", "--threshold", high]
+    first = succeed(*command)
+    before = Path("image.swc").read_bytes()
+    assert succeed(*command) == first and Path("image.swc").read_bytes() == before
+
+
+def test_segment_options(files, model, high):
+    options = ["--voxel-size", "2,0.5,0.25", "--batch-size", "3", "--dtype", "bfloat16", "--device", "cpu"]
+    tiles = ["--tile-size", "24", "--tile-overlap", "4", "--threshold", high]
+    succeed("segment", "image.tif", "-o", "out", "--model", model, "--no-trace", "-q", *options, *tiles)
+    assert names(files / "out") == ["image.mask.tif", "image.png", "image.scores.tif"]
+    assert read_volume("out/image.mask.tif").voxel_size == pytest.approx((2, 0.5, 0.25))
+
+
+def test_segment_takes_the_channel_it_is_told(files, neuron, model):
+    array = np.stack([neuron.volume.array[::-1], neuron.volume.array])
+    write_volume(files / "two.tif", Volume(array))
+    succeed("segment", "two.tif", "-o", "out", "--model", model, "--channel", "1", "--no-trace", "-q")
+    np.testing.assert_array_equal(
+        read_volume("out/two.scores.tif").array, segment(Volume(neuron.volume.array), model).array
+    )
+    assert "expected a channel from 0 to 1, got 2" in fail("segment", "two.tif", "--model", model, "--channel", "2")
+
+
+def test_segment_says_that_there_is_nothing_to_trace(files, model):
+    result = run("segment", "image.tif", "-o", "out", "--model", model, "--threshold", "1", "-q")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"neuron-vit3d: no tree was written: mask is empty: [^\n]+\n", result.stderr)
+    assert names(files / "out") == ["image.mask.tif", "image.png", "image.scores.tif"]
+
+
+def test_the_embedded_default_traces_a_neuron(files, neuron):
+    """The checkpoint that the package brings: all of the main job, offline, as a shell runs it."""
+    done = in_a_process("segment", "image.tif", "-o", "out", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert names(files / "out") == ["image.mask.tif", "image.png", "image.scores.tif", "image.swc"]
+    tree = read_swc("out/image.swc")
+    assert tree.num_components == 1 and len(tree) > 10
+    assert tree_distance(tree, neuron.tree)["f1"] > 0.5
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.int64, np.float16, np.float64])
+def test_segment_takes_any_real_type(dtype, neuron, model, files):
+    np.save("image.npy", neuron.mask.astype(dtype))
+    succeed("segment", "image.npy", "-o", "out", "--model", model, "-q", "--no-trace")
+    assert read_volume("out/image.scores.tif").array.dtype == np.float32
+
+
+def test_trace_writes_beside_the_mask_or_where_it_is_told(files, neuron):
+    assert succeed("trace", "drawn.tif").startswith("drawn.swc  ")
+    tree = read_swc("drawn.swc")
+    assert tree.num_components == 1 and tree_distance(tree, neuron.tree)["f1"] > 0.9
+    succeed("trace", "drawn.tif")  # its own tree may be replaced
+    write_volume(files / "a.scores.tif", Volume(neuron.mask.astype(np.float32) * np.float32(0.4)))
+    succeed("trace", "a.scores.tif", "--threshold", "0.3", "-o", "new/folder/a.swc", "--voxel-size", "1,1,1")
+    assert len(read_swc("new/folder/a.swc")) > 10
+    x, y, z = neuron.tree.xyz[-1]
+    succeed("trace", "drawn.tif", "-o", "rooted.swc", "--root", f"{x},{y},{z}")
+    rooted = read_swc("rooted.swc")
+    assert np.linalg.norm(rooted.xyz[rooted.roots[0]] - neuron.tree.xyz[-1]) < 3
+
+
+def test_a_gold_tree_drawn_in_fragments_is_mended_and_told(files):
+    Path("fragments.swc").write_text("1 0 1 1 1 1 -1\n2 0 2 2 2 1 9\n")
+    note = "neuron-vit3d: fragments.swc: 1 node(s) whose parent is missing became roots\n"
+    for command in (
+        ["evaluate", "gold.swc", "fragments.swc"],
+        ["evaluate", "drawn.tif", "fragments.swc"],
+        ["view", "image.tif", "gold.swc", "--gold", "fragments.swc", "-o", "new.png"],
+    ):
+        result = run(*command)
+        assert (result.exit_code, result.stderr) == (0, note)
+
+
+def parse(text: str) -> dict[str, float]:
+    return {key: float(value) for key, value in (line.split() for line in text.splitlines())}
+
+
+def test_evaluate_trees(files, neuron):
+    succeed("trace", "drawn.tif")
+    expected = tree_distance(read_swc("drawn.swc"), neuron.tree)
+    assert json.loads(succeed("evaluate", "drawn.swc", "gold.swc", "--json")) == expected
+    assert parse(succeed("evaluate", "drawn.swc", "gold.swc")) == pytest.approx(expected, abs=1e-4)
+    stricter = json.loads(succeed("evaluate", "drawn.swc", "gold.swc", "--json", "--threshold", "0.2"))
+    assert stricter["threshold"] == 0.2 and stricter["f1"] < expected["f1"]
+
+
+def test_evaluate_masks(files, neuron):
+    predicted = np.roll(neuron.mask, 1, 2)
+    expected = segmentation_scores(predicted, neuron.mask)
+    write_volume(files / "scores.tif", Volume(np.where(predicted, 0.5, 0.49).astype(np.float32)))
+    write_volume(files / "mask.v3draw", Volume(predicted))
+    for name in ("scores.tif", "mask.v3draw"):
+        assert json.loads(succeed("evaluate", name, "drawn.tif", "--json")) == expected
+    assert parse(succeed("evaluate", "mask.v3draw", "drawn.tif")) == pytest.approx(expected, abs=1e-4)
+    with_tree = json.loads(succeed("evaluate", "mask.v3draw", "gold.swc", "--json"))
+    assert with_tree == segmentation_scores(predicted, rasterize(neuron.tree, SHAPE))
+
+
+def test_evaluate_prints_json_that_others_can_read(files, neuron):
+    write_volume(files / "empty.tif", Volume(np.zeros(SHAPE, bool)))
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    result = json.loads(succeed("evaluate", "empty.tif", "drawn.tif", "--json"), parse_constant=refuse)
+    assert result["hd95"] is None and result["dice"] == 0
+
+
+def test_convert_there_and_back(files, neuron):
+    assert succeed("convert", "image.tif", "new/image.v3draw") == "new/image.v3draw\n"
+    succeed("convert", "new/image.v3draw", "back.tif")
+    np.testing.assert_array_equal(read_volume("back.tif").array, neuron.volume.array)
+    succeed("convert", "image.tif", "image.npy")
+    np.testing.assert_array_equal(np.load("image.npy"), neuron.volume.array)
+    succeed("convert", "image.tif", "again.tif")
+    assert read_volume("again.tif").voxel_size == pytest.approx(neuron.volume.voxel_size)
+
+
+def test_convert_one_channel(files, neuron):
+    write_volume(files / "two.tif", Volume(np.stack([neuron.volume.array, neuron.volume.array[::-1]])))
+    succeed("convert", "two.tif", "one.tif", "--channel", "1")
+    np.testing.assert_array_equal(read_volume("one.tif").array, neuron.volume.array[::-1])
+
+
+def test_convert_a_tree_to_a_mask_like_an_image(files, neuron):
+    succeed("convert", "gold.swc", "mask.tif", "--like", "image.tif")
+    mask = read_volume("mask.tif")
+    np.testing.assert_array_equal(mask.array != 0, rasterize(neuron.tree, SHAPE))
+    assert mask.voxel_size == pytest.approx(neuron.volume.voxel_size)
+
+
+def test_convert_repairs_what_is_no_matter_of_structure(files):
+    Path("thin.swc").write_text("1 0 1 1 1 2 0\n2 0 2 2 2 0 1\n")
+    result = run("convert", "thin.swc", "new.swc")
+    assert result.exit_code == 0 and result.stderr.startswith("neuron-vit3d: thin.swc: ")
+    tree = read_swc("new.swc")
+    assert (tree.radii > 0).all() and tree.parents[0] == -1
+
+
+def test_view_draws_the_trees(files):
+    assert succeed("view", "image.tif", "gold.swc", "-o", "new/a.png") == "new/a.png\n"
+    assert has_colour(files / "new" / "a.png", PREDICTED) and not has_colour(files / "new" / "a.png", GOLD)
+    Path("short.swc").write_text("1 0 1 1 1 1 -1\n2 0 9 1 1 1 1\n")
+    succeed("view", "image.tif", "short.swc", "--gold", "gold.swc", "-o", "b.png")
+    assert has_colour(files / "b.png", PREDICTED) and has_colour(files / "b.png", GOLD)
+
+
+def test_the_program_in_a_process_of_its_own(files, neuron):
+    specks = neuron.mask.copy()
+    specks[0, :4, :4] = True  # too small a component, far away, and another one
+    specks[7, 60:, 60:] = True
+    specks[7, 60, 60] = False
+    write_volume(files / "specks.tif", Volume(specks))
+    done = in_a_process("trace", "specks.tif", "-o", "new.swc")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("new.swc  ") and "; dropped " in done.stdout
+
+
+def test_libraries_log_nothing_of_their_own(files, neuron):
+    """tifffile logs a line on a tag of an unknown type; the image can be read all the same."""
+    tifffile.imwrite("odd.tif", neuron.volume.array, software="a microscope")
+    with tifffile.TiffFile("odd.tif") as tiff:
+        place = tiff.pages[0].tags["Software"].offset
+    content = bytearray(Path("odd.tif").read_bytes())
+    struct.pack_into("<H", content, place + 2, 99)
+    Path("odd.tif").write_bytes(content)
+    done = in_a_process("convert", "odd.tif", "new.tif")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "new.tif\n", "")
+    np.testing.assert_array_equal(read_volume("new.tif").array, neuron.volume.array)
+
+
+def test_the_console_script_is_this_program():
+    (script,) = entry_points(group="console_scripts", name="neuron-vit3d")
+    assert script.load() is main
+
+
+def test_help_names_the_commands_and_wrong_usage_is_status_2():
+    text = succeed("--help")
+    assert all(command in text for command in ("segment", "trace", "evaluate", "convert", "view"))
+    for wrong in (
+        ["segment"],
+        ["segment", "a.tif", "--no-such-option"],
+        ["no-such-command"],
+        ["convert", "a.tif", "b.tif", "--channel", "one"],
+    ):
+        result = run(*wrong)
+        assert result.exit_code == 2 and result.stdout == "" and "Traceback" not in result.stderr

@@ -1,0 +1,293 @@
+"""The command line on bad input: one line that names file, expectation and finding, status 2, and nothing left behind."""
+
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from program import fail, names, run, save_checkpoint, save_neuron, succeed
+from tiny_models import save_2d
+
+from neuron_vit3d import Volume, synthetic_neuron, write_volume
+from neuron_vit3d.inference import Segmenter
+
+
+@pytest.fixture(scope="module")
+def neuron():
+    return synthetic_neuron((8, 64, 64), seed=0, quality="clean")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def files(neuron, tmp_path, monkeypatch) -> Path:
+    """The folder one works in: image.tif, gold.swc and drawn.tif, its mask."""
+    monkeypatch.chdir(tmp_path)
+    return save_neuron(tmp_path, neuron)
+
+
+def write_truncated(path, array):
+    write_volume(path, Volume(array))
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def write_lying_v3draw(path, array):
+    write_volume(path, Volume(array))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:27] + struct.pack("<4i", 60_000, 60_000, 60_000, 1) + whole[43:])
+
+
+def write_not_finite(path, array):
+    values = array.astype(np.float32)
+    values[2, 3, 4], values[2, 3, 5:7] = np.nan, np.inf
+    tifffile.imwrite(path, values)
+
+
+BAD_IMAGES = {
+    "truncated.tif": (write_truncated, r"plane 7 ends beyond the file's \d+ bytes \(truncated\?\)"),
+    "truncated.v3draw": (write_truncated, "header says .*, expected 32811 bytes, found 31811"),
+    "terabytes.v3draw": (write_lying_v3draw, "header says .*, expected 216000000000043 bytes, found 32811"),
+    "flat.tif": (lambda path, array: tifffile.imwrite(path, array[0]), "expected a stack .*, got one 2D image"),
+    "times.tif": (
+        lambda path, array: tifffile.imwrite(path, np.stack([array, array]), imagej=True, metadata={"axes": "TZYX"}),
+        "expected one stack of slices, got 2 time points",
+    ),
+    "channels.tif": (
+        lambda path, array: write_volume(path, Volume(np.stack([array, array]))),
+        "has 2 channels: choose one",
+    ),
+    "axes.npy": (lambda path, array: np.save(path, array[None, None]), r"expected axes .* got shape \(1, 1, 8"),
+    "not_finite.tif": (write_not_finite, "expected finite voxels, got 1 NaN and 2 infinite ones"),
+    "empty.tif": (lambda path, array: tifffile.imwrite(path, array * 0), "expected an image, got the value 0 in"),
+    "constant.tif": (lambda path, array: tifffile.imwrite(path, array * 0 + 9), "expected an image, got the value 9"),
+    "complex.tif": (
+        lambda path, array: tifffile.imwrite(path, array.astype(np.complex64)),
+        "expected planes y x of bool, integer or real voxels, got .*complex64",
+    ),
+    "complex.npy": (lambda path, array: np.save(path, array.astype(complex)), "expected bool, .* got complex128"),
+    "pickle.npy": (lambda path, array: np.save(path, np.array([{}])), r"expected a \.npy array, got .*objects"),
+    "nothing.tif": (lambda path, array: path.write_bytes(b""), "expected a TIFF, .* got an empty file"),
+    "text.tif": (lambda path, array: path.write_text("no image"), "expected a TIFF, .* begins with b'no image'"),
+    "folder.tif": (lambda path, array: path.mkdir(), "expected a file, found a folder"),
+    "missing.tif": (lambda path, array: None, "no such file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_segment_refuses_a_bad_image_and_leaves_nothing(name, neuron, model, files):
+    write, complaint = BAD_IMAGES[name]
+    write(files / name, neuron.volume.array)
+    line = fail("segment", name, "-o", "out", "--model", model, "--quiet")
+    assert re.fullmatch(rf"{re.escape(name)}: .*{complaint}.*", line)
+    assert not (files / "out").exists() or not names(files / "out")
+
+
+def other_checkpoints(folder: Path, model: Path) -> dict[str, str]:
+    """Names for --model that are no checkpoint of this package -> what is said of them."""
+    save_2d(folder / "vit")
+    for name in ("damaged", "no_processor", "empty", "no_json"):
+        (folder / name).mkdir()
+    for path in model.iterdir():
+        content = path.read_bytes()
+        (folder / "damaged" / path.name).write_bytes(content[:5000])
+        if path.name != "preprocessor_config.json":
+            (folder / "no_processor" / path.name).write_bytes(content)
+    (folder / "no_json" / "config.json").write_text("{")
+    return {
+        "vit": "expected a neuron_vit3d checkpoint, found a model of type 'vit'",
+        "./nowhere": "expected a checkpoint, a folder or a name on the Hub",
+        str(folder / "nowhere"): "expected a checkpoint, a folder or a name on the Hub",
+        "no-such-organisation/no-such-model": "expected a checkpoint, a folder or a name on the Hub",
+        "damaged": "expected weights in a safetensors file, found a damaged one",
+        "no_processor": "preprocessor_config.json",
+        "empty": "expected a checkpoint, a folder or a name on the Hub",
+        "no_json": "not a valid JSON file",
+    }
+
+
+def test_segment_refuses_other_checkpoints(files, model):
+    for name, complaint in other_checkpoints(files, model).items():
+        line = fail("segment", "image.tif", "-o", "out", "--model", name, "--quiet")
+        assert name in line and complaint in line
+    assert names(files / "out") == []
+
+
+@pytest.mark.parametrize("folder", ["gold.swc", "gold.swc/below", "image.tif/a/b"])
+def test_an_output_folder_that_cannot_be_is_refused(folder, files, model):
+    before = names(files)
+    for command in (
+        ["segment", "image.tif", "--model", model, "-q", "-o", folder],
+        ["trace", "drawn.tif", "-o", f"{folder}/a.swc"],
+        ["convert", "image.tif", f"{folder}/a.v3draw"],
+        ["view", "image.tif", "gold.swc", "-o", f"{folder}/a.png"],
+    ):
+        assert fail(*command).startswith(f"{folder}: expected a folder to write to: ")
+    assert names(files) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--threshold", "0"], "--threshold: expected a number above 0 and at most 1, got 0.0"),
+        (["--threshold", "nan"], "--threshold: expected a number above 0 and at most 1, got nan"),
+        (["--voxel-size", "1,2"], "--voxel-size: expected z,y,x in micrometres, got '1,2'"),
+        (["--voxel-size", "1,b,2"], "--voxel-size: expected z,y,x in micrometres, got '1,b,2'"),
+        (["--voxel-size", "1,0,1"], "--voxel-size: expected voxel_size z, y, x in micrometres, positive and finite"),
+        (["--bridge-distance", "-1"], "--bridge-distance: expected a number at least 0, got -1.0"),
+        (["--tile-size", "0"], "--tile-size: expected a number at least 1, got 0"),
+        (["--tile-overlap", "32"], "expected a tile overlap from 0 to 31 (tile size - 1), got 32"),
+        (["--batch-size", "0"], "--batch-size: expected a number at least 1, got 0"),
+        (["--dtype", "int8"], "--dtype: expected float32 or bfloat16, got 'int8'"),
+        (["--device", "abacus"], "--device: cannot use 'abacus' here: "),
+    ],
+)
+def test_options_out_of_range_are_refused(options, complaint, files, model):
+    assert fail("segment", "image.tif", "-o", "out", "--model", model, *options).startswith(complaint)
+    assert not (files / "out").exists() or not names(files / "out")
+
+
+def test_a_tree_drawn_by_hand_is_not_replaced_unasked(files, model, neuron):
+    Path("gold.swc").rename("image.swc")
+    Path("drawn.tif").rename("image.mask.tif")
+    before = Path("image.swc").read_bytes()
+    refusal = "image.swc: is there already and was not traced by this program; choose another --output"
+    assert fail("segment", "image.tif", "--model", model) == refusal
+    assert fail("trace", "image.mask.tif") == refusal
+    assert fail("segment", "image.mask.tif", "--model", model).startswith("image.mask.tif: expected another file")
+    assert fail("trace", "image.mask.tif", "-o", "image.mask.tif").startswith("image.mask.tif: expected another file")
+    assert Path("image.swc").read_bytes() == before
+    succeed("trace", "image.mask.tif", "-o", "image.swc")  # asked for by name
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (KeyboardInterrupt(), 130, "neuron-vit3d: interrupted; nothing half-written was left behind\n"),
+        (OSError("No space left on device"), 2, "neuron-vit3d: error: No space left on device\n"),
+        (
+            RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB."),
+            2,
+            "neuron-vit3d: error: not enough memory, a smaller --tile-size or --batch-size needs less: "
+            "CUDA out of memory. Tried to allocate 2 GiB.\n",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_fails_midway_leaves_earlier_results_as_they_were(error, status, told, files, model, monkeypatch):
+    succeed("segment", "image.tif", "-o", "out", "--model", model, "-q")
+    before = {path.name: path.read_bytes() for path in (files / "out").iterdir()}
+
+    def slabs(self, source, progress=False):
+        yield 0, np.zeros((1, *source.shape[1:]), np.float32)
+        raise error
+
+    monkeypatch.setattr(Segmenter, "slabs", slabs)
+    result = run("segment", "image.tif", "-o", "out", "--model", model, "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (status, "", told)
+    assert {path.name: path.read_bytes() for path in (files / "out").iterdir()} == before
+
+
+def test_a_mistake_of_the_program_is_not_dressed_up_as_bad_input(files, model, monkeypatch):
+    monkeypatch.setattr(Segmenter, "open", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("segment", "image.tif", "-o", "out", "--model", model, "-q")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "complaint"),
+    [
+        ("empty.tif", [], "mask is empty: nothing to trace"),
+        ("not_finite.tif", [], "scores must lie in [0, 1], got nan"),
+        ("channels.tif", [], "has 2 channels"),
+        ("flat.tif", [], "expected a stack of slices, got one 2D image"),
+        ("truncated.tif", [], "(truncated?)"),
+        ("drawn.tif", ["--threshold", "0"], "threshold must lie in (0, 1], got 0.0"),
+        ("drawn.tif", ["--root", "1,2,3000"], "root must be a point (x, y, z) in the volume"),
+        ("drawn.tif", ["--root", "1,2"], "--root: expected x,y,z in voxels, got '1,2'"),
+        ("drawn.tif", ["--min-branch-length", "-2"], "min_branch_length must be a number of at least 0"),
+        ("drawn.tif", ["--output", "."], "expected a file to write, found a folder"),
+    ],
+)
+def test_trace_refuses_in_one_line_and_writes_no_file(name, options, complaint, neuron, files):
+    if name in BAD_IMAGES:
+        BAD_IMAGES[name][0](files / name, neuron.volume.array)
+    before = names(files)
+    line = fail("trace", name, *options)
+    assert complaint in line and (name in line or "--output" in options)
+    assert names(files) == before
+
+
+BAD_TREES = {
+    "cycle.swc": ("1 0 1 1 1 1 2\n2 0 2 2 2 1 1\n", ":1: node 1 is its own ancestor (a cycle of 2 nodes)"),
+    "missing.swc": ("1 0 1 1 1 1 -1\n2 0 2 2 2 1 9\n", ":2: node 2: its parent 9 is not in the tree"),
+    "duplicate.swc": ("1 0 1 1 1 1 -1\n1 0 2 2 2 1 1\n", ":2: id 1 is used before"),
+    "empty.swc": ("# a tree\n", ": no node in the file"),
+    "short.swc": ("1 0 1 1 1 1 -1\n2 0 2 2 2\n", ":2: expected 7 columns (id type x y z radius parent), got 5"),
+    "word.swc": ("1 0 1 one 1 1 -1\n", ":1: y must be a number, got 'one'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TREES)
+def test_bad_trees_are_refused_with_their_line_and_nothing_is_left(name, files):
+    content, complaint = BAD_TREES[name]
+    Path(name).write_text(content)
+    before = names(files)
+    for command in (
+        ["evaluate", name, "gold.swc"],
+        ["convert", name, "new.swc"],
+        ["convert", name, "new.tif", "--like", "image.tif"],
+        ["view", "image.tif", name, "-o", "new.png"],
+    ):
+        assert fail(*command).startswith(name + complaint)
+    if name != "missing.swc":  # which is mended in a gold tree
+        assert fail("evaluate", "gold.swc", name).startswith(name + complaint)
+        assert fail("view", "image.tif", "gold.swc", "--gold", name, "-o", "new.png").startswith(name + complaint)
+    assert names(files) == before
+
+
+def test_evaluate_refuses_what_cannot_be_compared(files, neuron):
+    write_volume(files / "small.tif", Volume(neuron.mask[:, :50]))
+    write_not_finite(files / "nan.tif", neuron.volume.array)
+    assert fail("evaluate", "drawn.tif", "small.tif").startswith("small.tif: expected the shape of drawn.tif")
+    assert fail("evaluate", "gold.swc", "drawn.tif").startswith("drawn.tif: expected a gold SWC file")
+    assert fail("evaluate", "nan.tif", "drawn.tif").startswith("nan.tif: expected finite voxels")
+    assert fail("evaluate", "drawn.tif", "nan.tif").startswith("nan.tif: expected finite voxels")
+    assert fail("evaluate", "gold.swc", "gold.swc", "--threshold", "0") == "threshold must be positive, got 0.0"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "complaint"),
+    [
+        ("image.tif", "new.swc", "new.swc: an image becomes a tree by"),
+        ("image.tif", "new.jpg", "new.jpg: cannot tell the format to write from '.jpg'"),
+        ("image.tif", "new.v3dpbd", "new.v3dpbd: v3dpbd files can be read but not written"),
+        ("gold.swc", "new.tif", "new.tif: --like IMAGE is needed"),
+        ("image.tif", "image.tif", "image.tif: expected another file to write than the one that is read"),
+        ("not_finite.tif", "not_finite.tif", "not_finite.tif: expected another file"),
+        ("truncated.tif", "new.v3draw", "truncated.tif: "),
+        ("terabytes.v3draw", "new.tif", "terabytes.v3draw: header says"),
+        ("complex.tif", "new.tif", "complex.tif: expected planes"),
+        ("flat.tif", "new.v3draw", "flat.tif: expected a stack of slices"),
+        ("missing.tif", "new.tif", "missing.tif: no such file"),
+    ],
+)
+def test_convert_refuses_in_one_line_and_writes_no_file(source, target, complaint, neuron, files):
+    if source in BAD_IMAGES:
+        BAD_IMAGES[source][0](files / source, neuron.volume.array)
+    before = {path.name: path.read_bytes() for path in files.iterdir()}
+    assert fail("convert", source, target).startswith(complaint)
+    assert {path.name: path.read_bytes() for path in files.iterdir()} == before
+
+
+def test_view_refuses_what_it_cannot_draw(files, neuron):
+    for name in ("not_finite.tif", "channels.tif", "truncated.tif"):
+        BAD_IMAGES[name][0](files / name, neuron.volume.array)
+        assert fail("view", name, "gold.swc", "-o", "new.png").startswith(f"{name}: ")
+    assert fail("view", "image.tif", "nowhere.swc", "-o", "new.png") == "nowhere.swc: no such file"
+    assert not Path("new.png").exists()
+    succeed("view", "channels.tif", "gold.swc", "-o", "new.png", "--channel", "1")

@@ -1,0 +1,120 @@
+"""The house stays in order: who imports whom, what travels to the Hub, how files are named, how long they are."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "neuron_vit3d"
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODEL_FILES = sorted((PACKAGE / "model").glob("*.py"))
+
+# folder -> the others it may import; files at the top of the package may import all but the doors
+MAY_IMPORT = {
+    "volumes": set(),
+    "morphology": set(),
+    "model": set(),
+    "data": {"volumes", "morphology"},
+    "inference": {"volumes", "model"},
+    "evaluation": {"morphology"},
+    "training": {"data", "model", "inference", "evaluation", "volumes"},
+    "hub": {"model"},
+    "apps": {"volumes", "morphology", "model", "data", "inference", "evaluation", "training", "hub"},
+}
+DOORS = {"cli", "apps"}
+TRAVELS_WITH_THE_MODEL = {"torch", "numpy", "transformers", "huggingface_hub"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports anywhere; those of the package absolute, `neuron_vit3d.x.y`."""
+    here = ["neuron_vit3d", *path.relative_to(PACKAGE).with_suffix("").parts]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level] if node.level else []
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            # `from .. import volumes` names modules after `import`, as does `from neuron_vit3d import cli`.
+            names |= {f"{module}.{alias.name}" for alias in node.names} if module == "neuron_vit3d" else {module}
+    return names
+
+
+def parts_of_the_package(path: Path) -> set[str]:
+    """What a file imports of the package, by the first name below it: a folder or a file at the top."""
+    own = [name.split(".") for name in imported(path) if name.split(".")[0] == "neuron_vit3d"]
+    return {parts[1] for parts in own if len(parts) > 1}
+
+
+def test_every_folder_has_its_rule():
+    assert len(FILES) > 20
+    assert {path.relative_to(PACKAGE).parts[0] for path in FILES if path.parent != PACKAGE} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_who_knows_whom(path):
+    folder = path.relative_to(PACKAGE).parts[0]
+    known = parts_of_the_package(path) - {folder}
+    if folder in MAY_IMPORT:
+        assert known <= MAY_IMPORT[folder], f"{name_of(path)} imports {sorted(known - MAY_IMPORT[folder])}"
+    else:
+        assert not known & (DOORS - {path.stem}), f"{name_of(path)} imports a door"
+
+
+@pytest.mark.parametrize("path", MODEL_FILES, ids=name_of)
+def test_what_travels_to_the_hub_stands_alone(path):
+    """transformers copies the model's files flat, by `from .x import y`; see its `dynamic_module_utils`."""
+    tree = ast.parse(path.read_text())
+    allowed = TRAVELS_WITH_THE_MODEL | set(sys.stdlib_module_names)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                assert alias.name.split(".")[0] in allowed, f"line {node.lineno}: import {alias.name}"
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module.split(".")[0] in allowed, f"line {node.lineno}: from {node.module}"
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1 and node.module and "." not in node.module, f"line {node.lineno}: not flat"
+            assert (path.parent / f"{node.module}.py").exists(), f"line {node.lineno}: {node.module} is not beside it"
+    # transformers finds imports by regular expression, in docstrings as well.
+    assert not any(
+        line.lstrip().startswith(("from .", "import .")) and line.lstrip() != line
+        for line in (ast.get_docstring(tree, clean=False) or "").splitlines()
+    )
+    assert path.parent == PACKAGE / "model"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_import_of_a_module_by_its_package_in_the_model(path):
+    """`from . import x` hides from the copy to the Hub and from readers; elsewhere it is used within a folder only."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and not node.module:
+            assert node.level == 1, f"line {node.lineno}: from .. import"
+            assert path.parent.name != "model", f"line {node.lineno}: from . import"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_are_short_and_named_after_what_they_hold(path):
+    assert path.stem not in {"utils", "util", "common", "helpers", "helper", "misc", "tools"}
+    assert len(path.read_text().splitlines()) <= 400
+    assert path.stem == "__init__" or ast.get_docstring(ast.parse(path.read_text())), "begins without a docstring"
+
+
+def test_imports_are_understood(tmp_path, monkeypatch):
+    """The lint itself: relative, absolute and hidden imports are all seen."""
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    path = tmp_path / "morphology" / "x.py"
+    path.parent.mkdir()
+    path.write_text(
+        "import numpy as np\nfrom ..volumes import Volume\nfrom .swc import Tree\nfrom neuron_vit3d import cli\n"
+        "def f():\n    from .. import data\n    import neuron_vit3d.hub.publish\n"
+    )
+    assert parts_of_the_package(path) == {"volumes", "morphology", "cli", "data", "hub"}
+    package = path.with_name("__init__.py")
+    package.write_text("from .swc import Tree\nfrom ..model.blocks import cut\n")
+    assert parts_of_the_package(package) == {"morphology", "model"}
