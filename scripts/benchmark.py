@@ -1,0 +1,245 @@
+"""Measures what the README and the reports state. Every part prints Markdown, and writes it to a file with --output.
+
+python scripts/benchmark.py cost        # a block of 5 slices against a single slice, ViT-B at 224 x 224
+python scripts/benchmark.py inflation   # inflated against 2D hidden states, family by family
+python scripts/benchmark.py memory      # peak memory of `neuron-vit3d segment` on 64 x 2048 x 2048
+python scripts/benchmark.py tiling      # a volume in one tile against many
+python scripts/benchmark.py volumes --data-dir folder --names a b     # a checkpoint on volumes with traces
+"""
+
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+
+app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False)
+OutputOption = Annotated[Path | None, typer.Option(help="Markdown file to write.")]
+
+
+@app.command()
+def cost(output: OutputOption = None, rounds: int = 12) -> None:
+    """Encoder's forward time and multiplications with 5 slices over those with 1; the decoder's share."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation
+
+    def multiplications(module, pixel_values) -> float:
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            module(pixel_values)
+        return counter.get_total_flops() / 2
+
+    models = {slices: NeuronViT3DForSegmentation(NeuronViT3DConfig(num_slices=slices)).eval() for slices in (5, 1)}
+    blocks = {slices: torch.randn(1, 1, slices, 224, 224) for slices in models}
+    times = {slices: [] for slices in models}
+    with torch.inference_mode():
+        for turn in range(rounds + 2):  # one after the other, so that whatever else the machine does falls on both
+            for slices in (5, 1) if turn % 2 else (1, 5):
+                started = time.perf_counter()
+                models[slices].encoder(blocks[slices])
+                times[slices].append(time.perf_counter() - started)
+    times = {slices: np.array(values[2:]) for slices, values in times.items()}
+    ratio, best = np.median(times[5] / times[1]), times[5].min() / times[1].min()
+    counted = {slices: multiplications(model.encoder, blocks[slices]) for slices, model in models.items()}
+    whole = multiplications(models[5], blocks[5])
+    lines = [
+        "| ViT-B/16 encoder, one tile of 224 x 224, float32 | 5 slices over 1 slice |",
+        "|---|---|",
+        f"| forward time, median of {rounds} ratios (of the best times) | {ratio:.3f} ({best:.3f}) |",
+        f"| multiplications | {counted[5] / counted[1]:.4f} |",
+        f"| (decoder's multiplications over the encoder's, 5 slices) | {(whole - counted[5]) / counted[5]:.3f} |",
+    ]
+    report("cost", lines, output)
+
+
+@app.command()
+def inflation(output: OutputOption = None) -> None:
+    """Largest difference between the inflated model's hidden states and the 2D model's, random weights, float32."""
+    from transformers import AutoModel, Dinov2Config, DINOv3ViTConfig, ViTConfig
+
+    from neuron_vit3d import NeuronViT3DModel
+
+    families = {
+        "ViT-B/16 (facebook/dino-vitb16's layout)": (ViTConfig(), (224, 160)),
+        "DINOv2 ViT-S/14": (
+            Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14),
+            (518, 196),
+        ),
+        "DINOv3 ViT-S/16": (
+            DINOv3ViTConfig(hidden_size=384, intermediate_size=1536, num_attention_heads=6, num_register_tokens=4),
+            (224, 160),
+        ),
+    }
+    lines = ["| 2D model | inflation | tile | largest difference |", "|---|---|---|---|"]
+    for name, (config, sides) in families.items():
+        torch.manual_seed(0)
+        with tempfile.TemporaryDirectory() as folder:
+            model_2d = AutoModel.from_config(config).eval()
+            model_2d.save_pretrained(folder)
+            for mode in ("center", "average"):
+                model = NeuronViT3DModel.from_pretrained_2d(folder, inflation=mode).eval()
+                for side in sides:
+                    block = torch.randn(1, 1, 5, side, side)
+                    if mode == "average":
+                        block = block[:, :, :1].expand(-1, -1, 5, -1, -1)
+                    picture = block[:, :, 2].expand(-1, 3, -1, -1)
+                    options = {"interpolate_pos_encoding": True} if config.model_type == "vit" else {}
+                    with torch.inference_mode():
+                        ours = model(block, output_hidden_states=True)
+                        theirs = model_2d(picture, output_hidden_states=True, **options)
+                    pairs = zip(
+                        [*ours.hidden_states, ours.last_hidden_state],
+                        [*theirs.hidden_states, theirs.last_hidden_state],
+                        strict=True,
+                    )
+                    difference = max(float((a - b).abs().max()) for a, b in pairs)
+                    lines.append(f"| {name} | {mode} | {side} x {side} | {difference:.1e} |")
+    report("inflation", lines, output)
+
+
+@app.command()
+def memory(
+    output: OutputOption = None, slices: int = 64, side: int = 2048, model: str | None = None, trace: bool = True
+) -> None:
+    """Peak memory of `neuron-vit3d segment` on a large stack above that of a run on a tiny one."""
+    from neuron_vit3d import synthetic_neuron, write_volume
+    from neuron_vit3d.volumes import SlabWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        tiny, large = Path(folder, "tiny.tif"), Path(folder, "large.tif")
+        neuron = synthetic_neuron((slices, 256, 256), seed=11)
+        write_volume(tiny, neuron.volume)
+        image = neuron.volume.array
+        rng = np.random.default_rng(0)
+        with SlabWriter(large, (slices, side, side), np.uint8) as writer:
+            for plane in image:  # one neuron in the corner of a large, noisy field
+                field = rng.integers(0, max(2, int(np.percentile(plane, 60))), (side, side), dtype=np.uint8)
+                field[:256, :256] = plane
+                writer.write(field[None])
+        used, seconds = {}, {}
+        for name, path in (("tiny", tiny), ("large", large)):
+            words = ["segment", str(path), "-o", str(Path(folder, name)), "--quiet"]
+            words += ["--model", model] if model else []
+            words += [] if trace else ["--no-trace"]
+            started = time.monotonic()
+            # A process of its own for each, so that each one's peak is its own.
+            code = (
+                "import resource, subprocess, sys;"
+                "code = subprocess.run([sys.executable, '-m', 'neuron_vit3d.cli', *sys.argv[1:]],"
+                " stdout=subprocess.DEVNULL).returncode;"
+                "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+            )
+            done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+            status, kilobytes = done.stdout.split()
+            if status != "0":
+                raise SystemExit(f"segment failed: {done.stderr}")
+            used[name], seconds[name] = int(kilobytes) / 1e6, time.monotonic() - started
+        lines = [
+            "| `neuron-vit3d segment` | peak memory, GB | seconds |",
+            "|---|---|---|",
+            f"| {slices} x 256 x 256 uint8 | {used['tiny']:.2f} | {seconds['tiny']:.0f} |",
+            f"| {slices} x {side} x {side} uint8 | {used['large']:.2f} | {seconds['large']:.0f} |",
+            f"| difference | {used['large'] - used['tiny']:.2f} | |",
+        ]
+    report("memory", lines, output)
+
+
+@app.command()
+def tiling(output: OutputOption = None, model: str | None = None) -> None:
+    """The same volume in one tile and in many: largest difference of the scores, and Dice of the two masks."""
+    from neuron_vit3d import Segmenter, segment, synthetic_neuron
+    from neuron_vit3d.evaluation.segmentation import overlap_scores
+
+    volume = synthetic_neuron((16, 384, 384), seed=12).volume
+    lines = ["| model | largest difference | 99th percentile | Dice of the masks |", "|---|---|---|---|"]
+    for name, prepare in (("whole", lambda model: None), ("its stem alone (a local model)", keep_stem_only)):
+        scores = {}
+        for tile_size, tile_overlap in ((384, 0), (224, 64)):
+            segmenter = Segmenter(model, tile_size=tile_size, tile_overlap=tile_overlap)
+            prepare(segmenter.model)
+            scores[tile_size] = segment(volume, segmenter).array
+        away = away_from_borders(384, 224, 64)
+        difference = np.abs(scores[384] - scores[224])[:, away][:, :, away]
+        dice = overlap_scores(scores[384] >= 0.5, scores[224] >= 0.5)["dice"]
+        lines.append(f"| {name} | {difference.max():.1e} | {np.percentile(difference, 99):.1e} | {dice:.4f} |")
+    report("tiling", lines, output)
+
+
+def keep_stem_only(model) -> None:
+    """Silences the tokens: what is left of the decoder looks at a neighbourhood of some twenty pixels."""
+    for fuse in model.decoder.fuse:
+        torch.nn.init.zeros_(fuse[1].weight)
+        torch.nn.init.zeros_(fuse[1].bias)
+
+
+def away_from_borders(length: int, tile: int, overlap: int, margin: int = 32) -> np.ndarray:
+    """Pixels of an axis at least `margin` away from where any tile begins or ends inside the volume."""
+    from neuron_vit3d.model.blocks import tile_starts
+
+    starts = tile_starts(length, tile, overlap)
+    borders = [start for start in starts if start > 0] + [start + tile for start in starts if start + tile < length]
+    pixels = np.arange(length)
+    return pixels[np.all([np.abs(pixels - border) >= margin for border in borders], axis=0)]
+
+
+@app.command()
+def volumes(
+    data_dir: Annotated[Path, typer.Option(help="Folder of image + SWC pairs.")],
+    names: Annotated[list[str], typer.Option(help="Names of the pairs; repeat the option.")],
+    output: OutputOption = None,
+    model: str | None = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder to leave masks, trees and pictures in.")] = None,
+) -> None:
+    """A checkpoint on volumes with gold trees: mask, tree and distances, by the command line a user would type."""
+    from neuron_vit3d.data.bigneuron import find_pairs, read_pair
+    from neuron_vit3d.evaluation.segmentation import segmentation_scores
+    from neuron_vit3d.morphology import read_swc, tree_distance
+    from neuron_vit3d.volumes import read_volume
+
+    pairs = {pair.name: pair for pair in find_pairs(data_dir)}
+    lines = [
+        "| volume | Dice | precision | recall | clDice | tree F1 | tree precision | tree recall | ESA | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in names:
+            pair, folder = pairs[name], Path(pictures or temporary) / name
+            started = time.monotonic()
+            run_cli("segment", pair.image, "-o", folder, "--quiet", *(["--model", model] if model else []))
+            seconds = time.monotonic() - started
+            swc = folder / f"{pair.image.stem}.swc"
+            run_cli("view", pair.image, swc, "--gold", pair.annotation, "-o", folder / "compared.png")
+            mask = read_volume(folder / f"{pair.image.stem}.mask.tif").array > 0
+            masks = segmentation_scores(mask, read_pair(pair).labels == 1)
+            trees = tree_distance(read_swc(swc), read_swc(pair.annotation, mend_structure=True))
+            values = [masks[key] for key in ("dice", "precision", "recall", "cldice")]
+            values += [trees[key] for key in ("f1", "precision", "recall", "esa")]
+            lines.append(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {seconds:.0f} |")
+    report("volumes", lines, output)
+
+
+def run_cli(*words) -> None:
+    subprocess.run([sys.executable, "-m", "neuron_vit3d.cli", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+
+def report(command: str, lines: list[str], output: Path | None) -> None:
+    """Prints the table with how and where it was measured, and writes it."""
+    where = (
+        f"{torch.get_num_threads()} threads, {'GPU' if torch.cuda.is_available() else 'no GPU'}, {platform.machine()}"
+    )
+    text = "\n".join([f"`scripts/benchmark.py {command}` ({where}, torch {torch.__version__})", "", *lines]) + "\n"
+    print(text)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,55 @@
+"""The main job from beginning to end on a sample: python scripts/demo.py [folder]
+
+Makes a synthetic neuron whose tree is known, runs the same command line as a user would with the embedded default model,
+and compares the result with the known tree.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from neuron_vit3d import read_swc, read_volume, segmentation_scores, synthetic_neuron, tree_distance, write_volume
+
+
+SEED = 2026  # not among the seeds of the training data (scripts/prepare_default_data.py)
+
+
+def main() -> int:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    sample, gold_swc = folder / "sample.tif", folder / "sample.gold.swc"
+    neuron = synthetic_neuron((48, 256, 256), seed=SEED, kind="arbor")
+    write_volume(sample, neuron.volume)
+    neuron.tree.write(gold_swc)
+    print(f"{sample}  a synthetic neuron, {' x '.join(map(str, neuron.volume.shape))} voxels (z y x), seed {SEED}\n")
+
+    run("segment", sample, "-o", folder)
+    run("view", sample, folder / "sample.swc", "--gold", gold_swc, "-o", folder / "sample.compared.png")
+
+    tree = read_swc(folder / "sample.swc")
+    masks = segmentation_scores(read_volume(folder / "sample.mask.tif"), neuron.mask)
+    trees = tree_distance(tree, neuron.tree)
+    print(f"\nvalid SWC with {len(tree.roots)} root and {len(tree)} nodes: {folder / 'sample.swc'}")
+    print(f"picture, the tree in red: {folder / 'sample.png'}; over the known tree: {folder / 'sample.compared.png'}")
+    print(f"mask against the known one: Dice {masks['dice']:.3f}, clDice {masks['cldice']:.3f}")
+    print(
+        f"tree against the known one: F1 {trees['f1']:.3f} within {trees['threshold']:g} voxels "
+        f"(precision {trees['precision']:.3f}, recall {trees['recall']:.3f}), ESA {trees['esa']:.2f} voxels"
+    )
+    print(f"{time.monotonic() - started:.0f} seconds")
+    return 0
+
+
+def run(*arguments) -> None:
+    """Runs neuron-vit3d as a user would; stops the demo where it fails."""
+    words = [str(argument) for argument in arguments]
+    print("$ neuron-vit3d", *words, flush=True)
+    done = subprocess.run([sys.executable, "-m", "neuron_vit3d.cli", *words], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
