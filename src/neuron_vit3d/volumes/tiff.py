@@ -53,7 +53,9 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
     try:
         if channel is None and stack.num_channels > 1:
             last = stack.num_channels - 1
-            raise VolumeError(f"{path}: has {stack.num_channels} channels: choose one with channel=0 .. {last}")
+            raise VolumeError(
+                f"{path}: has {stack.num_channels} channels: choose one with channel=0 .. {last} (--channel)"
+            )
         index = stack.checked(0 if channel is None else channel)
         mapped = stack.mapped
     except BaseException:

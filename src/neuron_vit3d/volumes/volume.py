@@ -196,7 +196,7 @@ def single_channel(volume: Volume, channel: int | None = None, name: str | None 
     if channel is None and volume.num_channels > 1:
         channels = volume.num_channels
         raise VolumeError(
-            f"{name or volume.source}: has {channels} channels: choose one with channel=0 .. {channels - 1}"
+            f"{name or volume.source}: has {channels} channels: choose one with channel=0 .. {channels - 1} (--channel)"
         )
     return volume.channel(channel or 0)
 
