@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_vit3d.model import blocks
-from neuron_vit3d.model.blocks import BlockGrid, PlaneStitcher, cut, cut_slab, stitch, tile_starts
+from neuron_vit3d.model.blocks import BlockGrid, PlaneStitcher, cut, stitch, tile_starts
 
 
 def test_examples_in_the_docstrings_are_true():
@@ -123,7 +123,6 @@ def test_blocks_come_step_by_step_and_row_by_row():
     volume = np.arange(2 * 4 * 4, dtype=np.float32).reshape(1, 2, 4, 4)
     grid = BlockGrid(shape=(2, 4, 4), tile=(2, 2), overlap=(0, 0), num_slices=1)
     assert cut(volume, grid)[:, 0, 0, 0, 0].tolist() == [0, 2, 8, 10, 16, 18, 24, 26]
-    np.testing.assert_array_equal(cut_slab(volume[:, 1:], grid), cut(volume, grid)[4:])
 
 
 def test_stitcher_takes_tiles_in_any_order():

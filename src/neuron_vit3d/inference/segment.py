@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
-from ..model.blocks import BlockGrid, PlaneStitcher, cut_slab
+from ..model.blocks import BlockGrid, PlaneStitcher
 from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
 from ..volumes import SlabWriter, Volume, VolumeError, VolumeReader, open_volume
 
@@ -131,11 +131,12 @@ class Segmenter:
         waiting = deque()  # planes whose tiles are not all in yet: (step, stitcher, tiles still to come)
         batch, planes = [], []
         with tqdm(total=len(grid), desc="segment", unit="tile", disable=not progress) as bar:
-            for step, slab in self._slabs_to_label(source, grid, intensities):
+            for step, slices in self._slices_to_label(source, grid, intensities):
                 waiting.append([step, PlaneStitcher(grid), len(origins)])
-                for origin, block in zip(origins, cut_slab(slab, grid), strict=True):
-                    batch.append(block)
-                    planes.append((waiting[-1], origin))
+                for y, x in origins:
+                    window = np.s_[:, :, y : y + grid.tile[0], x : x + grid.tile[1]]
+                    batch.append(np.concatenate([one[window] for one in slices], axis=1))
+                    planes.append((waiting[-1], (y, x)))
                     if len(batch) == self.batch_size:
                         self._predict(batch, planes)
                         bar.update(self.batch_size)
@@ -165,8 +166,8 @@ class Segmenter:
             raise VolumeError(f"{source.name}: expected an image, got the value {lowest} in every voxel")
         return collected.result(self.processor.lower_percentile, self.processor.upper_percentile)
 
-    def _slabs_to_label(self, source, grid, intensities) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (step, normalised slices (channels, num_slices, height, width)); every slice is read once."""
+    def _slices_to_label(self, source, grid, intensities) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """Yields (step, its `num_slices` normalised slices (channels, 1, height, width)); every slice is read once."""
         slices = {}
         for step in grid.steps:
             wanted = grid.slices_of(step)
@@ -176,7 +177,7 @@ class Segmenter:
                     slices[z] = self.processor.standardise(scaled)
             for z in [z for z in slices if z < wanted[0]]:
                 del slices[z]
-            yield step, np.concatenate([slices[z] for z in wanted], axis=1)
+            yield step, [slices[z] for z in wanted]
 
     @torch.inference_mode()
     def _predict(self, batch: list[np.ndarray], planes: list) -> None:
@@ -258,7 +259,8 @@ def load_checkpoint(
 
 def _finished(plane: list, depth: int) -> tuple[int, np.ndarray]:
     step, stitcher, _ = plane
-    return step, stitcher.result()[0, : depth - step].clip(0.0, 1.0)
+    scores = stitcher.result()[0, : depth - step]
+    return step, np.clip(scores, 0.0, 1.0, out=scores)
 
 
 def _ranges(shape: tuple[int, int, int], voxels: int) -> list[tuple[int, int]]:

@@ -85,18 +85,14 @@ class BlockGrid:
         return len(self.steps) * len(self.tile_origins)
 
 
-def cut_slab(slab: np.ndarray, grid: BlockGrid) -> np.ndarray:
-    """Slab (channels, num_slices, height, width) -> its tiles (tiles, channels, num_slices, tile height, tile width)."""
-    height, width = grid.tile
-    return np.stack([slab[:, :, y : y + height, x : x + width] for y, x in grid.tile_origins])
-
-
 def cut(volume: np.ndarray, grid: BlockGrid) -> np.ndarray:
     """Volume (channels, slices, height, width) -> blocks (blocks, channels, num_slices, tile height, tile width).
 
     Blocks come step by step, and within a step in the order of `grid.tile_origins`.
     """
-    return np.concatenate([cut_slab(volume[:, grid.slices_of(step)], grid) for step in grid.steps])
+    height, width = grid.tile
+    slabs = (volume[:, grid.slices_of(step)] for step in grid.steps)
+    return np.stack([slab[:, :, y : y + height, x : x + width] for slab in slabs for y, x in grid.tile_origins])
 
 
 class PlaneStitcher:
