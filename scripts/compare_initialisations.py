@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from transformers import HfArgumentParser
 
 from neuron_vit3d.data.bigneuron import find_pairs, read_pair
@@ -22,7 +21,7 @@ from neuron_vit3d.evaluation.segmentation import overlap_scores, segmentation_sc
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import read_swc, trace, tree_distance
 from neuron_vit3d.training.config import TrainingConfig
-from neuron_vit3d.training.trainer import mixed_precision, train
+from neuron_vit3d.training.trainer import computation_dtype, train
 from neuron_vit3d.training.validation import THRESHOLDS, best_threshold, segment_labelled, validation_dice
 
 
@@ -79,9 +78,7 @@ def run_arm(arm: str, arguments: Arguments, split: dict, folder: Path) -> dict:
     if not (folder / "trained").exists():
         train(config)
         (folder / "trained").touch()
-    # In the arithmetic of the training: much faster where that is bfloat16.
-    dtype = torch.bfloat16 if mixed_precision(config) == "bf16" else torch.float32
-    segmenter = Segmenter(str(folder), dtype=dtype)
+    segmenter = Segmenter(str(folder), dtype=computation_dtype(config))
     pairs = {pair.name: pair for pair in find_pairs(arguments.data_dir)}
     validation = [read_pair(pairs[name]) for name in split["validation"]]
     threshold, dice = best_threshold(validation_dice(segmenter, validation))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.blocks import BlockGrid, PlaneStitcher
 from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
-from ..volumes import SlabWriter, Volume, VolumeError, VolumeReader, open_volume
+from ..volumes import SlabWriter, Volume, VolumeError, VolumeReader, open_volume, read_volume
 
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "assets" / "default"
@@ -62,8 +62,6 @@ def segment(
         with SlabWriter(out, source.shape, np.float32, source.voxel_size) as writer:
             for _, slab in segmenter.slabs(source, progress=progress):
                 writer.write(slab)
-    from ..volumes import read_volume
-
     return read_volume(out)
 
 

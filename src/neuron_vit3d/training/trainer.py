@@ -210,7 +210,7 @@ class Run:
                 model,
                 processor=self.processor,
                 device=self.accelerator.device,
-                dtype=_autocast_dtype(self.accelerator),
+                dtype=computation_dtype(self.config),
             )
             by_volume = validation_dice(segmenter, self.validation_volumes)
             threshold, dice = best_threshold(by_volume)
@@ -361,8 +361,9 @@ def mixed_precision(config: TrainingConfig) -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
 
 
-def _autocast_dtype(accelerator: Accelerator) -> torch.dtype:
-    return torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
+def computation_dtype(config: TrainingConfig) -> torch.dtype:
+    """What whole volumes are segmented in: bfloat16 where the training computes in it, else float32."""
+    return torch.bfloat16 if mixed_precision(config) == "bf16" else torch.float32
 
 
 def _warmup_cosine(step: int, config: TrainingConfig) -> float:

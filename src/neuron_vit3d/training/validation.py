@@ -5,7 +5,7 @@ import torch
 
 from ..data.bigneuron import IGNORE_INDEX, LabelledVolume
 from ..evaluation.segmentation import overlap_scores
-from ..inference import Segmenter
+from ..inference import Segmenter, segment
 from ..model import NeuronViT3DForSegmentation
 from ..volumes import Volume
 
@@ -30,11 +30,7 @@ def validation_dice(segmenter: Segmenter, volumes: list[LabelledVolume]) -> dict
 def segment_labelled(segmenter: Segmenter, volume: LabelledVolume) -> np.ndarray:
     """Scores (slices, height, width) of a labelled volume's image, float32."""
     image = volume.image if segmenter.processor.num_channels > 1 else volume.image[0]
-    scores = np.empty(volume.labels.shape, np.float32)
-    with segmenter.open(Volume(image, source=volume.name)) as source:
-        for z, slab in segmenter.slabs(source):
-            scores[z : z + len(slab)] = slab
-    return scores
+    return segment(Volume(image, source=volume.name), segmenter).array
 
 
 def best_threshold(dice_by_volume: dict[str, dict[float, float]]) -> tuple[float, float]:
