@@ -1,12 +1,13 @@
 """Measures what the README and the reports state. Every part prints Markdown, and writes it to a file with --output.
 
 python scripts/benchmark.py cost        # a block of 5 slices against a single slice, ViT-B at 224 x 224
-python scripts/benchmark.py inflation   # inflated against 2D hidden states, family by family
+python scripts/benchmark.py startup     # import and load times, the wheel's size
 python scripts/benchmark.py memory      # peak memory of `neuron-vit3d segment` on 64 x 2048 x 2048
 python scripts/benchmark.py tiling      # a volume in one tile against many
 python scripts/benchmark.py volumes --data-dir folder --names a b     # a checkpoint on volumes with traces
 """
 
+import json
 import platform
 import subprocess
 import sys
@@ -56,52 +57,52 @@ def cost(output: OutputOption = None, rounds: int = 12) -> None:
         f"| multiplications | {counted[5] / counted[1]:.4f} |",
         f"| (decoder's multiplications over the encoder's, 5 slices) | {(whole - counted[5]) / counted[5]:.3f} |",
     ]
-    report("cost", lines, output)
+    report("benchmark.py cost", lines, output)
 
 
 @app.command()
-def inflation(output: OutputOption = None) -> None:
-    """Largest difference between the inflated model's hidden states and the 2D model's, random weights, float32."""
-    from transformers import AutoModel, Dinov2Config, DINOv3ViTConfig, ViTConfig
-
-    from neuron_vit3d import NeuronViT3DModel
-
-    families = {
-        "ViT-B/16 (facebook/dino-vitb16's layout)": (ViTConfig(), (224, 160)),
-        "DINOv2 ViT-S/14": (
-            Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14),
-            (518, 196),
-        ),
-        "DINOv3 ViT-S/16": (
-            DINOv3ViTConfig(hidden_size=384, intermediate_size=1536, num_attention_heads=6, num_register_tokens=4),
-            (224, 160),
-        ),
+def startup(output: OutputOption = None, rounds: int = 7) -> None:
+    """How long importing takes, against torch and transformers; loading the embedded default; the wheel's size."""
+    libraries = "import torch, transformers"
+    everything = "from transformers import AutoModel, AutoImageProcessor, PreTrainedModel, pipeline"
+    programs = {
+        libraries: libraries,
+        "import neuron_vit3d": "import neuron_vit3d",
+        f"{libraries}, neuron_vit3d": f"{libraries}, neuron_vit3d",
+        everything: everything,
+        "from neuron_vit3d import NeuronViT3DForSegmentation": "from neuron_vit3d import NeuronViT3DForSegmentation",
     }
-    lines = ["| 2D model | inflation | tile | largest difference |", "|---|---|---|---|"]
-    for name, (config, sides) in families.items():
-        torch.manual_seed(0)
-        with tempfile.TemporaryDirectory() as folder:
-            model_2d = AutoModel.from_config(config).eval()
-            model_2d.save_pretrained(folder)
-            for mode in ("center", "average"):
-                model = NeuronViT3DModel.from_pretrained_2d(folder, inflation=mode).eval()
-                for side in sides:
-                    block = torch.randn(1, 1, 5, side, side)
-                    if mode == "average":
-                        block = block[:, :, :1].expand(-1, -1, 5, -1, -1)
-                    picture = block[:, :, 2].expand(-1, 3, -1, -1)
-                    options = {"interpolate_pos_encoding": True} if config.model_type == "vit" else {}
-                    with torch.inference_mode():
-                        ours = model(block, output_hidden_states=True)
-                        theirs = model_2d(picture, output_hidden_states=True, **options)
-                    pairs = zip(
-                        [*ours.hidden_states, ours.last_hidden_state],
-                        [*theirs.hidden_states, theirs.last_hidden_state],
-                        strict=True,
-                    )
-                    difference = max(float((a - b).abs().max()) for a, b in pairs)
-                    lines.append(f"| {name} | {mode} | {side} x {side} | {difference:.1e} |")
-    report("inflation", lines, output)
+    seconds = {name: [] for name in programs}
+    for _ in range(rounds):  # one after the other, so that whatever else the machine does falls on all
+        for name, program in programs.items():
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", program], check=True)
+            seconds[name].append(time.perf_counter() - started)
+    median = {
+        name: float(np.median(np.array(times) / np.array(seconds[libraries]))) for name, times in seconds.items()
+    }
+    load = (
+        "import time; from neuron_vit3d.inference import load_checkpoint; load_checkpoint(); times = []\n"
+        f"for _ in range({rounds}):\n    t = time.perf_counter(); load_checkpoint(); times.append(time.perf_counter() - t)\n"
+        "print(sorted(times)[len(times) // 2])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", load], check=True, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, "."]
+        subprocess.run(build, check=True, cwd=Path(__file__).resolve().parents[1])
+        wheel = next(Path(folder).glob("*.whl")).stat().st_size
+    lines = ["| | |", "|---|---|"]
+    lines += [
+        f"| `{name}`: time over that of `{libraries}`, median of {rounds} ratios | {ratio:.2f} |"
+        for name, ratio in median.items()
+        if name != libraries
+    ]
+    load_ratio = float(loaded.stdout) / float(np.median(seconds[libraries]))
+    lines += [
+        f"| loading the embedded default from a warm disk, over the same | {load_ratio:.2f} ({float(loaded.stdout):.2f} s) |",
+        f"| the wheel | {wheel / 1e6:.1f} MB |",
+    ]
+    report("benchmark.py startup", lines, output)
 
 
 @app.command()
@@ -148,7 +149,7 @@ def memory(
             f"| {slices} x {side} x {side} uint8 | {used['large']:.2f} | {seconds['large']:.0f} |",
             f"| difference | {used['large'] - used['tiny']:.2f} | |",
         ]
-    report("memory", lines, output)
+    report("benchmark.py memory", lines, output)
 
 
 @app.command()
@@ -175,7 +176,7 @@ def tiling(output: OutputOption = None, model: str | None = None) -> None:
         lines.append(
             f"| {name} | {difference.max():.1e} | {np.percentile(difference, 99):.1e} | {share:.3%} | {dice:.4f} |"
         )
-    report("tiling", lines, output)
+    report("benchmark.py tiling", lines, output)
 
 
 def keep_stem_only(model) -> None:
@@ -210,10 +211,7 @@ def volumes(
     from neuron_vit3d.volumes import read_volume
 
     pairs = {pair.name: pair for pair in find_pairs(data_dir)}
-    lines = [
-        "| volume | Dice | precision | recall | clDice | tree F1 | tree precision | tree recall | ESA | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for name in names:
             pair, folder = pairs[name], Path(pictures or temporary) / name
@@ -225,22 +223,36 @@ def volumes(
             mask = read_volume(folder / f"{pair.image.stem}.mask.tif").array > 0
             masks = segmentation_scores(mask, read_pair(pair).labels == 1)
             trees = tree_distance(read_swc(swc), read_swc(pair.annotation, mend_structure=True))
-            values = [masks[key] for key in ("dice", "precision", "recall", "cldice")]
-            values += [trees[key] for key in ("f1", "precision", "recall", "esa")]
-            lines.append(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {seconds:.0f} |")
-    report("volumes", lines, output)
+            row = {key: masks[key] for key in ("dice", "precision", "recall", "cldice")}
+            row |= {f"tree_{key}": trees[key] for key in ("f1", "precision", "recall")}
+            row |= {"esa": trees["esa"], "seconds": seconds}
+            rows.append({"name": name, **{key: round(value, 4) for key, value in row.items()}})
+    lines = [
+        "| volume | Dice | precision | recall | clDice | tree F1 | tree precision | tree recall | ESA | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        *values, seconds = [value for key, value in row.items() if key != "name"]
+        lines.append(f"| {row['name']} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {seconds:.0f} |")
+    report("benchmark.py volumes", lines, output)
+    if output is not None:  # for the model card, whose numbers are never typed
+        values = {"command": "scripts/benchmark.py volumes", "machine": machine(), "volumes": rows}
+        output.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n")
 
 
 def run_cli(*words) -> None:
     subprocess.run([sys.executable, "-m", "neuron_vit3d.cli", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
+def machine() -> str:
+    """Where something was measured."""
+    gpu = "GPU" if torch.cuda.is_available() else "no GPU"
+    return f"{torch.get_num_threads()} threads, {gpu}, {platform.machine()}, torch {torch.__version__}"
+
+
 def report(command: str, lines: list[str], output: Path | None) -> None:
     """Prints the table with how and where it was measured, and writes it."""
-    where = (
-        f"{torch.get_num_threads()} threads, {'GPU' if torch.cuda.is_available() else 'no GPU'}, {platform.machine()}"
-    )
-    text = "\n".join([f"`scripts/benchmark.py {command}` ({where}, torch {torch.__version__})", "", *lines]) + "\n"
+    text = "\n".join([f"`scripts/{command}` ({machine()})", "", *lines]) + "\n"
     print(text)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)

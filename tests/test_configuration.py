@@ -62,6 +62,9 @@ def test_labels_may_be_counted_or_named():
         ({"out_indices": [1, 2, 3, 5]}, r"out_indices must be four numbers in 0\.\.4; got \[1, 2, 3, 5\]"),
         ({"stem_sizes": [16, 32]}, r"stem_sizes must be empty or three channel counts.*; got \[16, 32\]"),
         ({"decoder_hidden_size": 6}, "decoder_hidden_size must be a positive multiple of 4; got 6"),
+        ({"image_mean": []}, "image_mean must be a number, or a list of one a colour; got an empty list"),
+        ({"num_slice": 5}, r"has no field 'num_slice' \(value 5\); did you mean num_slices\?"),
+        ({"temperature_of_tea": 5}, r"has no field 'temperature_of_tea' \(value 5\)$"),
     ],
 )
 def test_impossible_sizes_are_a_value_error_in_one_line(changes, message):
@@ -81,6 +84,7 @@ SIZES = st.fixed_dictionaries(
         "stem_sizes": st.sampled_from([(), (4, 8, 8), [2, 2, 2]]),
         "decoder_hidden_size": st.sampled_from([4, 64]),
         "semantic_loss_ignore_index": st.sampled_from([255, -100]),
+        "image_mean": st.sampled_from([0.5, 0, [0.485, 0.456, 0.406], (0.25,)]),
     }
 )
 
@@ -112,3 +116,22 @@ def test_where_the_2d_model_lay_is_not_told():
     config = NeuronViT3DConfig(backbone_config=backbone_config)
     assert "somewhere" not in config.to_json_string()
     assert backbone_config.name_or_path == "somewhere/private"
+
+
+def test_a_masked_autoencoder_is_taken_as_the_vit_that_its_encoder_is():
+    config = NeuronViT3DConfig(backbone_config=config_2d("vit_mae", layer_norm_eps=1e-5, qkv_bias=False))
+    backbone = config.backbone_config
+    assert (backbone.model_type, backbone.hidden_size, backbone.num_hidden_layers) == ("vit", 32, 4)
+    assert (backbone.layer_norm_eps, backbone.qkv_bias, backbone.image_size) == (1e-5, False, 32)
+
+
+def test_a_backbone_that_cannot_be_inflated_is_refused():
+    with pytest.raises(ValueError, match="backbone_config: cannot inflate a model of type 'swin'"):
+        NeuronViT3DConfig(backbone_config={"model_type": "swin"})
+
+
+def test_the_pipeline_of_a_checkpoints_own_code_is_not_asked_for_where_the_package_is():
+    # transformers would then demand trust_remote_code=True for what the package has registered itself.
+    config = NeuronViT3DConfig(custom_pipelines={"neuron-segmentation": {}}, auto_map={"AutoConfig": "x.Y"})
+    assert not hasattr(config, "custom_pipelines")
+    assert config.auto_map == {"AutoConfig": "x.Y"}

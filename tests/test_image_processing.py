@@ -191,3 +191,19 @@ def test_processor_of_a_model_takes_its_depths_and_averages_the_colours():
     assert (processor.num_slices, processor.num_channels, processor.num_output_slices) == (7, 2, 3)
     assert (processor.image_mean, processor.image_std) == pytest.approx((0.449, 0.226))
     assert processor.tile_size == 64
+
+
+def test_each_channel_keeps_its_colour_where_there_are_as_many():
+    config = tiny_config(num_channels=3, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
+    processor = NeuronViT3DImageProcessor.for_model(config)
+    assert processor.image_mean == [0.485, 0.456, 0.406]
+    scaled_volume = np.random.default_rng(0).random((3, 2, 4, 4), np.float32)
+    expected = (scaled_volume[1] - 0.456) / 0.224
+    np.testing.assert_allclose(processor.standardise(scaled_volume)[1], expected, rtol=1e-5)
+    assert NeuronViT3DImageProcessor.for_model(tiny_config(num_channels=3)).image_mean == 0.5
+
+
+def test_the_models_own_normalisation_is_the_default():
+    config = tiny_config(image_mean=[0.485, 0.456, 0.406], image_std=[0.2])
+    processor = NeuronViT3DImageProcessor.for_model(config)
+    assert (processor.image_mean, processor.image_std) == pytest.approx((0.449, 0.2))

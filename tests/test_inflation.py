@@ -1,13 +1,11 @@
 """Inflation is exact: on a block, the 3D encoder computes what the 2D transformer computes on a picture."""
 
 import inspect
-import json
 import re
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from tiny_models import model_2d, save_2d, tiny_block
+from tiny_models import model_2d, save_2d, tiny_block, write_dino_checkpoint
 from torch.nn import functional as F
 from transformers import (
     AutoModel,
@@ -22,8 +20,8 @@ from transformers import (
 )
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DModel
+from neuron_vit3d.model.families import FAMILIES
 from neuron_vit3d.model.inflation import INFLATIONS, inflate_patch_embedding, inflate_state_dict
-from neuron_vit3d.model.modeling_neuron_vit3d import FAMILIES
 
 
 # Variants of the families that keep other weights: BEiT's positions and norms, DINOv2's gated layers.
@@ -233,61 +231,16 @@ def check_same_hidden_states(model, reference, block: torch.Tensor, atol: float 
     picture = block[:, :, block.shape[2] // 2].repeat(1, 3, 1, 1)
     accepts = inspect.signature(reference.forward).parameters
     options = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in accepts else {}
+    if "noise" in accepts:  # a masked autoencoder: let it hide nothing and keep the order of the patches
+        reference.config.mask_ratio = 0.0
+        patches = picture.shape[-2] * picture.shape[-1] // reference.config.patch_size**2
+        options["noise"] = torch.arange(patches, dtype=torch.float32).expand(len(picture), -1)
     expected = reference.eval()(picture, output_hidden_states=True, **options)
     outputs = model.eval().base_model(block, output_hidden_states=True)
     torch.testing.assert_close(outputs.last_hidden_state, expected.last_hidden_state, atol=atol, rtol=0)
     assert len(outputs.hidden_states) == len(expected.hidden_states)
     for ours, theirs in zip(outputs.hidden_states, expected.hidden_states, strict=True):
         torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
-
-
-def write_dino_checkpoint(folder, *, hidden_size=768, layers=12, heads=12, image_size=224, patch_size=16):
-    """Random weights under the names and in the config.json of facebook/dino-vitb16. Returns config and tensors."""
-    config = {
-        "architectures": ["ViTModel"],
-        "attention_probs_dropout_prob": 0.0,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.0,
-        "hidden_size": hidden_size,
-        "image_size": image_size,
-        "initializer_range": 0.02,
-        "intermediate_size": 4 * hidden_size,
-        "layer_norm_eps": 1e-12,
-        "model_type": "vit",
-        "num_attention_heads": heads,
-        "num_channels": 3,
-        "num_hidden_layers": layers,
-        "patch_size": patch_size,
-        "qkv_bias": True,
-        "transformers_version": "4.11.0.dev0",
-    }
-    shapes = {
-        "embeddings.cls_token": (1, 1, hidden_size),
-        "embeddings.position_embeddings": (1, (image_size // patch_size) ** 2 + 1, hidden_size),
-        "embeddings.patch_embeddings.projection.weight": (hidden_size, 3, patch_size, patch_size),
-        "embeddings.patch_embeddings.projection.bias": (hidden_size,),
-        "layernorm.weight": (hidden_size,),
-        "layernorm.bias": (hidden_size,),
-    }
-    linear = {
-        "attention.attention.query": (hidden_size, hidden_size),
-        "attention.attention.key": (hidden_size, hidden_size),
-        "attention.attention.value": (hidden_size, hidden_size),
-        "attention.output.dense": (hidden_size, hidden_size),
-        "intermediate.dense": (4 * hidden_size, hidden_size),
-        "output.dense": (hidden_size, 4 * hidden_size),
-        "layernorm_before": (hidden_size,),
-        "layernorm_after": (hidden_size,),
-    }
-    for layer in range(layers):
-        for name, shape in linear.items():
-            shapes[f"encoder.layer.{layer}.{name}.weight"] = shape
-            shapes[f"encoder.layer.{layer}.{name}.bias"] = shape[:1]
-    generator = torch.Generator().manual_seed(0)
-    weights = {name: 0.05 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-    folder.joinpath("config.json").write_text(json.dumps(config))
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return config, weights
 
 
 def plain_vit(weights: dict[str, torch.Tensor], config: dict, picture: torch.Tensor) -> torch.Tensor:

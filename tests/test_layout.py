@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "model": set(),
     "data": {"volumes", "morphology"},
     "inference": {"volumes", "model"},
-    "evaluation": {"morphology"},
+    "evaluation": {"morphology", "volumes"},
     "training": {"data", "model", "inference", "evaluation", "volumes"},
     "hub": {"model"},
     "apps": {"volumes", "morphology", "model", "data", "inference", "evaluation", "training", "hub"},

@@ -14,7 +14,8 @@ from neuron_vit3d import (
     NeuronViT3DModel,
 )
 from neuron_vit3d.model.decoder import TokenLevel, pad_to_multiple
-from neuron_vit3d.model.modeling_neuron_vit3d import FAMILIES, dice_cross_entropy_loss
+from neuron_vit3d.model.families import FAMILIES
+from neuron_vit3d.model.modeling_neuron_vit3d import dice_cross_entropy_loss
 
 
 # -- what goes in and what comes out ---------------------------------------------------------------------------------

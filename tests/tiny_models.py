@@ -1,8 +1,10 @@
 """Tiny 2D transformers with random weights, and the 3D models made of them: what the tests of the model share."""
 
+import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation
@@ -68,3 +70,52 @@ def tiny_model(family: str = "vit", *, seed: int = 0, **changes) -> NeuronViT3DF
 def tiny_block(*, seed: int = 0, batch: int = 2, channels: int = 1, slices: int = 3, height=TILE, width=TILE):
     """Pixel values (batch, channels, slices, height, width), normally distributed."""
     return torch.randn(batch, channels, slices, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def write_dino_checkpoint(folder, *, hidden_size=768, layers=12, heads=12, image_size=224, patch_size=16):
+    """Random weights under the names and in the config.json of facebook/dino-vitb16. Returns config and tensors."""
+    config = {
+        "architectures": ["ViTModel"],
+        "attention_probs_dropout_prob": 0.0,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "hidden_size": hidden_size,
+        "image_size": image_size,
+        "initializer_range": 0.02,
+        "intermediate_size": 4 * hidden_size,
+        "layer_norm_eps": 1e-12,
+        "model_type": "vit",
+        "num_attention_heads": heads,
+        "num_channels": 3,
+        "num_hidden_layers": layers,
+        "patch_size": patch_size,
+        "qkv_bias": True,
+        "transformers_version": "4.11.0.dev0",
+    }
+    shapes = {
+        "embeddings.cls_token": (1, 1, hidden_size),
+        "embeddings.position_embeddings": (1, (image_size // patch_size) ** 2 + 1, hidden_size),
+        "embeddings.patch_embeddings.projection.weight": (hidden_size, 3, patch_size, patch_size),
+        "embeddings.patch_embeddings.projection.bias": (hidden_size,),
+        "layernorm.weight": (hidden_size,),
+        "layernorm.bias": (hidden_size,),
+    }
+    linear = {
+        "attention.attention.query": (hidden_size, hidden_size),
+        "attention.attention.key": (hidden_size, hidden_size),
+        "attention.attention.value": (hidden_size, hidden_size),
+        "attention.output.dense": (hidden_size, hidden_size),
+        "intermediate.dense": (4 * hidden_size, hidden_size),
+        "output.dense": (hidden_size, 4 * hidden_size),
+        "layernorm_before": (hidden_size,),
+        "layernorm_after": (hidden_size,),
+    }
+    for layer in range(layers):
+        for name, shape in linear.items():
+            shapes[f"encoder.layer.{layer}.{name}.weight"] = shape
+            shapes[f"encoder.layer.{layer}.{name}.bias"] = shape[:1]
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: 0.05 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    folder.joinpath("config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return config, weights

@@ -1,33 +1,45 @@
 """neuron_vit3d: segment and trace neurons in 3D microscopy with 2D vision transformers inflated to 3D.
 
-Importing it registers the configuration, the models and the image processor with transformers' Auto classes.
+Importing it makes the configuration, the models, the image processor and the pipeline known to transformers; what is named
+here is imported on first use.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
+from .auto_classes import register
 
-from .model import (
-    NeuronViT3DConfig,
-    NeuronViT3DForSegmentation,
-    NeuronViT3DImageProcessor,
-    NeuronViT3DModel,
-)
+
+if TYPE_CHECKING:
+    from .data import synthetic_neuron
+    from .evaluation import segmentation_scores
+    from .hub import publish
+    from .inference import Segmenter, segment
+    from .model import (
+        NeuronSegmentationPipeline,
+        NeuronViT3DConfig,
+        NeuronViT3DForSegmentation,
+        NeuronViT3DImageProcessor,
+        NeuronViT3DModel,
+    )
+    from .morphology import TraceError, Tree, rasterize, read_swc, trace, tree_distance
+    from .volumes import Volume, read_volume, write_volume
 
 
 __version__ = "0.1.0"
 
-AutoConfig.register(NeuronViT3DConfig.model_type, NeuronViT3DConfig)
-AutoModel.register(NeuronViT3DConfig, NeuronViT3DModel)
-AutoModelForSemanticSegmentation.register(NeuronViT3DConfig, NeuronViT3DForSegmentation)
-AutoImageProcessor.register(NeuronViT3DConfig, image_processor_classes={"pil": NeuronViT3DImageProcessor})
-
-# name -> subpackage that defines it; imported on first use
+# name -> subpackage that defines it
 _ON_FIRST_USE = {
+    "NeuronViT3DConfig": "model",
+    "NeuronViT3DForSegmentation": "model",
+    "NeuronViT3DImageProcessor": "model",
+    "NeuronViT3DModel": "model",
+    "NeuronSegmentationPipeline": "model",
     "Volume": "volumes",
     "read_volume": "volumes",
     "write_volume": "volumes",
     "Tree": "morphology",
+    "TraceError": "morphology",
     "read_swc": "morphology",
     "rasterize": "morphology",
     "trace": "morphology",
@@ -36,14 +48,29 @@ _ON_FIRST_USE = {
     "Segmenter": "inference",
     "segmentation_scores": "evaluation",
     "synthetic_neuron": "data",
+    "publish": "hub",
 }
 
 __all__ = [
+    "NeuronSegmentationPipeline",
     "NeuronViT3DConfig",
     "NeuronViT3DForSegmentation",
     "NeuronViT3DImageProcessor",
     "NeuronViT3DModel",
-    *_ON_FIRST_USE,
+    "Segmenter",
+    "TraceError",
+    "Tree",
+    "Volume",
+    "publish",
+    "rasterize",
+    "read_swc",
+    "read_volume",
+    "segment",
+    "segmentation_scores",
+    "synthetic_neuron",
+    "trace",
+    "tree_distance",
+    "write_volume",
 ]
 
 
@@ -55,3 +82,6 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_ON_FIRST_USE})
+
+
+register()

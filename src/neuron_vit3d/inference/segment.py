@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.blocks import BlockGrid, PlaneStitcher
 from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
+from ..model.loading import one_clear_error, without_load_report
 from ..volumes import SlabWriter, Volume, VolumeError, VolumeReader, open_volume, read_volume
 
 
@@ -92,12 +93,7 @@ class Segmenter:
             model, loaded_processor = load_checkpoint(model)
             processor = processor or loaded_processor
         processor = processor or NeuronViT3DImageProcessor.for_model(model.config)
-        for name in ("num_slices", "num_channels", "num_output_slices"):
-            if getattr(processor, name) != getattr(model.config, name):
-                raise ValueError(
-                    f"the image processor has {name} = {getattr(processor, name)}, "
-                    f"the model {getattr(model.config, name)}: they belong to different checkpoints"
-                )
+        processor.check_fits(model.config)
         self.device = torch.device(device) if device is not None else _best_device()
         self.dtype, self.batch_size = dtype, batch_size
         self.model = model.to(self.device).eval()
@@ -221,38 +217,37 @@ def load_checkpoint(
     """Model (float32) and image processor of a checkpoint: a folder, a name on the Hub, or None: the embedded default.
 
     Raises:
-        ValueError: it is a checkpoint of another kind of model, or lacks weights.
-        OSError: it cannot be found or read.
+        ValueError: it is a checkpoint of another kind of model, its weights or its image processor do not fit its
+            configuration, or it lacks weights.
+        CheckpointError (an OSError): it cannot be found, reached or read, or its weights are pickled.
     """
-    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     name = DEFAULT_CHECKPOINT if name is None else name
-    try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        kind = OSError if isinstance(error, OSError) else ValueError
-        raise kind(f"{name}: expected a checkpoint, a folder or a name on the Hub: {error}") from error
+    with one_clear_error(name):
+        try:
+            config = AutoConfig.from_pretrained(name)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name}: expected a checkpoint, a folder or a name on the Hub: {error}") from error
     if config.model_type != "neuron_vit3d":
         raise ValueError(
             f"{name}: expected a neuron_vit3d checkpoint, found a model of type {config.model_type!r}"
             + " (a 2D vision transformer becomes one by from_pretrained_2d and training)"
         )
-    try:
+    with without_load_report():
         model, info = NeuronViT3DForSegmentation.from_pretrained(
-            name,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, in one line
+            name, config=config, dtype=torch.float32, output_loading_info=True
         )
-    except SafetensorError as error:
-        raise OSError(f"{name}: expected weights in a safetensors file, found a damaged one: {error}") from error
-    for problem in ("missing", "mismatched", "unexpected"):
-        if keys := sorted(key[0] if isinstance(key, tuple) else key for key in info[f"{problem}_keys"]):
+    for problem in ("missing", "unexpected"):
+        if keys := sorted(info[f"{problem}_keys"]):
             raise ValueError(f"{name}: its weights do not fit its config.json: {len(keys)} {problem}, first {keys[0]}")
-    return model, NeuronViT3DImageProcessor.from_pretrained(name)
+    with one_clear_error(name):
+        try:
+            processor = NeuronViT3DImageProcessor.from_pretrained(name)
+            processor.check_fits(config)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return model, processor
 
 
 def _finished(plane: list, depth: int) -> tuple[int, np.ndarray]:

@@ -7,6 +7,7 @@ tiles whose predictions are blended with weights that fall off towards the tile'
 Plain array functions (numpy), used by the image processor on whole arrays and by `inference` slab by slab.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,9 +91,16 @@ def cut(volume: np.ndarray, grid: BlockGrid) -> np.ndarray:
 
     Blocks come step by step, and within a step in the order of `grid.tile_origins`.
     """
+    return np.stack(list(iterate_blocks(volume, grid)))
+
+
+def iterate_blocks(volume: np.ndarray, grid: BlockGrid) -> Iterator[np.ndarray]:
+    """The blocks of `cut`, one (channels, num_slices, tile height, tile width) at a time."""
     height, width = grid.tile
-    slabs = (volume[:, grid.slices_of(step)] for step in grid.steps)
-    return np.stack([slab[:, :, y : y + height, x : x + width] for slab in slabs for y, x in grid.tile_origins])
+    for step in grid.steps:
+        slab = volume[:, grid.slices_of(step)]
+        for y, x in grid.tile_origins:
+            yield slab[:, :, y : y + height, x : x + width]
 
 
 class PlaneStitcher:

@@ -1,12 +1,48 @@
 """NeuronViT3DConfig: a 2D vision transformer's configuration, the depth of a block, and the decoder."""
 
 import copy
+import dataclasses
+import difflib
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .families import as_backbone
 from .inflation import INFLATIONS
+
+
+# Where the Auto classes find their classes in a checkpoint's folder that was loaded with `trust_remote_code=True`.
+AUTO_MAP = {
+    "AutoConfig": "configuration_neuron_vit3d.NeuronViT3DConfig",
+    "AutoModel": "modeling_neuron_vit3d.NeuronViT3DModel",
+    "AutoModelForSemanticSegmentation": "modeling_neuron_vit3d.NeuronViT3DForSegmentation",
+    "AutoImageProcessor": "image_processing_neuron_vit3d.NeuronViT3DImageProcessor",
+}
+CUSTOM_PIPELINES = {
+    "neuron-segmentation": {
+        "impl": "pipeline_neuron_vit3d.NeuronSegmentationPipeline",
+        "pt": ["AutoModelForSemanticSegmentation"],
+        "type": "image",
+    }
+}
+
+# What a config.json may hold beside the fields: written by transformers, by later versions of it, or by its users.
+_OTHER_KEYS = {
+    "_name_or_path",
+    "attn_implementation",
+    "auto_map",
+    "custom_pipelines",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "per_layer_config",
+    "quantization_config",
+    "torch_dtype",
+    "use_cache",
+}
 
 
 @strict
@@ -39,6 +75,12 @@ class NeuronViT3DConfig(PreTrainedConfig):
             Standard deviation of the decoder's initial linear weights.
         semantic_loss_ignore_index (`int`, *optional*, defaults to 255):
             Label of voxels that the loss leaves out.
+        image_mean, image_std (`float` or `list[float]`, *optional*, default to 0.5):
+            How the 2D model's pictures were normalised, one number or one a colour: what the image processor of this
+            model does to blocks, so that the first layer sees what it was trained on.
+
+    Raises:
+        ValueError: sizes that do not fit together, or a field that does not exist.
     """
 
     model_type = "neuron_vit3d"
@@ -54,13 +96,20 @@ class NeuronViT3DConfig(PreTrainedConfig):
     stem_sizes: list[int] | tuple[int, ...] = (16, 32, 64)
     initializer_range: float = 0.02
     semantic_loss_ignore_index: int = 255
+    image_mean: float | int | list[float] | tuple[float, ...] = 0.5
+    image_std: float | int | list[float] | tuple[float, ...] = 0.5
 
     def __post_init__(self, **kwargs):
+        self.refuse_other_fields(kwargs)
+        if not __name__.startswith("transformers_modules."):
+            # Loaded by the package, which has registered its own pipeline; transformers would ask for the other's trust.
+            kwargs.pop("custom_pipelines", None)
         if self.id2label is None and kwargs.get("num_labels") in (None, 2):
             self.id2label = {0: "background", 1: "neuron"}
         # The caller's 2D configuration stays as it is: a copy becomes the 3D one.
         self.backbone_config = copy.deepcopy(self.backbone_config)
         super().__post_init__(**kwargs)
+        self.backbone_config = as_backbone("backbone_config", self.backbone_config)
         self.label2id = {name: index for index, name in self.id2label.items()}
         self.backbone_config.name_or_path = ""  # where the 2D model lay on somebody's disk is nobody else's matter
         self.backbone_config.num_channels = self.num_channels * self.num_slices
@@ -72,6 +121,15 @@ class NeuronViT3DConfig(PreTrainedConfig):
         # Called here, what they raise stays a ValueError; `strict` would wrap it in an error that is none.
         self.validate_slices()
         self.validate_decoder()
+
+    def refuse_other_fields(self, others: dict):
+        """A misspelled field would be ignored in silence, and the model be another one than was asked for."""
+        known = {field.name for field in dataclasses.fields(self)}
+        for key in others:
+            if key not in _OTHER_KEYS and not key.startswith("_"):  # those are transformers' own
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(f"NeuronViT3DConfig has no field {key!r} (value {others[key]!r}){hint}")
 
     def validate_slices(self):
         """`num_slices` and `num_output_slices` are odd and positive, and the output fits into the block."""
@@ -99,6 +157,10 @@ class NeuronViT3DConfig(PreTrainedConfig):
         depth = self.backbone_config.num_hidden_layers
         if len(self.out_indices) != 4 or any(not 0 <= index <= depth for index in self.out_indices):
             raise ValueError(f"out_indices must be four numbers in 0..{depth}; got {list(self.out_indices)}")
+        for name in ("image_mean", "image_std"):
+            value = getattr(self, name)
+            if isinstance(value, list | tuple) and not value:
+                raise ValueError(f"{name} must be a number, or a list of one a colour; got an empty list")
 
     @property
     def patch_size(self) -> int:
@@ -111,3 +173,6 @@ class NeuronViT3DConfig(PreTrainedConfig):
         """Side of the pictures the 2D model was pre-trained on, in pixels."""
         size = self.backbone_config.image_size
         return size if isinstance(size, int) else size[0]
+
+
+NeuronViT3DConfig.register_for_auto_class()

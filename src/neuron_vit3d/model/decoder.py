@@ -112,5 +112,6 @@ class ConvBlock(nn.Sequential):
 
 def pad_to_multiple(images: torch.Tensor, multiple: int) -> torch.Tensor:
     """Images (batch, channels, height, width) with sides padded up to multiples, by repeating the border."""
-    bottom, right = (-images.shape[-2]) % multiple, (-images.shape[-1]) % multiple
+    # A remainder of a negative number would do, but not where a compiled graph leaves the sides open.
+    bottom, right = (-(-side // multiple) * multiple - side for side in images.shape[-2:])
     return F.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images

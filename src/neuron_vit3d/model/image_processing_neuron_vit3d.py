@@ -17,8 +17,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         upper_percentile (`float`, defaults to 99.5): this percentile of the volume's maximum projection becomes white
             (1). Neurites fill a thousandth of a volume but a few hundredths of its projection, so the projection tells
             how bright they are whatever the depth.
-        image_mean, image_std (`float`, default to 0.5): intensities in [0, 1] are then normalised as the 2D model's
-            pictures were; its three colours are averaged, for microscopy has none.
+        image_mean, image_std (`float` or `list[float]`, default to 0.5): intensities in [0, 1] are then normalised as
+            the 2D model's pictures were; one number, or one a channel.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -32,8 +32,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         tile_overlap: int = 32,
         lower_percentile: float = 1.0,
         upper_percentile: float = 99.5,
-        image_mean: float = 0.5,
-        image_std: float = 0.5,
+        image_mean: float | list[float] = 0.5,
+        image_std: float | list[float] = 0.5,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -48,16 +48,46 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         self.image_std = image_std
 
     @classmethod
-    def for_model(cls, config, image_mean=0.5, image_std=0.5, **kwargs) -> "NeuronViT3DImageProcessor":
-        """The processor of a model with this [`NeuronViT3DConfig`]; mean and std may be a number or one a colour."""
+    def for_model(cls, config, image_mean=None, image_std=None, **kwargs) -> "NeuronViT3DImageProcessor":
+        """The processor of a model with this [`NeuronViT3DConfig`], which knows how its 2D model's pictures were normalised.
+
+        Args:
+            config: the model's configuration.
+            image_mean, image_std: instead of the configuration's; a number or one a colour. Where the image has as many
+                channels as the pictures had colours each keeps its own; otherwise they are averaged, as the kernels of
+                the colours are summed.
+            kwargs: of the processor: tile_size, tile_overlap, lower_percentile, upper_percentile.
+        """
+        mean = config.image_mean if image_mean is None else image_mean
+        std = config.image_std if image_std is None else image_std
         return cls(
             num_slices=config.num_slices,
             num_channels=config.num_channels,
             num_output_slices=config.num_output_slices,
-            image_mean=float(np.mean(image_mean)),
-            image_std=float(np.mean(image_std)),
+            image_mean=_by_channel(mean, config.num_channels),
+            image_std=_by_channel(std, config.num_channels),
             **kwargs,
         )
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict, **kwargs):
+        """As in transformers; raises ValueError where the values are another model's, as of a 2D checkpoint."""
+        kind = image_processor_dict.get("image_processor_type", cls.__name__)
+        if kind != cls.__name__:
+            raise ValueError(
+                f"expected the values of a {cls.__name__}, found those of a {kind}; make the one that belongs to a model by "
+                f"{cls.__name__}.for_model(model.config)"
+            )
+        return super().from_dict(image_processor_dict, **kwargs)
+
+    def check_fits(self, config) -> None:
+        """Raises ValueError where this processor's blocks are not those of a model with this configuration."""
+        for name in ("num_slices", "num_channels", "num_output_slices"):
+            if getattr(self, name) != getattr(config, name):
+                raise ValueError(
+                    f"the image processor has {name} = {getattr(self, name)}, the model {getattr(config, name)}: they "
+                    "belong to different checkpoints"
+                )
 
     def preprocess(self, volume: np.ndarray, return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
         """Volume (slices, height, width), or with channels first, to `pixel_values`.
@@ -90,8 +120,12 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         return np.clip((volume.astype(wide) - black) / (white - black), 0.0, 1.0).astype(np.float32)
 
     def standardise(self, scaled: np.ndarray) -> np.ndarray:
-        """Intensities in [0, 1] to those the 2D model was trained on."""
-        return (scaled - np.float32(self.image_mean)) / np.float32(self.image_std)
+        """Intensities in [0, 1] (channels, ...) to those the 2D model was trained on."""
+        mean, std = (
+            np.reshape(np.asarray(value, np.float32), (-1,) + (1,) * (scaled.ndim - 1))
+            for value in (self.image_mean, self.image_std)
+        )
+        return (scaled - mean) / std
 
     def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
         """Where the blocks of a volume of this shape (slices, height, width) lie."""
@@ -148,3 +182,14 @@ class IntensityRange:
 def scores_from_logits(logits: torch.Tensor) -> torch.Tensor:
     """Logits (batch, num_labels, ...) to the probability of not being background (batch, ...), float32."""
     return 1.0 - logits.float().softmax(1)[:, 0]
+
+
+def _by_channel(values, num_channels: int) -> float | list[float]:
+    """One number, or one a channel where the 2D model had as many colours; the colours' mean otherwise."""
+    values = np.atleast_1d(values).astype(float)
+    if len(values) == num_channels > 1 and len(set(values)) > 1:
+        return values.tolist()
+    return float(values.mean())
+
+
+NeuronViT3DImageProcessor.register_for_auto_class()

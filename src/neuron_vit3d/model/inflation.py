@@ -20,8 +20,6 @@ INFLATIONS = ("center", "average")
 
 # How the 2D families of transformers name their patch embedding.
 _PATCH_EMBEDDINGS = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embeddings.weight")
-# Weights that segmentation never uses: a pooler for classification, a mask token for pre-training.
-_UNUSED = ("pooler.",)
 
 
 def inflate_state_dict(
@@ -39,7 +37,7 @@ def inflate_state_dict(
         A new dict of new tensors: nothing aliases the 2D model. The pooler is left out.
     """
     name = patch_embedding_name(state_dict)
-    inflated = {key: value.clone() for key, value in state_dict.items() if not key.startswith(_UNUSED)}
+    inflated = {key: value.clone() for key, value in state_dict.items() if not key.startswith("pooler.")}
     inflated[name] = inflate_patch_embedding(
         state_dict[name], num_slices=num_slices, num_channels=num_channels, inflation=inflation
     ).flatten(1, 2)

@@ -1,29 +1,28 @@
 """NeuronViT3DForSegmentation: a 2D vision transformer of transformers, inflated to blocks of neighbouring slices.
 
-Reads from large to small: what the models share, the segmentation model, the encoder, the loss. The decoder is in
-`decoder.py`.
+Reads from large to small: what the models share, the segmentation model, the encoder. The decoder is in `decoder.py`, the
+loss in `loss.py`.
 """
 
-import contextlib
 import inspect
 import os
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, SemanticSegmenterOutput
 from transformers.utils import can_return_tuple, logging
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
-from .configuration_neuron_vit3d import NeuronViT3DConfig
+from .configuration_neuron_vit3d import AUTO_MAP, CUSTOM_PIPELINES, NeuronViT3DConfig
 from .decoder import NeuronViT3DDecoder, pad_to_multiple
-from .inflation import inflate_state_dict
+from .families import as_backbone, is_unused
+from .inflation import inflate_state_dict, patch_embedding_name
+from .loading import one_clear_error, picture_statistics, refuse_pickles, shorten, without_load_report
+from .loss import dice_cross_entropy_loss
 
 
 logger = logging.get_logger(__name__)
-
-# The 2D families whose base model takes pictures and returns prefix tokens followed by one token a patch.
-FAMILIES = ("vit", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "beit", "ijepa", "vit_msn")
 
 
 class NeuronViT3DPreTrainedModel(PreTrainedModel):
@@ -38,13 +37,78 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    accepts_loss_kwargs = False  # the loss is a mean: Trainer itself averages it over accumulated batches
 
     @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        """As in transformers. Loading replaces parameters by new ones that all want gradients: freezes again."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_unused()
-        return loaded
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *model_args,
+        use_safetensors: bool | None = True,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        **kwargs,
+    ):
+        """As in transformers, safetensors only; weights that contradict the configuration are an error in one line.
+
+        Raises:
+            CheckpointError (an OSError): the checkpoint cannot be found, reached or read, or its weights are pickled.
+            ValueError: weights of another depth or size than the configuration says.
+        """
+        name = pretrained_model_name_or_path
+        if use_safetensors is False:
+            raise ValueError(f"{name}: use_safetensors=False is not supported: pickled weights are never opened")
+        with one_clear_error(name):
+            if name is not None:
+                refuse_pickles(name, **kwargs)
+            # Sizes that do not match are refused below: transformers would spread them over many lines.
+            model, info = super().from_pretrained(
+                name,
+                *model_args,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **kwargs,
+            )
+        if info["mismatched_keys"] and not ignore_mismatched_sizes:
+            raise ValueError(f"{name}: {model._describe_mismatch(info['mismatched_keys'])}")
+        model.freeze_unused()  # loading has replaced parameters by new ones that all want gradients
+        return (model, info) if output_loading_info else model
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+        """As in transformers; the code of model, image processor and pipeline goes along, so that the folder can be
+        loaded with `trust_remote_code=True` where the package is not installed."""
+        # The import brings the pipeline's file, and those that it imports, among what transformers copies.
+        from .pipeline_neuron_vit3d import NeuronSegmentationPipeline  # noqa: F401
+
+        kept = {name: getattr(self.config, name, None) for name in ("auto_map", "custom_pipelines")}
+        # All entries anew: those of a model that was loaded from the Hub point to where it came from.
+        self.config.auto_map, self.config.custom_pipelines = dict(AUTO_MAP), dict(CUSTOM_PIPELINES)
+        try:
+            super().save_pretrained(save_directory, **kwargs)
+        finally:
+            for name, value in kept.items():
+                if value is None:
+                    delattr(self.config, name)
+                else:
+                    setattr(self.config, name, value)
+
+    def _describe_mismatch(self, mismatched: set) -> str:
+        """Weights of other shapes than the configuration asks for, in one line."""
+        mismatched = {key: (tuple(found), tuple(expected)) for key, found, expected in mismatched}
+        config = self.config
+        for key, (found, expected) in mismatched.items():
+            if key.endswith("patch_embeddings.projection.weight") or key.endswith("patch_embeddings.weight"):
+                if found[:1] + found[2:] == expected[:1] + expected[2:]:
+                    return (
+                        f"its config.json says num_slices = {config.num_slices} of num_channels = {config.num_channels}, "
+                        f"so {expected[1]} planes a block; its weights are for {found[1]}"
+                    )
+        key, (found, expected) = sorted(mismatched.items())[0]
+        return (
+            f"its weights do not fit its config.json: {len(mismatched)} mismatched, first {key} "
+            f"(expected {expected}, found {found})"
+        )
 
     @classmethod
     def from_pretrained_2d(
@@ -64,6 +128,7 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | os.PathLike | None = None,
+        output_loading_info: bool = False,
     ):
         """A 3D model whose encoder is the 2D vision transformer `name`, inflated; the decoder is newly initialised.
 
@@ -76,15 +141,21 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
             dtype: of the loaded weights; `"auto"` follows the 2D checkpoint's file.
             attn_implementation: `"sdpa"`, `"eager"`, `"flash_attention_2"` ...
             revision, token, cache_dir: as in `from_pretrained`.
+            output_loading_info: also return what happened to the weights: a dict of sorted names, "loaded" (as they
+                are), "inflated", "left_out" (of the 2D checkpoint), "initialised" (the decoder: train it).
 
         Raises:
             ValueError: the checkpoint is of a family that cannot be inflated, or lacks weights of the encoder.
+            CheckpointError (an OSError): it cannot be found, reached or read, or its weights are pickled.
         """
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir}
         hub = {key: value for key, value in hub.items() if value is not None}
-        config_2d = AutoConfig.from_pretrained(name, **hub)
+        with one_clear_error(name):
+            config_2d = AutoConfig.from_pretrained(name, **hub)
+        backbone = as_backbone(name, config_2d)
+        mean, std = picture_statistics(name, **hub)
         config = NeuronViT3DConfig(
-            backbone_config=_check_family(name, config_2d),
+            backbone_config=backbone,
             num_slices=num_slices,
             num_channels=num_channels,
             num_output_slices=num_output_slices,
@@ -93,19 +164,23 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
             out_indices=out_indices,
             decoder_hidden_size=decoder_hidden_size,
             stem_sizes=list(stem_sizes),
+            image_mean=mean,
+            image_std=std,
         )
-        with _without_load_report():
+        with one_clear_error(name), without_load_report():
+            refuse_pickles(name, **hub)
             model_2d, info_2d = AutoModel.from_pretrained(
                 name, config=config_2d, dtype=dtype, use_safetensors=True, output_loading_info=True, **hub
             )
-        missing_2d = sorted(key for key in info_2d["missing_keys"] if not _is_unused(key))
+        missing_2d = sorted(key for key in info_2d["missing_keys"] if not is_unused(key))
         if missing_2d:
-            raise ValueError(f"{name}: the 2D checkpoint lacks weights of its own encoder: {_shorten(missing_2d)}")
+            raise ValueError(f"{name}: the 2D checkpoint lacks weights of its own encoder: {shorten(missing_2d)}")
+        state_dict_2d = model_2d.state_dict()
         state_dict = inflate_state_dict(
-            model_2d.state_dict(), num_slices=num_slices, num_channels=num_channels, inflation=inflation
+            state_dict_2d, num_slices=num_slices, num_channels=num_channels, inflation=inflation
         )
         prefix = "backbone." if cls is NeuronViT3DModel else "encoder.backbone."
-        with _without_load_report():
+        with without_load_report():
             model, info = cls.from_pretrained(
                 None,
                 config=config,
@@ -114,26 +189,37 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
                 attn_implementation=attn_implementation,
                 output_loading_info=True,
             )
-        wrong = [key for key in info["missing_keys"] if not key.startswith("decoder.")]
-        wrong += list(info["unexpected_keys"]) + [str(key) for key in info["mismatched_keys"]]
+        wrong = [key for key in info["missing_keys"] if not key.startswith("decoder.")] + list(info["unexpected_keys"])
         if wrong:
-            raise ValueError(f"{name}: these weights do not fit the inflated model: {_shorten(sorted(wrong))}")
+            raise ValueError(f"{name}: these weights do not fit the inflated model: {shorten(sorted(wrong))}")
         model.name_or_path = model.config.name_or_path = str(name)
-        logger.info(
-            f"{name}: loaded {len(state_dict) - 1} tensors as they are, inflated 1 patch embedding ({inflation}, "
-            f"{num_slices} slices), initialised {len(info['missing_keys'])} tensors of the decoder"
+        inflated = patch_embedding_name(state_dict)
+        done = {
+            "loaded": sorted(state_dict.keys() - {inflated}),
+            "inflated": [inflated],
+            "left_out": sorted({*state_dict_2d, *info_2d["unexpected_keys"]} - state_dict.keys()),
+            "initialised": sorted(info["missing_keys"]),
+        }
+        logger.warning(
+            f"{name}: loaded {len(done['loaded'])} tensors as they are, inflated the patch embedding to {num_slices} "
+            f'slices ("{inflation}"), left out {len(done["left_out"])} that segmentation does not use, and newly '
+            f"initialised {len(done['initialised'])}"
+            + (" of the decoder: train the model before you use it" if done["initialised"] else "")
         )
-        return model
+        return (model, done) if output_loading_info else model
 
 
 class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
     """The encoder with a light decoder on top: labels `num_output_slices` slices around the center of each block."""
+
+    _no_split_modules = ["NeuronViT3DDecoder"]  # noqa: RUF012
 
     def __init__(self, config: NeuronViT3DConfig):
         super().__init__(config)
         self.encoder = NeuronViT3DModel(config)
         self.decoder = NeuronViT3DDecoder(config)
         self.post_init()
+        self._keys_to_ignore_on_load_unexpected = None  # transformers has collected the encoder's
         self.freeze_unused()
 
     def freeze_unused(self) -> None:
@@ -145,6 +231,12 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         final_norm = backbone.norm if hasattr(backbone, "norm") else backbone.layernorm
         for module in (*layers[max(self.config.out_indices) :], final_norm):
             module.requires_grad_(False)
+
+    def get_position_embeddings(self) -> nn.Parameter | None:
+        return self.encoder.get_position_embeddings()
+
+    def resize_position_embeddings(self, new_image_size: int) -> None:
+        self.encoder.resize_position_embeddings(new_image_size)
 
     @can_return_tuple
     def forward(
@@ -160,7 +252,7 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
             pixel_values: (batch, channels, slices, height, width), any height and width.
             labels: (batch, num_output_slices, height, width), integer classes; `semantic_loss_ignore_index` voxels are
                 left out of the loss.
-            output_hidden_states: all hidden states (`True`), or those of these indices.
+            output_hidden_states: all hidden states (`True`), or those of these indices and None in place of the others.
             output_attentions: attention weights of every layer (eager attention).
 
         Returns:
@@ -180,8 +272,9 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels)
-        if isinstance(output_hidden_states, (list, tuple)):
-            hidden_states = tuple(hidden_states[index] for index in output_hidden_states)
+        if isinstance(output_hidden_states, list | tuple):
+            chosen = {range(len(hidden_states))[index] for index in output_hidden_states}
+            hidden_states = tuple(state if index in chosen else None for index, state in enumerate(hidden_states))
         return SemanticSegmenterOutput(
             loss=loss,
             logits=logits,
@@ -197,12 +290,16 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
 class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
     """The encoder: the 2D transformer itself, over blocks of slices."""
 
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]  # noqa: RUF012  # of a whole segmentation model
+
     def __init__(self, config: NeuronViT3DConfig):
         super().__init__(config)
         # In the precision that the whole model is built in, not in that of the 2D checkpoint's file.
         self.backbone = AutoModel.from_config(config.backbone_config, dtype=torch.get_default_dtype())
         if hasattr(self.backbone, "pooler"):
             self.backbone.pooler = None  # nobody uses it: noise in the checkpoint
+        # What keeps the hidden states; installed on the first call that asks for them, it would break a compiled graph.
+        maybe_install_capturing_hooks(self.backbone)
         # ViT and DeiT interpolate their positions on request, DINOv2 always, DINOv3 has rotary ones.
         parameters = inspect.signature(self.backbone.forward).parameters
         self._position_kwargs = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in parameters else {}
@@ -212,7 +309,7 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
     def freeze_unused(self) -> None:
         """Freezes the 2D model's mask token: no gradient reaches it, and distributed training would wait for one."""
         for name, parameter in self.backbone.named_parameters():
-            if _is_unused(name):
+            if is_unused(name):
                 parameter.requires_grad_(False)
 
     @property
@@ -224,6 +321,33 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
     def get_input_embeddings(self) -> nn.Conv2d:
         embeddings = self.backbone.embeddings.patch_embeddings
         return getattr(embeddings, "projection", embeddings)
+
+    def get_position_embeddings(self) -> nn.Parameter | None:
+        """The learned positions (1, prefix tokens + patches, hidden_size); None in a family that has none."""
+        return getattr(self.backbone.embeddings, "position_embeddings", None)
+
+    @torch.no_grad()
+    def resize_position_embeddings(self, new_image_size: int) -> None:
+        """Interpolates the learned positions to tiles of another side, in pixels, for good.
+
+        Positions are interpolated to each tile on every pass anyway, so at that side nothing changes but the time it
+        takes; elsewhere they are then interpolated from the new ones. Rotary positions (DINOv3) need no resizing.
+
+        Raises:
+            ValueError: no multiple of the patch, or a family whose positions belong to pairs of patches (BEiT).
+        """
+        patch, backbone = self.config.patch_size, self.backbone
+        if new_image_size < patch or new_image_size % patch:
+            raise ValueError(f"new_image_size must be a positive multiple of the patch {patch}; got {new_image_size}")
+        if backbone.config.model_type == "beit":
+            raise ValueError("positions of 'beit' belong to pairs of patches and are interpolated on every pass")
+        positions = self.get_position_embeddings()
+        if positions is not None:
+            prefix = positions.shape[1] - (self.config.image_size // patch) ** 2
+            tokens = positions.new_empty(1, prefix + (new_image_size // patch) ** 2, positions.shape[2])
+            resized = backbone.embeddings.interpolate_pos_encoding(tokens, new_image_size, new_image_size)
+            backbone.embeddings.position_embeddings = nn.Parameter(resized.clone(), positions.requires_grad)
+        backbone.config.image_size = new_image_size
 
     @can_return_tuple
     def forward(
@@ -269,59 +393,5 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
         )
 
 
-def dice_cross_entropy_loss(
-    logits: torch.Tensor, labels: torch.Tensor, *, ignore_index: int = 255, smooth: float = 1.0
-) -> torch.Tensor:
-    """Cross-entropy plus (1 - soft Dice) of the foreground classes over the batch (Milletari et al. 2016, V-Net).
-
-    Dice is taken over the whole batch, not block by block: most blocks hold little foreground or none.
-
-    Args:
-        logits: (batch, num_labels, num_output_slices, height, width).
-        labels: (batch, num_output_slices, height, width), integers.
-        ignore_index: label of voxels left out.
-    """
-    if labels.shape != (logits.shape[0], *logits.shape[2:]):
-        raise ValueError(
-            f"expected labels of shape {(logits.shape[0], *logits.shape[2:])} (batch, slices, height, width), "
-            f"got {tuple(labels.shape)}"
-        )
-    logits, labels = logits.float(), labels.long()
-    valid = labels != ignore_index
-    count = valid.sum().clamp(min=1)
-    cross_entropy = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum") / count
-    probabilities = logits.softmax(1)[:, 1:] * valid.unsqueeze(1)
-    target = F.one_hot(labels.where(valid, 0), logits.shape[1]).movedim(-1, 1)[:, 1:] * valid.unsqueeze(1)
-    axes = (0, *range(2, logits.ndim))
-    overlap = (probabilities * target).sum(axes)
-    dice = (2 * overlap + smooth) / (probabilities.sum(axes) + target.sum(axes) + smooth)
-    return cross_entropy + (1 - dice).mean()
-
-
-def _check_family(name, config):
-    if config.model_type not in FAMILIES:
-        raise ValueError(
-            f"{name}: cannot inflate a model of type {config.model_type!r}; 2D vision transformers of these families "
-            f"can be: {', '.join(FAMILIES)}"
-        )
-    return config
-
-
-def _is_unused(key: str) -> bool:
-    """Whether segmentation never reads this weight of a 2D model."""
-    return key.startswith("pooler.") or key.endswith("mask_token")
-
-
-@contextlib.contextmanager
-def _without_load_report():
-    """Silences transformers' table of missing weights: an unused pooler and a new decoder are what is expected here."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
-def _shorten(keys: list[str], count: int = 4) -> str:
-    return ", ".join(keys[:count]) + (f" and {len(keys) - count} more" if len(keys) > count else "")
+NeuronViT3DModel.register_for_auto_class("AutoModel")
+NeuronViT3DForSegmentation.register_for_auto_class("AutoModelForSemanticSegmentation")

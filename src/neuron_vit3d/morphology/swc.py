@@ -173,16 +173,24 @@ class Tree:
             OSError: the file cannot be written.
         """
         path = Path(path)
+        try:
+            text = self.to_text()
+        except SWCError as error:
+            raise SWCError(f"{path}: not written, {error}") from error
+        _write_whole(path, text.encode("utf-8"))
+        return path
+
+    def to_text(self) -> str:
+        """The tree as the text of an SWC file, with every digit. Raises SWCError if it has no node or is not sound."""
         problems = check_tree(self)
         if problems:
-            raise SWCError(f"{path}: not written, {problems[0]}" + _and_more(len(problems) - 1))
+            raise SWCError(problems[0] + _and_more(len(problems) - 1))
         lines = [f"# {line}\n" if line else "#\n" for comment in self.comments for line in _lines(comment)]
         # repr gives the shortest decimal that reads back as the same double.
         x, y, z = self.xyz.T.tolist()
         columns = (self.ids.tolist(), self.types.tolist(), x, y, z, self.radii.tolist(), self.parents.tolist())
         lines += [f"{i} {t} {x!r} {y!r} {z!r} {r!r} {p}\n" for i, t, x, y, z, r, p in zip(*columns, strict=True)]
-        _write_whole(path, "".join(lines).encode("utf-8"))
-        return path
+        return "".join(lines)
 
 
 def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bool = False) -> Tree:

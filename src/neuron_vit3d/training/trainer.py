@@ -23,6 +23,7 @@ from ..data.bigneuron import DataError, LabelledVolume, find_pairs, read_pair
 from ..data.sampling import Augmentation, BlockDataset
 from ..inference import Segmenter, load_checkpoint
 from ..model import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
+from ..model.loading import one_clear_error, picture_statistics
 from .config import TrainingConfig
 from .validation import best_threshold, shift_threshold, validation_dice
 
@@ -89,12 +90,13 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
     """
     from transformers import AutoConfig
 
-    try:
-        base_config = AutoConfig.from_pretrained(config.base_model)
-    except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"base_model {config.base_model}: expected a folder or a name on the Hub: {error}"
-        ) from error
+    with one_clear_error(config.base_model):
+        try:
+            base_config = AutoConfig.from_pretrained(config.base_model)
+        except ValueError as error:
+            raise TrainingError(
+                f"base_model {config.base_model}: expected a 2D vision transformer: {error}"
+            ) from error
     if base_config.model_type == "neuron_vit3d":
         if config.initialisation == "scratch":
             raise TrainingError(
@@ -108,14 +110,16 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
         "stem_sizes": config.stem_sizes,
     }
     if config.initialisation == "scratch":
-        model = NeuronViT3DForSegmentation(NeuronViT3DConfig(backbone_config=base_config, **shape))
+        mean, std = picture_statistics(config.base_model)
+        model = NeuronViT3DForSegmentation(
+            NeuronViT3DConfig(backbone_config=base_config, image_mean=mean, image_std=std, **shape)
+        )
     else:
         model = NeuronViT3DForSegmentation.from_pretrained_2d(
             config.base_model, inflation=config.initialisation, dtype=torch.float32, **shape
         )
-    mean, std = _picture_statistics(config.base_model)
     processor = NeuronViT3DImageProcessor.for_model(
-        model.config, mean, std, tile_size=config.tile_size, tile_overlap=config.tile_size // 6
+        model.config, tile_size=config.tile_size, tile_overlap=config.tile_size // 6
     )
     return model, processor
 
@@ -339,17 +343,6 @@ def _choose(folders: list[str], names: list[str]):
     if missing:
         raise DataError(f"{', '.join(folders)}: found no pair named {sorted(missing)[0]!r}")
     return [pair for pair in pairs if not names or pair.name in names]
-
-
-def _picture_statistics(name: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation that a 2D model's pictures were normalised with; 0.5 where it does not say."""
-    from transformers.image_processing_base import ImageProcessingMixin
-
-    try:
-        values, _ = ImageProcessingMixin.get_image_processor_dict(name)
-    except OSError:
-        return [0.5], [0.5]
-    return values.get("image_mean", [0.5]), values.get("image_std", [0.5])
 
 
 def mixed_precision(config: TrainingConfig) -> str:

@@ -1,0 +1,185 @@
+"""Measures that the model computes what it should. Both parts print Markdown, and write it to a file with --output.
+
+python scripts/benchmark_model.py inflation                        # inflated against 2D hidden states, family by family
+python scripts/benchmark_model.py precision --image stack.tif      # attention, compilation, bfloat16
+"""
+
+import inspect
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from benchmark import OutputOption, report
+
+
+app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False)
+
+
+@app.command()
+def inflation(
+    output: OutputOption = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of real 2D checkpoints, measured as well.")] = None,
+) -> None:
+    """Largest difference between the inflated model's hidden states and the 2D model's; and what is refused, in words."""
+    from transformers import AutoConfig, AutoModel
+
+    from neuron_vit3d import NeuronViT3DModel
+
+    small = {"hidden_size": 384, "num_attention_heads": 6}
+    families = {
+        "ViT-B/16 (facebook/dino-vitb16's layout)": ("vit", {}, 160),
+        "DeiT-S/16": ("deit", {**small, "intermediate_size": 1536}, 160),
+        "DINOv2 ViT-S/14": ("dinov2", {**small, "image_size": 518, "patch_size": 14}, 196),
+        "DINOv2 with registers, ViT-S/14": (
+            "dinov2_with_registers",
+            {**small, "image_size": 518, "patch_size": 14},
+            196,
+        ),
+        "DINOv3 ViT-S/16": ("dinov3_vit", {**small, "intermediate_size": 1536, "num_register_tokens": 4}, 160),
+        "BEiT-S/16": ("beit", {**small, "intermediate_size": 1536, "use_relative_position_bias": True}, 160),
+        "ViT-MAE-S/16": ("vit_mae", {**small, "intermediate_size": 1536}, 160),
+    }
+    lines = [
+        "| 2D model | inflation | tile at pre-training size | another tile |",
+        "|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, (name, (family, changes, side)) in enumerate(families.items()):
+            torch.manual_seed(0)
+            folder = Path(temporary, str(number))
+            model_2d = AutoModel.from_config(AutoConfig.for_model(family, **changes)).eval()
+            model_2d.save_pretrained(folder)
+            for mode in ("center", "average"):
+                model = NeuronViT3DModel.from_pretrained_2d(folder, inflation=mode).eval()
+                lines.append(difference_row(name, mode, model, model_2d, side))
+        for folder in sorted(weights.iterdir() if weights else []):
+            if (folder / "model.safetensors").exists():
+                for dtype in (torch.float32, torch.float64):
+                    model_2d = AutoModel.from_pretrained(folder, dtype=dtype).eval()
+                    for mode in ("center", "average"):
+                        model = NeuronViT3DModel.from_pretrained_2d(folder, inflation=mode, dtype=dtype).eval()
+                        name = f"{folder.name}, real weights, {str(dtype).removeprefix('torch.')}"
+                        side = 7 * model.config.patch_size
+                        lines.append(difference_row(name, mode, model, model_2d, side))
+        lines += ["", "(of N): the largest hidden state, where it is above 50; float32 keeps seven digits of it."]
+        lines += ["", "What `from_pretrained_2d` says of other models:", ""]
+        lines += [f"- {kind}: `{words}`" for kind, words in refusals(Path(temporary)).items()]
+    report("benchmark_model.py inflation", lines, output)
+
+
+def difference_row(name: str, mode: str, model, model_2d, other_side: int) -> str:
+    """A row of the table: the largest difference of any hidden state on a tile of either size."""
+    cells = []
+    for side in (model.config.image_size, other_side):
+        generator = torch.Generator().manual_seed(side)
+        block = torch.randn(1, 1, 5, side, side, generator=generator).to(model.dtype)
+        if mode == "average":  # promises the 2D model's output where all slices are alike
+            block = block[:, :, :1].expand(-1, -1, 5, -1, -1)
+        with torch.inference_mode():
+            ours = model(block, output_hidden_states=True)
+            theirs = model_2d(
+                block[:, :, 2].expand(-1, 3, -1, -1), output_hidden_states=True, **options_2d(model_2d, side)
+            )
+        pairs = zip(
+            [*ours.hidden_states, ours.last_hidden_state],
+            [*theirs.hidden_states, theirs.last_hidden_state],
+            strict=True,
+        )
+        difference = max(float((a - b).abs().max()) for a, b in pairs)
+        largest = max(float(state.abs().max()) for state in theirs.hidden_states)
+        cells.append(
+            f"{side} x {side}: {difference:.1e} (of {largest:.0f})"
+            if largest > 50
+            else f"{side} x {side}: {difference:.1e}"
+        )
+    return f"| {name} | {mode} | " + " | ".join(cells) + " |"
+
+
+def options_2d(model_2d, side: int) -> dict:
+    """What a 2D model must be told to look at a whole picture of this side."""
+    accepts, options = inspect.signature(model_2d.forward).parameters, {}
+    if "interpolate_pos_encoding" in accepts:
+        options["interpolate_pos_encoding"] = True
+    if "noise" in accepts:  # a masked autoencoder: it is to hide nothing and keep the order of the patches
+        model_2d.config.mask_ratio = 0.0
+        options["noise"] = torch.arange((side // model_2d.config.patch_size) ** 2, dtype=torch.float32)[None]
+    return options
+
+
+def refusals(folder: Path) -> dict[str, str]:
+    """What is said of models that are no plain 2D vision transformers."""
+    from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetModel, SwinConfig, SwinModel
+
+    from neuron_vit3d import NeuronViT3DModel
+
+    tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    clip = CLIPConfig(text_config={**tower, "vocab_size": 99}, vision_config={**tower, "image_size": 32})
+    models = {
+        "clip": CLIPModel(clip),
+        "swin": SwinModel(SwinConfig(image_size=32, embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=2)),
+        "resnet": ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])),
+    }
+    said = {}
+    for kind, model in models.items():
+        model.save_pretrained(folder / kind)
+        try:
+            NeuronViT3DModel.from_pretrained_2d(folder / kind)
+        except ValueError as error:
+            said[kind] = str(error).replace(f"{folder}/", "")
+    return said
+
+
+@app.command()
+def precision(
+    image: Annotated[Path, typer.Option(help="A real stack.")],
+    output: OutputOption = None,
+    model: str | None = None,
+) -> None:
+    """The same model by other ways of computing: attention, compilation, bfloat16."""
+    from neuron_vit3d.evaluation.segmentation import overlap_scores
+    from neuron_vit3d.inference import Segmenter, load_checkpoint, segment
+    from neuron_vit3d.volumes import read_volume
+
+    net, processor = load_checkpoint(model)
+    net.eval()
+    volume = read_volume(image)
+    blocks = processor(volume.array)["pixel_values"]
+    block = blocks[len(blocks) // 2 :][:4]
+    logits = {}
+    with torch.inference_mode():
+        for attention in ("eager", "sdpa"):
+            net.set_attn_implementation(attention)
+            logits[attention] = net(block).logits
+    with torch.no_grad():
+        explained = torch._dynamo.explain(net.encoder)(block)
+        torch._dynamo.reset()
+        logits["compiled"] = torch.compile(net)(block).logits
+    scores = {"float32": segment(volume, Segmenter(net, processor=processor)).array}
+    scores["bfloat16, autocast"] = segment(volume, Segmenter(net, processor=processor, dtype=torch.bfloat16)).array
+    halved, _ = load_checkpoint(model)
+    scores["bfloat16, weights and all"] = segment(
+        volume, Segmenter(halved.to(torch.bfloat16), processor=processor)
+    ).array
+    lines = [
+        "| the default checkpoint | |",
+        "|---|---|",
+        f"| eager against sdpa attention: largest difference of the logits | {largest(logits, 'eager', 'sdpa'):.1e} |",
+        f"| compiled (inductor) against not: largest difference of the logits | {largest(logits, 'compiled', 'sdpa'):.1e} |",
+        f"| breaks in the encoder's compiled graph | {explained.graph_break_count} |",
+    ]
+    mask = scores["float32"] >= 0.5
+    stack = image.parent.name if image.stem == "image" else image.stem
+    for name in ("bfloat16, autocast", "bfloat16, weights and all"):
+        dice = overlap_scores(scores[name] >= 0.5, mask)["dice"]
+        lines.append(f"| {name}, against float32: Dice of the two masks of {stack} | {dice:.4f} |")
+    report("benchmark_model.py precision", lines, output)
+
+
+def largest(logits: dict, one: str, other: str) -> float:
+    return float((logits[one] - logits[other]).abs().max())
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,19 @@
+"""Publishing: a checkpoint becomes a folder with its code and a card that tells the truth, and goes to the Hub in one commit."""
+
+from .assemble import assemble
+from .cards import dataset_card, model_card
+from .facts import CardError, DatasetFacts, ModelFacts, read_facts
+from .publish import PublishError, publish
+
+
+__all__ = [
+    "CardError",
+    "DatasetFacts",
+    "ModelFacts",
+    "PublishError",
+    "assemble",
+    "dataset_card",
+    "model_card",
+    "publish",
+    "read_facts",
+]

@@ -1,0 +1,168 @@
+"""Everything of a checkpoint that goes to the Hub, in one folder: weights, code, image processor, card, picture, record."""
+
+import contextlib
+import functools
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import torch
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers.utils import logging as transformers_logging
+
+from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
+from ..model.loading import one_clear_error, without_load_report
+from .cards import model_card, picture_path
+from .evidence import TRAINING_CONFIG, TRAINING_LOGS, read_config, read_log, stored_weights, training_log
+from .facts import CardError, ModelFacts, read_facts
+
+
+FACTS_FILE = "facts.yaml"  # in a checkpoint's folder, where no other facts are given
+_TEXT = {".json", ".jsonl", ".md"}
+
+
+def assemble(
+    checkpoint: str | os.PathLike,
+    folder: str | os.PathLike,
+    facts: ModelFacts | str | os.PathLike | None = None,
+    repo_id: str | None = None,
+) -> Path:
+    """Writes what `publish` uploads; look at it before, or upload it by other means.
+
+    The checkpoint is loaded and saved again, in the precision it is stored in, so that the folder is complete whatever the
+    checkpoint's lacks. Paths of this machine that training has written down are reduced to their last part.
+
+    Args:
+        checkpoint: folder with model.safetensors, config.json, preprocessor_config.json; what training left there
+            (log.jsonl or training_log.jsonl, training_config.json) comes along.
+        folder: to be made; it must not exist, or be empty.
+        facts: [`ModelFacts`] or the path of their file; None: facts.yaml in the checkpoint's folder.
+        repo_id: where it is going to be on the Hub, for the card.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CardError (a ValueError): facts are missing or wrong, or a card cannot be made of them.
+        ValueError: the weights, the image processor and the configuration do not belong together.
+        OSError: the checkpoint cannot be read, the folder cannot be written.
+    """
+    checkpoint, folder = Path(checkpoint), Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder}: expected a new or an empty folder to assemble the checkpoint in")
+    facts = _facts_of(checkpoint, facts)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with _without_bars():
+            model, processor = _load(checkpoint)
+            model.config.name_or_path = ""
+            model.save_pretrained(partial)
+            processor.save_pretrained(partial)
+        copy_record(checkpoint, partial, keep=facts.base_model.hub_id)
+        if facts.picture:
+            target = partial / picture_path(facts)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(facts.picture.file, target)
+        model_card(partial, facts, repo_id).save(partial / "README.md")
+        _refuse_paths_of_this_machine(partial, checkpoint)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _without_bars():
+    """A checkpoint on this disk is read and written too fast for transformers' progress bars."""
+    shown, others_hidden = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()  # and those of huggingface_hub
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+        (disable_progress_bars if others_hidden else enable_progress_bars)()
+
+
+def _facts_of(checkpoint: Path, facts: ModelFacts | str | os.PathLike | None) -> ModelFacts:
+    if isinstance(facts, ModelFacts):
+        return facts
+    if facts is None and not (checkpoint / FACTS_FILE).is_file():
+        raise CardError(
+            f"{checkpoint}: has no {FACTS_FILE}: a card needs the facts that no file of a checkpoint holds (data, licences, "
+            f"limits); give them as facts=..., as model_cards/default.yaml has them, or put {FACTS_FILE} there"
+        )
+    return read_facts(checkpoint / FACTS_FILE if facts is None else facts)
+
+
+def _load(folder: Path) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImageProcessor]:
+    """Model, in the precision that its weights are stored in, and image processor; complete and fitting each other."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: expected the folder of a checkpoint, as training writes it")
+    config = read_config(folder)
+    with one_clear_error(folder), without_load_report():
+        # The widest of them, where there are several: no weight loses digits.
+        dtypes = [getattr(torch, name) for name in stored_weights(folder)["dtypes"]]
+        model, info = NeuronViT3DForSegmentation.from_pretrained(
+            folder, config=config, dtype=functools.reduce(torch.promote_types, dtypes), output_loading_info=True
+        )
+    for problem in ("missing", "unexpected"):
+        if keys := sorted(info[f"{problem}_keys"]):
+            raise ValueError(
+                f"{folder}: its weights do not fit its config.json: {len(keys)} {problem}, first {keys[0]}"
+            )
+    with one_clear_error(folder):
+        try:
+            processor = NeuronViT3DImageProcessor.from_pretrained(folder)
+            processor.check_fits(model.config)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
+    return model, processor
+
+
+def copy_record(checkpoint: Path, folder: Path, keep: str | None = None) -> None:
+    """Copies what training wrote down (its log and options), without paths of this machine.
+
+    keep: a name on the Hub, which looks like a path but is none. Raises CardError where a file is damaged.
+    """
+    log = training_log(checkpoint)
+    if log is not None:
+        lines = [json.dumps(_without_paths(line, keep)) + "\n" for line in read_log(log)]
+        (folder / TRAINING_LOGS[0]).write_text("".join(lines), encoding="utf-8")
+    options = checkpoint / TRAINING_CONFIG
+    if options.is_file():
+        try:
+            values = json.loads(options.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CardError(f"{options}: expected JSON: {error}") from error
+        text = json.dumps(_without_paths(values, keep), indent=1) + "\n"
+        (folder / TRAINING_CONFIG).write_text(text, encoding="utf-8")
+
+
+def _without_paths(value, keep: str | None):
+    """The value with every path in it reduced to its last part."""
+    if isinstance(value, dict):
+        return {_without_paths(key, keep): _without_paths(inner, keep) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(inner, keep) for inner in value]
+    if isinstance(value, str) and value != keep:
+        parts = [part for part in re.split(r"[/\\]+", value) if part]
+        return parts[-1] if parts else ""
+    return value
+
+
+def _refuse_paths_of_this_machine(folder: Path, checkpoint: Path) -> None:
+    """Raises CardError where a text that is to be published names a folder of this machine's user."""
+    home = str(Path.home())
+    places = [str(checkpoint.resolve()), *([home] if home.count("/") > 1 else [])]  # one such as /root tells nothing
+    named = re.compile(rf"(?<![\w.~/-])({'|'.join(map(re.escape, places))})(?![\w-])")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _TEXT and (found := named.search(path.read_text(encoding="utf-8"))):
+            raise CardError(
+                f"{path.name}: names a folder of this machine, {found[1]}: take it out of the facts or the run"
+            )

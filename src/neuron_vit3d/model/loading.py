@@ -1,0 +1,142 @@
+"""What every door to a checkpoint shares: safetensors only, and one clear error for whatever keeps it from loading."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from huggingface_hub import HfApi, errors
+from transformers.utils import cached_file, logging
+
+
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# What `from_pretrained` is told that says where files are looked for.
+_WHERE = ("revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download", "proxies")
+
+
+class CheckpointError(OSError):
+    """A checkpoint cannot be had or read. The message is one line, says which checkpoint and what to do."""
+
+
+@contextlib.contextmanager
+def one_clear_error(name: str | os.PathLike):
+    """Turns what transformers and huggingface_hub raise about the checkpoint `name` into one `CheckpointError`."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None and not isinstance(error, OSError):
+            raise
+        raise CheckpointError(f"{name}: {reason or ' '.join(str(error).split())}") from error
+
+
+def refuse_pickles(name: str | os.PathLike, **options) -> None:
+    """Raises CheckpointError where `name` has no weights in safetensors, before anything else is looked for.
+
+    transformers would unpickle other weights, or ask a service on the Hub to convert them and to open a pull request.
+
+    Args:
+        name: folder or name on the Hub.
+        options: of `from_pretrained`; those that say where to look are used.
+    """
+    where = {key: options[key] for key in _WHERE if options.get(key) is not None}
+    variant = f".{options['variant']}" if options.get("variant") else ""
+    weights = (f"model{variant}.safetensors", f"model.safetensors.index{variant}.json")
+    for file in weights:
+        try:
+            if cached_file(name, file, **where):
+                return
+        except OSError as error:
+            if _reason(error) is not None:  # not that the file is missing
+                raise
+    pickle = next((file for file in _PICKLES if _exists(name, file, where)), None)
+    if pickle is None:
+        raise CheckpointError(f"{name}: has no weights: expected {' or '.join(weights)}")
+    raise CheckpointError(
+        f"{name}: has its weights in {pickle} only; pickled weights can run code and are not opened, safetensors are. "
+        f"Where you trust their author, convert them: {conversion_line(name)}"
+    )
+
+
+def conversion_line(name: str | os.PathLike) -> str:
+    """What to type to turn a checkpoint's pickled weights into safetensors, without unpickling anything but tensors."""
+    is_folder = os.path.isdir(name)
+    folder = str(name) if is_folder else str(name).split("/")[-1]
+    convert = (
+        "import glob, torch; from safetensors.torch import save_file; weights = {}; "
+        f"[weights.update(torch.load(file, weights_only=True)) for file in glob.glob('{folder}/pytorch_model*.bin')]; "
+        "save_file({key: value.clone() for key, value in weights.items()}, "
+        f"'{folder}/model.safetensors', {{'format': 'pt'}})"
+    )
+    download = "" if is_folder else f"hf download {name} --local-dir {folder} && "
+    return f'{download}python -c "{convert}"'
+
+
+def picture_statistics(name: str | os.PathLike, **options) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation, one a colour, that a 2D model's pictures were normalised with; 0.5 if it does not say."""
+    where = {key: options[key] for key in _WHERE if options.get(key) is not None}
+    with one_clear_error(name):
+        file = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False, **where)
+    values = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+    if values.get("do_normalize") is False:
+        return [0.0], [1.0]
+    return values.get("image_mean") or [0.5], values.get("image_std") or [0.5]
+
+
+@contextlib.contextmanager
+def without_load_report():
+    """Silences transformers' table of missing weights: an unused pooler and a new decoder are what is expected here."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def shorten(keys: list[str], count: int = 4) -> str:
+    """The first few of many names."""
+    return ", ".join(keys[:count]) + (f" and {len(keys) - count} more" if len(keys) > count else "")
+
+
+def _reason(error: BaseException) -> str | None:
+    """Why a checkpoint could not be had, from whatever lies beneath the error; None: it is no such matter."""
+    beneath = []
+    while error is not None and error not in beneath:
+        beneath.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+    def any_is(*kinds) -> bool:
+        return any(isinstance(error, kinds) for error in beneath)
+
+    if any_is(errors.GatedRepoError):
+        return "is gated: accept its conditions on its page on the Hub, then log in with `hf auth login` or pass token=..."
+    if any_is(errors.RepositoryNotFoundError):
+        return (
+            "no such folder here and no such name on the Hub; if it is private, log in with `hf auth login` or pass "
+            "token=..."
+        )
+    if any_is(errors.RevisionNotFoundError):
+        return "has no such revision (branch, tag or commit)"
+    if any_is(errors.HFValidationError):
+        return "no such folder here, and no name on the Hub can be spelled like this"
+    if any_is(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError) or any(
+        type(error).__name__ in ("ConnectError", "ConnectTimeout") for error in beneath
+    ):
+        return "no such folder here, not in the cache, and the Hub cannot be reached (no network, or HF_HUB_OFFLINE=1)"
+    if any(type(error).__name__ == "SafetensorError" for error in beneath):
+        return f"expected weights in a safetensors file, found a damaged one: {' '.join(str(beneath[0]).split())}"
+    return None
+
+
+def _exists(name: str | os.PathLike, file: str, where: dict) -> bool:
+    """Whether a folder or a repository on the Hub has a file."""
+    if os.path.isdir(name):
+        return (Path(name) / where.get("subfolder", "") / file).is_file()
+    path = f"{where['subfolder']}/{file}" if where.get("subfolder") else file
+    try:
+        return HfApi().file_exists(str(name), path, revision=where.get("revision"), token=where.get("token"))
+    except (OSError, ValueError, errors.OfflineModeIsEnabled):
+        return False

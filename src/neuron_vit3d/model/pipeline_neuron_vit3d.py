@@ -1,0 +1,130 @@
+"""pipeline("neuron-segmentation"): a volume goes in, scores and a mask come out, and the traced tree as an SWC text.
+
+pipe = pipeline("neuron-segmentation", model="user/checkpoint", trust_remote_code=True)
+pipe(volume)["scores"]                    # volume: array (slices, height, width), or a file's path
+"""
+
+import importlib
+import importlib.util
+import os
+
+import numpy as np
+import torch
+from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import logging
+
+from .blocks import iterate_blocks, stitch
+from .image_processing_neuron_vit3d import scores_from_logits
+
+
+logger = logging.get_logger(__name__)
+
+_PACKAGE = "neuron_vit3d"  # reads microscopy files and traces, where it is installed
+
+
+class NeuronSegmentationPipeline(ChunkPipeline):
+    """Segments volumes block by block; traces them where the package `neuron_vit3d` is installed.
+
+    Call it with one volume or a list of them: arrays (slices, height, width), or with channels first, a `Volume`, or
+    paths. `.npy` files can always be read, microscopy files where the package is installed.
+
+    Args (of the pipeline or of a call):
+        batch_size: blocks that go through the model at once.
+        threshold (`float`, defaults to 0.5): scores at least this high are neuron.
+        channel (`int`, *optional*): the channel to segment, where the image has several and the model takes one.
+        trace (`bool`, *optional*): trace the mask; by default wherever the package is installed.
+
+    Returns (for each volume):
+        `{"scores": float32 (slices, height, width) in [0, 1], "mask": bool of the same shape}`, and `"swc"` where it was
+        traced: the text of an SWC file, coordinates in voxels; None where the mask holds nothing to trace.
+
+    Raises:
+        ValueError: what is given is no volume, has several channels and none is chosen, or the image processor belongs to
+            another model.
+    """
+
+    _load_processor = False
+    _load_image_processor = True
+    _load_feature_extractor = False
+    _load_tokenizer = False
+    _load_video_processor = False
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.image_processor is None:
+            raise ValueError("the neuron-segmentation pipeline needs the model's image processor: image_processor=...")
+        self.image_processor.check_fits(self.model.config)
+        if self.device.type == "cpu" and self.model.dtype == torch.float16:
+            self.model.float()  # checkpoints are stored in half precision, which CPUs only emulate
+
+    def _sanitize_parameters(self, channel=None, threshold=None, trace=None, **unknown):
+        if unknown:
+            raise ValueError(f"the neuron-segmentation pipeline has no option {sorted(unknown)[0]!r}")
+        if threshold is not None and not 0 < threshold <= 1:
+            raise ValueError(f"threshold must be above 0 and at most 1; got {threshold}")
+        if trace and _package() is None:
+            raise ValueError(f"trace=True needs the package {_PACKAGE}: pip install {_PACKAGE}")
+        preprocess = {} if channel is None else {"channel": channel}
+        postprocess = {"threshold": threshold, "trace": trace}
+        return preprocess, {}, {key: value for key, value in postprocess.items() if value is not None}
+
+    def preprocess(self, volume, channel: int | None = None):
+        array, voxel_size = _array_of(volume)
+        if channel is not None:
+            if array.ndim != 4 or not 0 <= channel < len(array):
+                raise ValueError(f"channel {channel} cannot be chosen in a volume of shape {array.shape}")
+            array = array[channel]
+        elif array.ndim == 4 and len(array) > 1 and self.image_processor.num_channels == 1:
+            raise ValueError(f"the volume has {len(array)} channels: choose one with channel=0 .. {len(array) - 1}")
+        processor = self.image_processor
+        array = processor.with_channels(array)
+        if array.min() == array.max():
+            raise ValueError(f"expected an image, got the value {array.flat[0]} in every voxel")
+        intensities, grid = processor.intensity_range(array), processor.grid(array.shape[1:])
+        last = len(grid) - 1
+        for index, block in enumerate(iterate_blocks(array, grid)):
+            pixel_values = processor.standardise(processor.scale(block, intensities))
+            yield {
+                "pixel_values": torch.from_numpy(pixel_values)[None],
+                "is_last": index == last,
+                "volume": (array.shape[1:], voxel_size),
+            }
+
+    def _forward(self, inputs):
+        logits = self.model(inputs["pixel_values"]).logits
+        return {"is_last": inputs["is_last"], "volume": inputs["volume"], "scores": scores_from_logits(logits)}
+
+    def postprocess(self, blocks, threshold: float = 0.5, trace: bool | None = None):
+        shape, voxel_size = blocks[0]["volume"]
+        predictions = np.concatenate([block["scores"].numpy() for block in blocks])[:, None]
+        scores = stitch(predictions, self.image_processor.grid(shape))[0].clip(0.0, 1.0)
+        result = {"scores": scores, "mask": scores >= threshold}
+        package = _package()
+        if package is not None and trace is not False:
+            try:
+                result["swc"] = package.trace(package.Volume(result["mask"], voxel_size)).to_text()
+            except package.TraceError as error:
+                logger.warning(f"no tree was traced: {error}")
+                result["swc"] = None
+        return result
+
+
+def _array_of(volume) -> tuple[np.ndarray, tuple[float, float, float] | None]:
+    """Array and voxel size (None where unknown) of an array, a tensor, a `Volume` or a file."""
+    if isinstance(volume, str | os.PathLike):
+        package = _package()
+        if package is not None:
+            volume = package.read_volume(volume)
+        elif str(volume).endswith(".npy"):
+            volume = np.load(volume, allow_pickle=False)
+        else:
+            raise ValueError(
+                f"{volume}: without the package {_PACKAGE} only .npy files can be read: pip install {_PACKAGE}, or pass "
+                "an array (slices, height, width)"
+            )
+    return np.asarray(getattr(volume, "array", volume)), getattr(volume, "voxel_size", None)
+
+
+def _package():
+    """The installed package; None where there is only this checkpoint's own code."""
+    return importlib.import_module(_PACKAGE) if importlib.util.find_spec(_PACKAGE) else None

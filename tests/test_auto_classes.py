@@ -1,0 +1,78 @@
+"""The Auto classes know the package in whatever order things are imported, and importing it costs next to nothing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+LOADS = """
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
+from neuron_vit3d.inference import DEFAULT_CHECKPOINT as folder
+print(type(AutoConfig.from_pretrained(folder)).__module__)
+print(type(AutoModel.from_pretrained(folder)).__name__, type(AutoModelForSemanticSegmentation.from_pretrained(folder)).__name__)
+print(type(AutoImageProcessor.from_pretrained(folder)).__name__)
+from transformers.pipelines import PIPELINE_REGISTRY
+print("neuron-segmentation" in PIPELINE_REGISTRY.get_supported_tasks())
+"""
+
+FOUND = [
+    "neuron_vit3d.model.configuration_neuron_vit3d",
+    "NeuronViT3DModel NeuronViT3DForSegmentation",
+    "NeuronViT3DImageProcessor",
+    "True",
+]
+
+
+def run(code: str) -> list[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import neuron_vit3d",
+        "from transformers import AutoModel, AutoImageProcessor, pipeline; import neuron_vit3d",
+        "import neuron_vit3d; from transformers import Trainer, pipeline",
+        "import neuron_vit3d; import transformers.models.vit.modeling_vit",
+        "from neuron_vit3d import NeuronViT3DForSegmentation",
+    ],
+)
+def test_everything_is_found_whatever_was_imported_first(first):
+    assert run(first + LOADS) == FOUND
+
+
+def test_importing_the_package_imports_neither_torch_nor_transformers():
+    code = (
+        "import sys, neuron_vit3d; print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
+    )
+    assert run(code) == ["[]"]
+
+
+def test_transformers_modules_look_as_they_do_without_the_package():
+    code = """
+import sys, neuron_vit3d
+before = list(sys.meta_path)
+import transformers.models.auto.configuration_auto as module
+import transformers.utils
+print(type(module.__loader__).__name__, module.__spec__.loader is module.__loader__, module.__spec__.origin == module.__file__)
+from transformers import AutoImageProcessor, pipeline
+print([type(finder).__name__ for finder in sys.meta_path if "neuron_vit3d" in type(finder).__module__])
+"""
+    assert run(code) == ["SourceFileLoader True True", "[]"]
+
+
+def test_every_public_name_is_there():
+    import neuron_vit3d
+
+    for name in neuron_vit3d.__all__:
+        assert getattr(neuron_vit3d, name).__name__ == name, name
+    assert set(neuron_vit3d.__all__) == set(neuron_vit3d._ON_FIRST_USE)
+    assert set(neuron_vit3d.__all__) <= set(dir(neuron_vit3d))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = neuron_vit3d.nothing
