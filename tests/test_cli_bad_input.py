@@ -100,9 +100,9 @@ def other_checkpoints(folder: Path, model: Path) -> dict[str, str]:
     (folder / "no_json" / "config.json").write_text("{")
     return {
         "vit": "expected a neuron_vit3d checkpoint, found a model of type 'vit'",
-        "./nowhere": "expected a checkpoint, a folder or a name on the Hub",
-        str(folder / "nowhere"): "expected a checkpoint, a folder or a name on the Hub",
-        "no-such-organisation/no-such-model": "expected a checkpoint, a folder or a name on the Hub",
+        "./nowhere": "no such folder here, and no name on the Hub can be spelled like this",
+        str(folder / "nowhere"): "no such folder here, and no name on the Hub can be spelled like this",
+        "no-such-organisation/no-such-model": "no such folder here, not in the cache, and the Hub cannot be reached",
         "damaged": "expected weights in a safetensors file, found a damaged one",
         "no_processor": "preprocessor_config.json",
         "empty": "expected a checkpoint, a folder or a name on the Hub",

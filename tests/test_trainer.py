@@ -17,6 +17,7 @@ from tiny_runs import forget_accelerate, log_of, same, save_base, save_data, tin
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Volume, write_volume
 from neuron_vit3d.data.bigneuron import DataError, find_pairs, read_pair
 from neuron_vit3d.data.sampling import BlockDataset
+from neuron_vit3d.model.loading import CheckpointError
 from neuron_vit3d.training import trainer
 from neuron_vit3d.training.config import TrainingConfig
 from neuron_vit3d.training.trainer import TrainingError, build_model, parameter_groups, train
@@ -144,7 +145,7 @@ def test_what_does_not_change_the_result_may_change(config):
 def test_a_run_that_cannot_start_leaves_no_trace(config):
     with pytest.raises(DataError, match="nowhere: expected a folder"):
         train(replace(config, train_data=["nowhere"]))
-    with pytest.raises(TrainingError, match="base_model nothing: expected a folder or a name on the Hub"):
+    with pytest.raises(CheckpointError, match="base_model nothing: no such folder here, not in the cache"):
         train(replace(config, base_model="nothing"))
     assert not Path(config.output_dir).exists()
 

@@ -90,7 +90,7 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
     """
     from transformers import AutoConfig
 
-    with one_clear_error(config.base_model):
+    with one_clear_error(f"base_model {config.base_model}"):
         try:
             base_config = AutoConfig.from_pretrained(config.base_model)
         except ValueError as error:
