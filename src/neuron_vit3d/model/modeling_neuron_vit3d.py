@@ -243,7 +243,7 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
-        output_hidden_states: bool | list[int] | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
         **kwargs,
     ) -> SemanticSegmenterOutput:
@@ -252,7 +252,7 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
             pixel_values: (batch, channels, slices, height, width), any height and width.
             labels: (batch, num_output_slices, height, width), integer classes; `semantic_loss_ignore_index` voxels are
                 left out of the loss.
-            output_hidden_states: all hidden states (`True`), or those of these indices and None in place of the others.
+            output_hidden_states: all hidden states (`True`), or those of this index or these and None in place of the others.
             output_attentions: attention weights of every layer (eager attention).
 
         Returns:
@@ -272,6 +272,8 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels)
+        if isinstance(output_hidden_states, int) and not isinstance(output_hidden_states, bool):
+            output_hidden_states = [output_hidden_states]
         if isinstance(output_hidden_states, list | tuple):
             chosen = {range(len(hidden_states))[index] for index in output_hidden_states}
             hidden_states = tuple(state if index in chosen else None for index, state in enumerate(hidden_states))
@@ -353,7 +355,7 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
     def forward(
         self,
         pixel_values: torch.Tensor,
-        output_hidden_states: bool | list[int] | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
         **kwargs,
     ) -> BaseModelOutput:
