@@ -76,3 +76,18 @@ def test_every_public_name_is_there():
     assert set(neuron_vit3d.__all__) <= set(dir(neuron_vit3d))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = neuron_vit3d.nothing
+
+
+def test_threads_may_ask_for_the_first_time_at_once():
+    code = """
+import threading, neuron_vit3d
+found = []
+def ask(name):
+    found.append(getattr(neuron_vit3d, name).__name__)
+names = ["NeuronViT3DForSegmentation", "segment", "NeuronViT3DImageProcessor", "publish", "NeuronViT3DConfig"]
+threads = [threading.Thread(target=ask, args=(name,)) for name in names]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(sorted(found) == sorted(names))
+"""
+    assert run(code) == ["True"]

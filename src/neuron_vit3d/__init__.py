@@ -5,6 +5,7 @@ here is imported on first use.
 """
 
 import importlib
+import threading
 from typing import TYPE_CHECKING
 
 from .auto_classes import register
@@ -74,9 +75,14 @@ __all__ = [
 ]
 
 
+# One thread at a time imports: transformers does not bear to be imported by two at once.
+_importing = threading.RLock()
+
+
 def __getattr__(name: str):
     if name in _ON_FIRST_USE:
-        return getattr(importlib.import_module(f"{__name__}.{_ON_FIRST_USE[name]}"), name)
+        with _importing:
+            return getattr(importlib.import_module(f"{__name__}.{_ON_FIRST_USE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
