@@ -3,11 +3,14 @@
 import copy
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from hub_server import HubServer
 from huggingface_hub import DatasetCard, ModelCard
 from tiny_cards import FACTS, LOG, REPORT, save_facts, save_run
 
@@ -239,3 +242,27 @@ def test_templates_are_found_among_the_cards():
     for path in sorted(TEMPLATES.glob("*.j2")):
         link = REPOSITORY / "model_cards" / path.name
         assert link.is_symlink() and link.resolve() == path.resolve() and not Path(link.readlink()).is_absolute()
+
+
+VALIDATE = """
+import json, sys
+from huggingface_hub import ModelCard
+card = ModelCard.load(sys.argv[1])
+card.validate()
+print(json.dumps([[result.dataset_name, result.metric_type, result.metric_value] for result in card.data.eval_results]))
+"""
+
+
+@pytest.mark.slow
+def test_the_hub_accepts_the_embedded_defaults_card_and_its_results_are_the_reports(tmp_path):
+    with HubServer() as hub:
+        words = [sys.executable, "-c", VALIDATE, str(DEFAULT_CHECKPOINT / "README.md")]
+        done = subprocess.run(words, env=hub.environment(tmp_path), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert [path for _, path in hub.requests] == ["/api/validate-yaml"]
+    report = json.loads((REPOSITORY / "reports" / "default_on_real.json").read_text())
+    expected = [
+        [volume["name"], key, value] for volume in report["volumes"] for key, value in volume.items()
+        if key not in ("name", "seconds")
+    ]  # fmt: skip
+    assert json.loads(done.stdout) == expected

@@ -123,6 +123,70 @@ def test_without_a_network_the_name_is_not_blamed(tmp_path):
         assert words.startswith("CheckpointError: user/good") and "\n" not in words
 
 
+WHERE = """
+import json, os, sys
+from neuron_vit3d import NeuronViT3DForSegmentation
+first, cache = sys.argv[1:]
+ask = dict(num_slices=3, dtype="float32", attn_implementation="eager")
+latest = NeuronViT3DForSegmentation.from_pretrained_2d("user/growing", cache_dir=cache, **ask)
+earlier = NeuronViT3DForSegmentation.from_pretrained_2d("user/growing", cache_dir=cache, revision=first, **ask)
+private = NeuronViT3DForSegmentation.from_pretrained_2d("user/secret", cache_dir=cache, token="reader", **ask)
+print(json.dumps({
+    "widths": [model.config.backbone_config.hidden_size for model in (latest, earlier, private)],
+    "names": [model.config.name_or_path for model in (latest, earlier, private)],
+    "attention": latest.encoder.backbone.config._attn_implementation,
+    "cached": sorted(name for name in os.listdir(cache) if name.startswith("models")),
+}))
+"""
+
+
+@pytest.mark.slow
+def test_revision_token_and_cache_are_those_that_were_asked_for(tmp_path):
+    with HubServer() as hub:
+        hub.add_folder("user/growing", save_2d(tmp_path / "first"))
+        hub.add_folder("user/secret", save_2d(tmp_path / "first"), private=True)
+        first = hub.commits("user/growing")[-1].oid
+        wider = save_2d(tmp_path / "wider", hidden_size=48)
+        environment = hub.environment(tmp_path / "home")
+        upload = [
+            "-c",
+            "import sys; from huggingface_hub import upload_folder; upload_folder(repo_id='user/growing', folder_path=sys.argv[1])",
+        ]
+        subprocess.run([sys.executable, *upload, str(wider)], env=environment, check=True, capture_output=True)
+        environment = hub.environment(tmp_path / "home", token=None)
+        words = [sys.executable, "-c", WHERE, first, str(tmp_path / "cache")]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "widths": [48, 32, 32],
+        "names": ["user/growing", "user/growing", "user/secret"],
+        "attention": "eager",
+        "cached": ["models--user--growing", "models--user--secret"],
+    }
+
+
+SHARDED = """
+import sys
+from neuron_vit3d import NeuronViT3DForSegmentation
+print(sum(p.numel() for p in NeuronViT3DForSegmentation.from_pretrained("user/sharded").parameters()))
+"""
+
+
+@pytest.mark.slow
+def test_sharded_weights_are_found_in_the_cache_when_there_is_no_network(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "sharded", max_shard_size="50KB")
+    printed = []
+    with HubServer() as hub:
+        hub.add_folder("user/sharded", tmp_path / "sharded")
+        environment = hub.environment(tmp_path / "home")
+        for changes in ({}, {"HF_HUB_OFFLINE": "1"}):
+            words = [sys.executable, "-c", SHARDED]
+            done = subprocess.run(words, env={**environment, **changes}, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr[-2000:]
+            printed.append(int(done.stdout))
+    assert printed[0] == printed[1] > 0
+
+
 # -- in a folder -----------------------------------------------------------------------------------------------------
 
 

@@ -44,13 +44,17 @@ def refuse_pickles(name: str | os.PathLike, **options) -> None:
     where = {key: options[key] for key in _WHERE if options.get(key) is not None}
     variant = f".{options['variant']}" if options.get("variant") else ""
     weights = (f"model{variant}.safetensors", f"model.safetensors.index{variant}.json")
+    unreachable = None
     for file in weights:
         try:
             if cached_file(name, file, **where):
                 return
         except OSError as error:
             if _reason(error) is not None:  # not that the file is missing
-                raise
+                unreachable = unreachable or error
+                where["local_files_only"] = True  # the cache may still hold the other
+    if unreachable is not None:
+        raise unreachable
     pickle = next((file for file in _PICKLES if _exists(name, file, where)), None)
     if pickle is None:
         raise CheckpointError(f"{name}: has no weights: expected {' or '.join(weights)}")
