@@ -1,4 +1,5 @@
-"""What transformers' own tests ask of every model in its tree, asked of this one: its ModelTesterMixin is not in the wheel."""
+"""What transformers' ModelTesterMixin asks of every model, asked of every family: what `test_modeling.py` and
+`test_abilities.py` do not ask already."""
 
 import inspect
 import json
@@ -8,7 +9,6 @@ import torch
 from tiny_models import PATCH, TILE, config_2d, tiny_block, tiny_config, tiny_model
 from transformers import AttentionInterface, BitsAndBytesConfig, TorchAoConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.utils import is_flash_attn_2_available
 
 from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DModel
 from neuron_vit3d.model.families import FAMILIES
@@ -43,7 +43,7 @@ def test_there_is_a_hidden_state_before_and_after_every_layer(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_of_hidden_states_and_attentions_can_be_kept(family):
+def test_every_hidden_state_and_attention_of_the_whole_model_keeps_its_gradient(family):
     model = tiny_model(family)
     model.set_attn_implementation("eager")
     outputs = model(tiny_block(), output_hidden_states=True, output_attentions=True)
@@ -52,16 +52,6 @@ def test_gradients_of_hidden_states_and_attentions_can_be_kept(family):
         tensor.retain_grad()
     outputs.logits[0, 0, 0, 0, 0].backward()
     assert all(tensor.grad.abs().sum() > 0 for tensor in (*outputs.hidden_states, *outputs.attentions))
-
-
-@pytest.mark.parametrize("chosen", [[0, 3], [-1], (2,)])
-def test_chosen_hidden_states_lie_at_their_own_index_in_both_models(chosen):
-    model, block = tiny_model(), tiny_block()
-    everything = model(block, output_hidden_states=True).hidden_states
-    wanted = {index % 5 for index in chosen}
-    for outputs in (each(block, output_hidden_states=chosen) for each in (model, model.base_model)):
-        assert [state is not None for state in outputs.hidden_states] == [index in wanted for index in range(5)]
-        assert all(torch.equal(outputs.hidden_states[index], everything[index]) for index in chosen)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -97,12 +87,6 @@ def test_flex_attention_agrees_with_sdpa(family):
         model.set_attn_implementation("flex_attention")
         assert model.base_model.backbone.config._attn_implementation == "flex_attention"
         torch.testing.assert_close(model(block).logits, expected, atol=1e-5, rtol=0)
-
-
-@pytest.mark.skipif(is_flash_attn_2_available(), reason="flash-attn is installed here")
-def test_flash_attention_that_is_not_installed_is_refused_in_transformers_words(folder):
-    with pytest.raises(ImportError, match="FlashAttention2"):
-        NeuronViT3DForSegmentation.from_pretrained(folder[1], attn_implementation="flash_attention_2")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -150,28 +134,24 @@ def test_half_precision_is_loaded_as_asked_and_saved_as_loaded(family, dtype, tm
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_autocast_computes_in_half_and_leaves_gradients_in_full_precision(dtype):
+def test_autocast_computes_nearly_the_same_in_half(dtype):
     model, block = tiny_model(), tiny_block()
     expected = model(block).logits
-    with torch.autocast("cpu", dtype=dtype):
-        outputs = model(block, labels=(expected.argmax(1) == 0).long())
-    outputs.loss.backward()
-    assert outputs.logits.dtype == dtype and outputs.loss.dtype == model.dtype == torch.float32
-    torch.testing.assert_close(outputs.logits.float(), expected, atol=0.03 * expected.abs().max().item(), rtol=0)
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in gradients)
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+        logits = model(block).logits
+    assert logits.dtype == dtype and model.dtype == torch.float32
+    torch.testing.assert_close(logits.float(), expected, atol=0.03 * expected.abs().max().item(), rtol=0)
 
 
 # -- saving, loading and placing -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", COMPILED)
-def test_shards_are_one_model(family, tmp_path):
+def test_encoder_comes_out_of_the_shards_of_a_whole_model(family, tmp_path):
     model, block = tiny_model(family), tiny_block()
     model.save_pretrained(tmp_path, max_shard_size="50KB")
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert len(set(index["weight_map"].values())) > 2 and not (tmp_path / "model.safetensors").exists()
-    assert torch.equal(NeuronViT3DForSegmentation.from_pretrained(tmp_path)(block).logits, model(block).logits)
     encoder = NeuronViT3DModel.from_pretrained(tmp_path)
     assert torch.equal(encoder(block).last_hidden_state, model.base_model(block).last_hidden_state)
 
@@ -190,15 +170,8 @@ def test_another_number_of_classes_is_refused_unless_asked_for(folder):
     assert all(torch.equal(ours[key], theirs[key]) for key in ours if "classifier" not in key)
 
 
-@pytest.mark.parametrize("device_map", ["auto", "cpu", {"": "cpu"}, {"encoder": "cpu", "decoder": "cpu"}], ids=str)
-def test_a_device_map_changes_nothing_but_the_place(device_map, folder):
-    model, path = folder
-    placed = NeuronViT3DForSegmentation.from_pretrained(path, device_map=device_map).to("cpu")
-    torch.testing.assert_close(placed(tiny_block()).logits, model(tiny_block()).logits, atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("device_map", [{"encoder": "disk", "decoder": "cpu"}, {"encoder": "cpu", "decoder": "disk"}])
-@pytest.mark.parametrize("family", [*COMPILED, "beit"])
+@pytest.mark.parametrize("family", ["dinov3_vit", "beit"])  # with buffers that are in no file
 def test_a_part_that_stays_on_disk_computes_the_same(family, device_map, tmp_path):
     model, block = tiny_model(family), tiny_block()
     model.save_pretrained(tmp_path / "model")
@@ -254,9 +227,9 @@ def test_input_embeddings_are_the_patch_embedding(family):
     assert isinstance(kernel, torch.nn.Conv2d) and kernel.weight.shape == (32, 3, PATCH, PATCH)
 
 
-@pytest.mark.parametrize("side", [16, 24, 48])
+@pytest.mark.parametrize("side", [16, 48])
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "beit"])
-def test_positions_resized_to_a_tile_compute_the_same_there(family, side, tmp_path):
+def test_resized_positions_leave_every_hidden_state_and_what_is_trained(family, side, tmp_path):
     model, block = tiny_model(family), tiny_block(height=side, width=side)
     wanting = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     before = model(block, output_hidden_states=True)
@@ -278,14 +251,12 @@ def test_positions_resized_to_a_tile_compute_the_same_there(family, side, tmp_pa
 
 
 @pytest.mark.parametrize("model_class", [NeuronViT3DForSegmentation, NeuronViT3DModel])
-def test_positions_that_cannot_be_resized_are_refused_and_left_alone(model_class):
+def test_refused_sizes_leave_the_positions_of_either_model_alone(model_class):
     model = model_class(tiny_config("vit"))
     for side in (0, -8, 4, 33):
         with pytest.raises(ValueError, match=f"positive multiple of the patch 8; got {side}"):
             model.resize_position_embeddings(side)
     assert model.get_position_embeddings().shape == (1, 17, 32) and model.config.image_size == TILE
-    with pytest.raises(ValueError, match="'beit' belong to pairs of patches"):
-        model_class(tiny_config("beit")).resize_position_embeddings(48)
 
 
 # -- compilation -----------------------------------------------------------------------------------------------------
@@ -296,15 +267,6 @@ def fresh_compiler():
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-
-
-@pytest.mark.parametrize(("height", "width"), [(TILE, TILE), (48, 40), (45, 37)])
-@pytest.mark.parametrize("family", COMPILED)
-def test_encoder_is_one_graph_at_any_tile(family, height, width, fresh_compiler):
-    encoder, block = tiny_model(family).base_model, tiny_block(height=height, width=width)
-    compiled = torch.compile(encoder, backend="eager", fullgraph=True)
-    with torch.no_grad():
-        assert torch.equal(compiled(block).last_hidden_state, encoder(block).last_hidden_state)
 
 
 @pytest.mark.parametrize("family", COMPILED)
@@ -322,14 +284,6 @@ def test_compiled_model_takes_tiles_of_changing_sides(fresh_compiler):
         for height, width in ((TILE, TILE), (45, 37), (64, 20)):
             block = tiny_block(height=height, width=width)
             torch.testing.assert_close(compiled(block).logits, model(block).logits, atol=1e-4, rtol=0)
-
-
-@pytest.mark.slow
-def test_inductor_computes_what_eager_does(fresh_compiler):
-    model, block = shallow_model(), tiny_block(height=40, width=33)
-    with torch.no_grad():
-        compiled = torch.compile(model, fullgraph=True)(block)
-        torch.testing.assert_close(compiled.logits, model(block).logits, atol=1e-4, rtol=0)
 
 
 def shallow_model() -> NeuronViT3DForSegmentation:
