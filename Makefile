@@ -10,16 +10,22 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quality style clean
+.PHONY: help demo test test-quantization quality style clean
 
 help: ## Show what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-18s %s\n", $$1, $$2}'
 
 demo: $(STAMP) ## Segment and trace a sample neuron with the embedded default, offline (results in demo/)
 	HF_HUB_OFFLINE=1 $(BIN)/python scripts/demo.py $(DEMO)
 
 test: $(STAMP) ## Run all tests (those on real data only where it lies beside the checkout)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+
+# torchao beside the environment, not in it: transformers imports it wherever it is, and it is slow and loud.
+test-quantization: $(STAMP) ## Run the tests of quantised loading, with torchao
+	test -d $(VENV)/torchao || { $(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/torchao.partial torchao \
+		--constraint constraints.txt && mv $(VENV)/torchao.partial $(VENV)/torchao; }
+	HF_HUB_OFFLINE=1 PYTHONPATH=$(VENV)/torchao $(BIN)/python -m pytest -m quantization
 
 quality: $(STAMP) ## Check format and lint
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""What users of transformers do to a model: shard, split over devices, compile, quantise, resize; it stays what it was."""
+"""What users of transformers do to a model: shard, split over devices, compile, resize; it stays what it was."""
 
 import copy
 
@@ -138,29 +138,6 @@ def test_compiled_is_equal_to_eager():
     torch._dynamo.reset()
     with torch.no_grad():
         same(torch.compile(model, fullgraph=True)(tiny_block()).logits, model(tiny_block()).logits, atol=1e-4)
-
-
-# -- quantisation ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_linear_layers_are_quantised_and_nothing_else(tmp_path):
-    pytest.importorskip("torchao", reason="an extra: pip install neuron_vit3d[quantization]")
-    from torchao.quantization import Int8WeightOnlyConfig
-    from transformers import TorchAoConfig
-
-    model, block = tiny_model(), tiny_block()
-    model.save_pretrained(tmp_path)
-    quantised = NeuronViT3DForSegmentation.from_pretrained(
-        tmp_path, quantization_config=TorchAoConfig(Int8WeightOnlyConfig()), dtype=torch.float32
-    )
-    changed = {name for name, p in quantised.named_parameters() if type(p) is not torch.nn.Parameter}
-    assert changed and all(name.endswith(".weight") for name in changed)
-    kinds = {type(quantised.get_submodule(name.removesuffix(".weight"))) for name in changed}
-    assert kinds == {torch.nn.Linear}
-    assert torch.equal(quantised.base_model.patch_embedding_3d, model.base_model.patch_embedding_3d)
-    with torch.no_grad():
-        torch.testing.assert_close(quantised(block).logits, model(block).logits, atol=0.1, rtol=0.1)
 
 
 # -- positions -------------------------------------------------------------------------------------------------------

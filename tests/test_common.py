@@ -300,7 +300,7 @@ def shallow_model() -> NeuronViT3DForSegmentation:
 
 def int8(library: str):
     """Weights in 8 bits, by the library; the test is skipped where it is not installed."""
-    pytest.importorskip(library)
+    pytest.importorskip(library, reason=f"needs {library}: make test-quantization")
     if library == "bitsandbytes":
         return BitsAndBytesConfig(load_in_8bit=True)
     from torchao.quantization import Int8WeightOnlyConfig
@@ -308,6 +308,7 @@ def int8(library: str):
     return TorchAoConfig(Int8WeightOnlyConfig())
 
 
+@pytest.mark.quantization
 @pytest.mark.parametrize("family", [*COMPILED, "beit"])
 @pytest.mark.parametrize("library", ["torchao", "bitsandbytes"])
 def test_quantised_loading_changes_the_linear_layers_and_nothing_else(library, family, tmp_path):
