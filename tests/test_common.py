@@ -300,7 +300,7 @@ def shallow_model() -> NeuronViT3DForSegmentation:
 
 def int8(library: str):
     """Weights in 8 bits, by the library; the test is skipped where it is not installed."""
-    pytest.importorskip(library, reason=f"needs {library}: make test-quantization")
+    pytest.importorskip(library, reason=f"needs {library}")
     if library == "bitsandbytes":
         return BitsAndBytesConfig(load_in_8bit=True)
     from torchao.quantization import Int8WeightOnlyConfig
