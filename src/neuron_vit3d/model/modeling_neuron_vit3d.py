@@ -75,7 +75,7 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         model.freeze_unused()  # loading has replaced parameters by new ones that all want gradients
         return (model, info) if output_loading_info else model
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
         """As in transformers; the code of model, image processor and pipeline goes along, so that the folder can be
         loaded with `trust_remote_code=True` where the package is not installed."""
         # The import brings the pipeline's file, and those that it imports, among what transformers copies.
@@ -85,7 +85,7 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         # All entries anew: those of a model that was loaded from the Hub point to where it came from.
         self.config.auto_map, self.config.custom_pipelines = dict(AUTO_MAP), dict(CUSTOM_PIPELINES)
         try:
-            super().save_pretrained(save_directory, **kwargs)
+            super().save_pretrained(save_directory, *args, **kwargs)
         finally:
             for name, value in kept.items():
                 if value is None:

@@ -26,7 +26,8 @@ class NeuronSegmentationPipeline(ChunkPipeline):
     """Segments volumes block by block; traces them where the package `neuron_vit3d` is installed.
 
     Call it with one volume or a list of them: arrays (slices, height, width), or with channels first, a `Volume`, or
-    paths. `.npy` files can always be read, microscopy files where the package is installed.
+    paths. `.npy` files can always be read, microscopy files where the package is installed. A volume and the scores of all
+    its blocks are in memory at once; `neuron_vit3d.segment` does with a few slices.
 
     Args (of the pipeline or of a call):
         batch_size: blocks that go through the model at once.
