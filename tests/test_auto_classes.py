@@ -91,3 +91,21 @@ for thread in threads: thread.join()
 print(sorted(found) == sorted(names))
 """
     assert run(code) == ["True"]
+
+
+@pytest.mark.slow
+def test_one_thread_may_import_the_package_and_another_transformers():
+    # Each waited for a lock of the other's while the finder asked importlib itself.
+    code = """
+import threading, neuron_vit3d
+found = []
+def ours(): found.append(neuron_vit3d.NeuronViT3DForSegmentation.__name__)
+def theirs():
+    from transformers import pipeline
+    found.append(pipeline.__name__)
+threads = [threading.Thread(target=ask, daemon=True) for ask in (ours, theirs)]
+for thread in threads: thread.start()
+for thread in threads: thread.join(60)
+print([thread.is_alive() for thread in threads])
+"""
+    assert run(code)[-1] == "[False, False]"

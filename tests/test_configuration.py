@@ -62,6 +62,9 @@ def test_labels_may_be_counted_or_named():
         ({"out_indices": [1, 2, 3, 5]}, r"out_indices must be four numbers in 0\.\.4; got \[1, 2, 3, 5\]"),
         ({"stem_sizes": [16, 32]}, r"stem_sizes must be empty or three channel counts.*; got \[16, 32\]"),
         ({"decoder_hidden_size": 6}, "decoder_hidden_size must be a positive multiple of 4; got 6"),
+        ({"num_labels": 1}, "num_labels must be at least 2, background included; got 1"),
+        ({"backbone_config": {"model_type": "nope"}}, "backbone_config: cannot inflate a model of type 'nope'"),
+        ({"backbone_config": {}}, "backbone_config: cannot inflate a model of type None"),
         ({"image_mean": []}, "image_mean must be a number, or a list of one a colour; got an empty list"),
         ({"num_slice": 5}, r"has no field 'num_slice' \(value 5\); did you mean num_slices\?"),
         ({"temperature_of_tea": 5}, r"has no field 'temperature_of_tea' \(value 5\)$"),
@@ -69,7 +72,7 @@ def test_labels_may_be_counted_or_named():
 )
 def test_impossible_sizes_are_a_value_error_in_one_line(changes, message):
     with pytest.raises(ValueError, match=message) as caught:
-        tiny_config(**changes)
+        NeuronViT3DConfig(**{"backbone_config": config_2d(), "num_slices": 3, **changes})
     assert "\n" not in str(caught.value)
 
 

@@ -207,3 +207,12 @@ def test_the_models_own_normalisation_is_the_default():
     config = tiny_config(image_mean=[0.485, 0.456, 0.406], image_std=[0.2])
     processor = NeuronViT3DImageProcessor.for_model(config)
     assert (processor.image_mean, processor.image_std) == pytest.approx((0.449, 0.2))
+
+
+def test_options_that_do_nothing_are_refused():
+    with pytest.raises(ValueError, match="has no option 'tiel_size'"):
+        NeuronViT3DImageProcessor.for_model(tiny_config(), tiel_size=1)
+    with pytest.raises(ValueError, match="takes no option 'tile_size' with a volume"):
+        NeuronViT3DImageProcessor()(np.zeros((3, 8, 8)), tile_size=32)
+    with pytest.raises(ValueError, match="image_std must be positive; got 0"):
+        NeuronViT3DImageProcessor(image_std=0)

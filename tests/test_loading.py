@@ -110,6 +110,29 @@ def test_what_is_wrong_on_the_hub_is_said_in_one_line(hub, tmp_path):
 
 
 @pytest.mark.slow
+def test_code_of_a_repository_is_never_run_unasked(tmp_path):
+    evil = b"import pathlib, os; pathlib.Path(os.environ['HF_HOME'], 'ran').touch()\nclass C: pass\n"
+    config = json.dumps({"model_type": "whatever", "auto_map": {"AutoConfig": "evil.C"}}).encode()
+    with HubServer() as hub:
+        for name in ("user/foreign", "user/foreign-2d"):
+            hub.add_repo(name, {"config.json": config, "evil.py": evil})
+        said = ask(hub.environment(tmp_path), ["user/foreign"])
+    assert len(said) == 3 and not (tmp_path / "ran").exists()
+    for words in said.values():
+        assert words.startswith("ValueError: user/foreign") and "\n" not in words
+
+
+@pytest.mark.slow
+def test_a_download_that_is_cut_off_is_one_clear_error(tmp_path):
+    save_checkpoint(tmp_path / "tiny")
+    with HubServer() as hub:
+        hub.add_folder("user/tiny", tmp_path / "tiny")
+        hub.fail("GET", "model.safetensors", drop=True, times=20)
+        (words,) = ask(hub.environment(tmp_path / "home"), ["user/tiny"], doors="from_pretrained").values()
+    assert words == "CheckpointError: user/tiny: the connection to the Hub was cut off; run the same again"
+
+
+@pytest.mark.slow
 def test_without_a_network_the_name_is_not_blamed(tmp_path):
     with HubServer() as hub:
         environment = hub.environment(tmp_path)  # of a server that is gone when it is asked
@@ -286,6 +309,47 @@ def test_weights_that_lie_about_their_sizes_take_no_memory(tmp_path):
     path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
     with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_slices": "3"}, "num_slices"),
+        ({"num_labels": 1}, "num_labels must be at least 2"),
+        ({"backbone_config": {"model_type": "nope"}}, "cannot inflate a model of type 'nope'"),
+        ({"model_type": "vit"}, "expected a neuron_vit3d checkpoint, found a model of type 'vit'"),
+    ],
+)
+def test_a_bad_config_is_one_line_that_names_the_checkpoint(changes, message, tmp_path):
+    saved = save_checkpoint(tmp_path) / "config.json"
+    saved.write_text(json.dumps({k: v for k, v in json.loads(saved.read_text()).items() if k != "id2label"} | changes))
+    for load in (NeuronViT3DForSegmentation.from_pretrained, load_checkpoint):
+        with pytest.raises(ValueError, match=message) as caught:
+            load(tmp_path)
+        assert str(caught.value).startswith(f"{tmp_path}: ") and "\n" not in str(caught.value)
+
+
+def test_a_2d_model_is_told_how_it_becomes_a_3d_one(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"found a model of type 'vit' \(a 2D vision transformer becomes one by from_pretr"
+    ):
+        NeuronViT3DForSegmentation.from_pretrained(save_2d(tmp_path))
+
+
+def test_a_deeper_transformer_than_the_weights_is_refused(tmp_path):
+    saved = json.loads((save_checkpoint(tmp_path) / "config.json").read_text())
+    edit_json(tmp_path / "config.json", backbone_config={**saved["backbone_config"], "num_hidden_layers": 6})
+    for load in (NeuronViT3DForSegmentation.from_pretrained, NeuronViT3DModel.from_pretrained, load_checkpoint):
+        with pytest.raises(
+            ValueError, match=r"its weights do not fit its config\.json: \d+ missing, first .*layers\.4"
+        ):
+            load(tmp_path)
+
+
+def test_a_damaged_preprocessor_config_of_the_2d_model_is_named(tmp_path):
+    (save_2d(tmp_path) / "preprocessor_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"expected JSON in its preprocessor_config\.json"):
+        NeuronViT3DModel.from_pretrained_2d(tmp_path)
 
 
 def test_a_missing_image_and_a_missing_model_are_told_apart(tmp_path):

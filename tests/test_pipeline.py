@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from program import save_checkpoint
-from tiny_models import tiny_model
+from tiny_models import model_2d, tiny_model
 from transformers import pipeline
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from neuron_vit3d import (
@@ -78,8 +79,9 @@ def test_arrays_tensors_volumes_and_files_are_taken_alike(pipe, volume, tmp_path
 
 
 def test_a_list_of_volumes_gives_a_list_of_results(pipe, volume):
-    results = pipe([volume, volume[:3, :20]], trace=False, batch_size=4)
-    assert [result["scores"].shape for result in results] == [(6, 40, 50), (3, 20, 50)]
+    results = pipe([volume, volume[:3, :20, :20]], trace=False, batch_size=8)  # one smaller than a tile
+    assert [result["scores"].shape for result in results] == [(6, 40, 50), (3, 20, 20)]
+    assert pipe([]) == []
     np.testing.assert_allclose(results[0]["scores"], pipe(volume, trace=False)["scores"], atol=1e-6)
 
 
@@ -141,3 +143,11 @@ def test_what_cannot_be_segmented_is_refused(pipe, volume, options, message):
 def test_an_image_processor_of_another_model_is_refused(checkpoint):
     with pytest.raises(ValueError, match="num_slices = 7, the model 3: they belong to different checkpoints"):
         pipeline("neuron-segmentation", model=str(checkpoint), image_processor=NeuronViT3DImageProcessor(num_slices=7))
+
+
+def test_what_belongs_to_a_2d_model_is_refused_by_name(checkpoint, tmp_path):
+    ours = NeuronViT3DImageProcessor.from_pretrained(checkpoint)
+    with pytest.raises(ValueError, match="expected a neuron_vit3d model, got one of type 'vit'"):
+        NeuronSegmentationPipeline(model=model_2d(), image_processor=ours)
+    with pytest.raises(ValueError, match="expected a NeuronViT3DImageProcessor, got a ViTImageProcessor"):
+        pipeline("neuron-segmentation", model=str(checkpoint), image_processor=ViTImageProcessorPil())

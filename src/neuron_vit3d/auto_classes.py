@@ -83,7 +83,10 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         self.thread.looking = True
         try:
-            spec = importlib.util.find_spec(name)
+            # The others are asked one by one: importlib's own find_spec imports the parent, under the lock that is held
+            # here, and two threads would wait for one another.
+            others = (finder.find_spec(name, path, target) for finder in list(sys.meta_path) if finder is not self)
+            spec = next((found for found in others if found is not None), None)
         finally:
             self.thread.looking = False
         if spec is not None and spec.loader is not None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.blocks import BlockGrid, PlaneStitcher
 from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
-from ..model.loading import one_clear_error, without_load_report
+from ..model.loading import BAD_CONFIG, one_clear_error, without_load_report
 from ..volumes import SlabWriter, Volume, VolumeError, VolumeReader, open_volume, read_volume
 
 
@@ -226,9 +226,11 @@ def load_checkpoint(
     name = DEFAULT_CHECKPOINT if name is None else name
     with one_clear_error(name):
         try:
-            config = AutoConfig.from_pretrained(name)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{name}: expected a checkpoint, a folder or a name on the Hub: {error}") from error
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        except BAD_CONFIG as error:
+            raise ValueError(
+                f"{name}: expected a checkpoint, a folder or a name on the Hub: {' '.join(str(error).split())}"
+            ) from error
     if config.model_type != "neuron_vit3d":
         raise ValueError(
             f"{name}: expected a neuron_vit3d checkpoint, found a model of type {config.model_type!r}"

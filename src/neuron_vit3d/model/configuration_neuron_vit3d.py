@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .families import as_backbone
+from .families import as_backbone, check_family
 from .inflation import INFLATIONS
 
 
@@ -106,21 +106,29 @@ class NeuronViT3DConfig(PreTrainedConfig):
             kwargs.pop("custom_pipelines", None)
         if self.id2label is None and kwargs.get("num_labels") in (None, 2):
             self.id2label = {0: "background", 1: "neuron"}
+        if isinstance(self.backbone_config, dict):
+            check_family("backbone_config", self.backbone_config.get("model_type"))
         # The caller's 2D configuration stays as it is: a copy becomes the 3D one.
         self.backbone_config = copy.deepcopy(self.backbone_config)
         super().__post_init__(**kwargs)
         self.backbone_config = as_backbone("backbone_config", self.backbone_config)
         self.label2id = {name: index for index, name in self.id2label.items()}
         self.backbone_config.name_or_path = ""  # where the 2D model lay on somebody's disk is nobody else's matter
-        self.backbone_config.num_channels = self.num_channels * self.num_slices
         if self.out_indices is None:
             depth = self.backbone_config.num_hidden_layers
             self.out_indices = [max(1, round(depth * part / 4)) for part in (1, 2, 3, 4)]
         self.out_indices = list(self.out_indices)
         self.stem_sizes = list(self.stem_sizes)
-        # Called here, what they raise stays a ValueError; `strict` would wrap it in an error that is none.
+        self.settle()
+
+    def settle(self):
+        """Checks what belongs together, and derives what follows. Called again by the model: fields may be set later on.
+
+        What the checks raise stays a ValueError here; `strict` would wrap it in an error that is none.
+        """
         self.validate_slices()
         self.validate_decoder()
+        self.backbone_config.num_channels = self.num_channels * self.num_slices
 
     def refuse_other_fields(self, others: dict):
         """A misspelled field would be ignored in silence, and the model be another one than was asked for."""
@@ -146,6 +154,8 @@ class NeuronViT3DConfig(PreTrainedConfig):
 
     def validate_decoder(self):
         """The decoder's sizes fit together and to the backbone."""
+        if self.num_labels < 2:
+            raise ValueError(f"num_labels must be at least 2, background included; got {self.num_labels}")
         if self.inflation not in INFLATIONS:
             raise ValueError(f"inflation must be one of {', '.join(INFLATIONS)}; got {self.inflation!r}")
         if self.decoder_hidden_size < 4 or self.decoder_hidden_size % 4:

@@ -27,11 +27,7 @@ def as_backbone(name: str, config: PreTrainedConfig) -> PreTrainedConfig:
     Raises:
         ValueError: the model is of a family that cannot be inflated.
     """
-    if config.model_type not in FAMILIES:
-        raise ValueError(
-            f"{name}: cannot inflate a model of type {config.model_type!r}; 2D vision transformers of these families "
-            f"can be: {', '.join(FAMILIES)}"
-        )
+    check_family(name, config.model_type)
     if config.model_type != "vit_mae":
         return config
     from transformers import ViTConfig
@@ -39,6 +35,15 @@ def as_backbone(name: str, config: PreTrainedConfig) -> PreTrainedConfig:
     own = ViTConfig().to_dict().keys() & config.to_dict().keys()
     shared = {key: getattr(config, key) for key in own if key not in ("model_type", "architectures")}
     return ViTConfig(**shared)
+
+
+def check_family(name: str, model_type: str | None) -> None:
+    """Raises ValueError where a model of this type cannot be inflated."""
+    if model_type not in FAMILIES:
+        raise ValueError(
+            f"{name}: cannot inflate a model of type {model_type!r}; 2D vision transformers of these families can be: "
+            f"{', '.join(FAMILIES)}"
+        )
 
 
 def is_unused(key: str) -> bool:

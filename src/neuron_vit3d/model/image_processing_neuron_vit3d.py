@@ -46,6 +46,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         self.upper_percentile = upper_percentile
         self.image_mean = image_mean
         self.image_std = image_std
+        if not (np.asarray(image_std) > 0).all():
+            raise ValueError(f"image_std must be positive; got {image_std}")
 
     @classmethod
     def for_model(cls, config, image_mean=None, image_std=None, **kwargs) -> "NeuronViT3DImageProcessor":
@@ -58,6 +60,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
                 the colours are summed.
             kwargs: of the processor: tile_size, tile_overlap, lower_percentile, upper_percentile.
         """
+        if unknown := kwargs.keys() - {"tile_size", "tile_overlap", "lower_percentile", "upper_percentile"}:
+            raise ValueError(f"the image processor has no option {min(unknown)!r}")
         mean = config.image_mean if image_mean is None else image_mean
         std = config.image_std if image_std is None else image_std
         return cls(
@@ -96,6 +100,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
             `pixel_values` (blocks, channels, num_slices, tile height, tile width), float32, in the order of [`cut`];
             and `volume_shape`, which [`post_process_segmentation`] takes to stitch the predictions.
         """
+        if kwargs:
+            raise ValueError(f"the image processor takes no option {min(kwargs)!r} with a volume; set it before")
         volume = self.with_channels(volume)
         normalised = self.standardise(self.scale(volume, self.intensity_range(volume)))
         blocks = cut(normalised, self.grid(volume.shape[1:]))

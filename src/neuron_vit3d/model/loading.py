@@ -6,12 +6,21 @@ import os
 from pathlib import Path
 
 from huggingface_hub import HfApi, errors
+from transformers import PreTrainedConfig
 from transformers.utils import cached_file, logging
 
+from .families import is_unused
+
+
+logger = logging.get_logger(__name__)
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # What `from_pretrained` is told that says where files are looked for.
 _WHERE = ("revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download", "proxies")
+
+
+# What a configuration raises that cannot be what it says.
+BAD_CONFIG = (ValueError, TypeError, KeyError, AttributeError, errors.StrictDataclassError)
 
 
 class CheckpointError(OSError):
@@ -64,6 +73,51 @@ def refuse_pickles(name: str | os.PathLike, **options) -> None:
     )
 
 
+def check_config(name: str | os.PathLike, config_class: type[PreTrainedConfig], **options) -> None:
+    """Raises ValueError, in one line, where the config.json of `name` is not one that `config_class` takes."""
+    where = {key: options[key] for key in _WHERE if options.get(key) is not None}
+    with one_clear_error(name):
+        values, _ = PreTrainedConfig.get_config_dict(name, **where)
+        kind = values.get("model_type")
+        if kind != config_class.model_type:
+            raise ValueError(
+                f"{name}: expected a {config_class.model_type} checkpoint, found a model of type {kind!r} (a 2D vision "
+                "transformer becomes one by from_pretrained_2d and training)"
+            )
+        try:
+            config_class.from_dict(values)
+        except BAD_CONFIG as error:
+            raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+def check_loaded(name: str | os.PathLike, config, info: dict, *, ignore_mismatched_sizes: bool) -> None:
+    """Raises ValueError, in one line, where weights contradict the configuration; tells what is new and what is left out.
+
+    Args:
+        config: the model's configuration.
+        info: what transformers' `from_pretrained` returns with `output_loading_info=True`.
+    """
+    unfit = f"{name}: its weights do not fit its config.json"
+    if info["mismatched_keys"] and not ignore_mismatched_sizes:
+        shapes = {key: (tuple(found), tuple(expected)) for key, found, expected in info["mismatched_keys"]}
+        for key, (found, expected) in shapes.items():
+            embeds = key.endswith(("patch_embeddings.projection.weight", "patch_embeddings.weight"))
+            if embeds and found[:1] + found[2:] == expected[:1] + expected[2:]:
+                raise ValueError(
+                    f"{name}: its config.json says num_slices = {config.num_slices} of num_channels = "
+                    f"{config.num_channels}, so {expected[1]} planes a block; its weights are for {found[1]}"
+                )
+        key, (found, expected) = min(shapes.items())
+        raise ValueError(f"{unfit}: {len(shapes)} mismatched, first {key} (expected {expected}, found {found})")
+    missing = sorted(info["missing_keys"])
+    if lost := [key for key in missing if "backbone." in key and not is_unused(key)]:
+        raise ValueError(f"{unfit}: {len(lost)} missing, first {lost[0]}")
+    if missing:
+        logger.warning(f"{name}: newly initialised {len(missing)} tensors, train them: {shorten(missing)}")
+    if unused := sorted(info["unexpected_keys"]):
+        logger.warning(f"{name}: left out {len(unused)} tensors that the model does not have: {shorten(unused)}")
+
+
 def conversion_line(name: str | os.PathLike) -> str:
     """What to type to turn a checkpoint's pickled weights into safetensors, without unpickling anything but tensors."""
     is_folder = os.path.isdir(name)
@@ -83,7 +137,12 @@ def picture_statistics(name: str | os.PathLike, **options) -> tuple[list[float],
     where = {key: options[key] for key in _WHERE if options.get(key) is not None}
     with one_clear_error(name):
         file = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False, **where)
-    values = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+    try:
+        values = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+    except ValueError as error:
+        raise CheckpointError(f"{name}: expected JSON in its preprocessor_config.json: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{name}: expected a JSON object in its preprocessor_config.json, found {values!r:.60}")
     if values.get("do_normalize") is False:
         return [0.0], [1.0]
     return values.get("image_mean") or [0.5], values.get("image_std") or [0.5]
@@ -130,6 +189,8 @@ def _reason(error: BaseException) -> str | None:
         type(error).__name__ in ("ConnectError", "ConnectTimeout") for error in beneath
     ):
         return "no such folder here, not in the cache, and the Hub cannot be reached (no network, or HF_HUB_OFFLINE=1)"
+    if any(type(error).__module__.startswith("http") for error in beneath):
+        return "the connection to the Hub was cut off; run the same again"
     if any(type(error).__name__ == "SafetensorError" for error in beneath):
         return f"expected weights in a safetensors file, found a damaged one: {' '.join(str(beneath[0]).split())}"
     return None

@@ -18,7 +18,16 @@ from .configuration_neuron_vit3d import AUTO_MAP, CUSTOM_PIPELINES, NeuronViT3DC
 from .decoder import NeuronViT3DDecoder, pad_to_multiple
 from .families import as_backbone, is_unused
 from .inflation import inflate_state_dict, patch_embedding_name
-from .loading import one_clear_error, picture_statistics, refuse_pickles, shorten, without_load_report
+from .loading import (
+    BAD_CONFIG,
+    check_config,
+    check_loaded,
+    one_clear_error,
+    picture_statistics,
+    refuse_pickles,
+    shorten,
+    without_load_report,
+)
 from .loss import dice_cross_entropy_loss
 
 
@@ -39,6 +48,10 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     accepts_loss_kwargs = False  # the loss is a mean: Trainer itself averages it over accumulated batches
 
+    def __init__(self, config: NeuronViT3DConfig):
+        config.settle()
+        super().__init__(config)
+
     @classmethod
     def from_pretrained(
         cls,
@@ -58,10 +71,12 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         name = pretrained_model_name_or_path
         if use_safetensors is False:
             raise ValueError(f"{name}: use_safetensors=False is not supported: pickled weights are never opened")
-        with one_clear_error(name):
+        if name is not None and kwargs.get("config") is None:
+            check_config(name, NeuronViT3DConfig, **kwargs)
+        with one_clear_error(name), without_load_report():
             if name is not None:
                 refuse_pickles(name, **kwargs)
-            # Sizes that do not match are refused below: transformers would spread them over many lines.
+            # What does not fit is refused or told below: transformers would spread it over many lines.
             model, info = super().from_pretrained(
                 name,
                 *model_args,
@@ -70,15 +85,15 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
                 output_loading_info=True,
                 **kwargs,
             )
-        if info["mismatched_keys"] and not ignore_mismatched_sizes:
-            raise ValueError(f"{name}: {model._describe_mismatch(info['mismatched_keys'])}")
+        if name is not None:
+            check_loaded(name, model.config, info, ignore_mismatched_sizes=ignore_mismatched_sizes)
         model.freeze_unused()  # loading has replaced parameters by new ones that all want gradients
         return (model, info) if output_loading_info else model
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
         """As in transformers; the code of model, image processor and pipeline goes along, so that the folder can be
         loaded with `trust_remote_code=True` where the package is not installed."""
-        # The import brings the pipeline's file, and those that it imports, among what transformers copies.
+        # Brings the pipeline's file, and those that it imports, among what transformers copies.
         from .pipeline_neuron_vit3d import NeuronSegmentationPipeline  # noqa: F401
 
         kept = {name: getattr(self.config, name, None) for name in ("auto_map", "custom_pipelines")}
@@ -88,27 +103,9 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
             super().save_pretrained(save_directory, *args, **kwargs)
         finally:
             for name, value in kept.items():
-                if value is None:
-                    delattr(self.config, name)
-                else:
+                delattr(self.config, name)
+                if value is not None:
                     setattr(self.config, name, value)
-
-    def _describe_mismatch(self, mismatched: set) -> str:
-        """Weights of other shapes than the configuration asks for, in one line."""
-        mismatched = {key: (tuple(found), tuple(expected)) for key, found, expected in mismatched}
-        config = self.config
-        for key, (found, expected) in mismatched.items():
-            if key.endswith("patch_embeddings.projection.weight") or key.endswith("patch_embeddings.weight"):
-                if found[:1] + found[2:] == expected[:1] + expected[2:]:
-                    return (
-                        f"its config.json says num_slices = {config.num_slices} of num_channels = {config.num_channels}, "
-                        f"so {expected[1]} planes a block; its weights are for {found[1]}"
-                    )
-        key, (found, expected) = sorted(mismatched.items())[0]
-        return (
-            f"its weights do not fit its config.json: {len(mismatched)} mismatched, first {key} "
-            f"(expected {expected}, found {found})"
-        )
 
     @classmethod
     def from_pretrained_2d(
@@ -151,7 +148,11 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir}
         hub = {key: value for key, value in hub.items() if value is not None}
         with one_clear_error(name):
-            config_2d = AutoConfig.from_pretrained(name, **hub)
+            try:
+                config_2d = AutoConfig.from_pretrained(name, trust_remote_code=False, **hub)
+            except BAD_CONFIG as error:
+                what = " ".join(str(error).split())
+                raise ValueError(f"{name}: expected a 2D vision transformer of transformers: {what}") from error
         backbone = as_backbone(name, config_2d)
         mean, std = picture_statistics(name, **hub)
         config = NeuronViT3DConfig(

@@ -7,6 +7,7 @@ pipe(volume)["scores"]                    # volume: array (slices, height, width
 import importlib
 import importlib.util
 import os
+import types
 
 import numpy as np
 import torch
@@ -54,9 +55,24 @@ class NeuronSegmentationPipeline(ChunkPipeline):
         super().__init__(*args, **kwargs)
         if self.image_processor is None:
             raise ValueError("the neuron-segmentation pipeline needs the model's image processor: image_processor=...")
+        if self.model.config.model_type != "neuron_vit3d":
+            raise ValueError(f"expected a neuron_vit3d model, got one of type {self.model.config.model_type!r}")
+        if not hasattr(self.image_processor, "check_fits"):  # its class differs where the code came with a checkpoint
+            raise ValueError(
+                f"expected a NeuronViT3DImageProcessor, got a {type(self.image_processor).__name__}: that of another model"
+            )
         self.image_processor.check_fits(self.model.config)
         if self.device.type == "cpu" and self.model.dtype == torch.float16:
             self.model.float()  # checkpoints are stored in half precision, which CPUs only emulate
+
+    def __call__(self, inputs, **options):
+        """One volume, or several one after the other: blocks of volumes of different sizes cannot share a batch."""
+        if isinstance(inputs, list):
+            return [super(NeuronSegmentationPipeline, self).__call__(volume, **options) for volume in inputs]
+        if isinstance(inputs, types.GeneratorType | torch.utils.data.Dataset):
+            one = super().__call__
+            return (one(volume, **options) for volume in inputs)
+        return super().__call__(inputs, **options)
 
     def _sanitize_parameters(self, channel=None, threshold=None, trace=None, **unknown):
         if unknown:
