@@ -13,7 +13,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from transformers.utils import logging as transformers_logging
 
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
-from ..model.loading import one_clear_error, without_load_report
+from ..model.loading import load_whole, one_clear_error
 from .cards import model_card, picture_path
 from .evidence import TRAINING_CONFIG, TRAINING_LOGS, read_config, read_log, stored_weights, training_log
 from .facts import CardError, ModelFacts, read_facts
@@ -105,24 +105,11 @@ def _load(folder: Path) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImagePro
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected the folder of a checkpoint, as training writes it")
     config = read_config(folder)
-    with one_clear_error(folder), without_load_report():
+    with one_clear_error(folder):
         # The widest of them, where there are several: no weight loses digits.
         dtypes = [getattr(torch, name) for name in stored_weights(folder)["dtypes"]]
-        model, info = NeuronViT3DForSegmentation.from_pretrained(
-            folder, config=config, dtype=functools.reduce(torch.promote_types, dtypes), output_loading_info=True
-        )
-    for problem in ("missing", "unexpected"):
-        if keys := sorted(info[f"{problem}_keys"]):
-            raise ValueError(
-                f"{folder}: its weights do not fit its config.json: {len(keys)} {problem}, first {keys[0]}"
-            )
-    with one_clear_error(folder):
-        try:
-            processor = NeuronViT3DImageProcessor.from_pretrained(folder)
-            processor.check_fits(model.config)
-        except ValueError as error:
-            raise ValueError(f"{folder}: {error}") from error
-    return model, processor
+    dtype = functools.reduce(torch.promote_types, dtypes)
+    return load_whole(NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, folder, config, dtype)
 
 
 def copy_record(checkpoint: Path, folder: Path, keep: str | None = None) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.blocks import BlockGrid, PlaneStitcher
 from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
-from ..model.loading import BAD_CONFIG, one_clear_error, without_load_report
+from ..model.loading import load_whole, read_config
 from ..volumes import SlabWriter, Volume, VolumeError, VolumeReader, open_volume, read_volume
 
 
@@ -221,35 +221,14 @@ def load_checkpoint(
             configuration, or it lacks weights.
         CheckpointError (an OSError): it cannot be found, reached or read, or its weights are pickled.
     """
-    from transformers import AutoConfig
-
     name = DEFAULT_CHECKPOINT if name is None else name
-    with one_clear_error(name):
-        try:
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        except BAD_CONFIG as error:
-            raise ValueError(
-                f"{name}: expected a checkpoint, a folder or a name on the Hub: {' '.join(str(error).split())}"
-            ) from error
+    config = read_config(name, "a checkpoint, a folder or a name on the Hub")
     if config.model_type != "neuron_vit3d":
         raise ValueError(
             f"{name}: expected a neuron_vit3d checkpoint, found a model of type {config.model_type!r}"
             + " (a 2D vision transformer becomes one by from_pretrained_2d and training)"
         )
-    with without_load_report():
-        model, info = NeuronViT3DForSegmentation.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True
-        )
-    for problem in ("missing", "unexpected"):
-        if keys := sorted(info[f"{problem}_keys"]):
-            raise ValueError(f"{name}: its weights do not fit its config.json: {len(keys)} {problem}, first {keys[0]}")
-    with one_clear_error(name):
-        try:
-            processor = NeuronViT3DImageProcessor.from_pretrained(name)
-            processor.check_fits(config)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-    return model, processor
+    return load_whole(NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, name, config, torch.float32)
 
 
 def _finished(plane: list, depth: int) -> tuple[int, np.ndarray]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from huggingface_hub import HfApi, errors
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import cached_file, logging
 
 from .families import is_unused
@@ -50,7 +50,7 @@ def refuse_pickles(name: str | os.PathLike, **options) -> None:
         name: folder or name on the Hub.
         options: of `from_pretrained`; those that say where to look are used.
     """
-    where = {key: options[key] for key in _WHERE if options.get(key) is not None}
+    where = _where(options)
     variant = f".{options['variant']}" if options.get("variant") else ""
     weights = (f"model{variant}.safetensors", f"model.safetensors.index{variant}.json")
     unreachable = None
@@ -73,9 +73,21 @@ def refuse_pickles(name: str | os.PathLike, **options) -> None:
     )
 
 
+def read_config(name: str | os.PathLike, expected: str, **options) -> PreTrainedConfig:
+    """The configuration of any model of transformers; code that comes with it is neither run nor asked about.
+
+    Raises ValueError, which names what was `expected`, where it is none, and CheckpointError where it cannot be had.
+    """
+    with one_clear_error(name):
+        try:
+            return AutoConfig.from_pretrained(name, trust_remote_code=False, **_where(options))
+        except BAD_CONFIG as error:
+            raise ValueError(f"{name}: expected {expected}: {' '.join(str(error).split())}") from error
+
+
 def check_config(name: str | os.PathLike, config_class: type[PreTrainedConfig], **options) -> None:
     """Raises ValueError, in one line, where the config.json of `name` is not one that `config_class` takes."""
-    where = {key: options[key] for key in _WHERE if options.get(key) is not None}
+    where = _where(options)
     with one_clear_error(name):
         values, _ = PreTrainedConfig.get_config_dict(name, **where)
         kind = values.get("model_type")
@@ -118,6 +130,26 @@ def check_loaded(name: str | os.PathLike, config, info: dict, *, ignore_mismatch
         logger.warning(f"{name}: left out {len(unused)} tensors that the model does not have: {shorten(unused)}")
 
 
+def load_whole(model_class, processor_class, name: str | os.PathLike, config: PreTrainedConfig, dtype) -> tuple:
+    """Model and image processor of a checkpoint whose configuration has been read, complete and fitting each other.
+
+    Raises ValueError where weights are missing or left over, or do not fit, or the processor does not; CheckpointError
+    where they cannot be had.
+    """
+    with without_load_report():
+        model, info = model_class.from_pretrained(name, config=config, dtype=dtype, output_loading_info=True)
+    for problem in ("missing", "unexpected"):
+        if keys := sorted(info[f"{problem}_keys"]):
+            raise ValueError(f"{name}: its weights do not fit its config.json: {len(keys)} {problem}, first {keys[0]}")
+    with one_clear_error(name):
+        try:
+            processor = processor_class.from_pretrained(name)
+            processor.check_fits(config)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return model, processor
+
+
 def conversion_line(name: str | os.PathLike) -> str:
     """What to type to turn a checkpoint's pickled weights into safetensors, without unpickling anything but tensors."""
     is_folder = os.path.isdir(name)
@@ -134,7 +166,7 @@ def conversion_line(name: str | os.PathLike) -> str:
 
 def picture_statistics(name: str | os.PathLike, **options) -> tuple[list[float], list[float]]:
     """Mean and standard deviation, one a colour, that a 2D model's pictures were normalised with; 0.5 if it does not say."""
-    where = {key: options[key] for key in _WHERE if options.get(key) is not None}
+    where = _where(options)
     with one_clear_error(name):
         file = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False, **where)
     try:
@@ -162,6 +194,11 @@ def without_load_report():
 def shorten(keys: list[str], count: int = 4) -> str:
     """The first few of many names."""
     return ", ".join(keys[:count]) + (f" and {len(keys) - count} more" if len(keys) > count else "")
+
+
+def _where(options: dict) -> dict:
+    """Those of the options of `from_pretrained` that say where files are looked for."""
+    return {key: options[key] for key in _WHERE if options.get(key) is not None}
 
 
 def _reason(error: BaseException) -> str | None:

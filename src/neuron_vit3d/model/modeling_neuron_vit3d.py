@@ -9,7 +9,7 @@ import os
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, SemanticSegmenterOutput
 from transformers.utils import can_return_tuple, logging
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
@@ -19,11 +19,11 @@ from .decoder import NeuronViT3DDecoder, pad_to_multiple
 from .families import as_backbone, is_unused
 from .inflation import inflate_state_dict, patch_embedding_name
 from .loading import (
-    BAD_CONFIG,
     check_config,
     check_loaded,
     one_clear_error,
     picture_statistics,
+    read_config,
     refuse_pickles,
     shorten,
     without_load_report,
@@ -147,12 +147,7 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         """
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir}
         hub = {key: value for key, value in hub.items() if value is not None}
-        with one_clear_error(name):
-            try:
-                config_2d = AutoConfig.from_pretrained(name, trust_remote_code=False, **hub)
-            except BAD_CONFIG as error:
-                what = " ".join(str(error).split())
-                raise ValueError(f"{name}: expected a 2D vision transformer of transformers: {what}") from error
+        config_2d = read_config(name, "a 2D vision transformer of transformers", **hub)
         backbone = as_backbone(name, config_2d)
         mean, std = picture_statistics(name, **hub)
         config = NeuronViT3DConfig(

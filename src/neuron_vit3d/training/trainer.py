@@ -92,7 +92,7 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
 
     with one_clear_error(f"base_model {config.base_model}"):
         try:
-            base_config = AutoConfig.from_pretrained(config.base_model)
+            base_config = AutoConfig.from_pretrained(config.base_model, trust_remote_code=False)
         except ValueError as error:
             raise TrainingError(
                 f"base_model {config.base_model}: expected a 2D vision transformer: {error}"
