@@ -205,7 +205,7 @@ def volumes(
     pictures: Annotated[Path | None, typer.Option(help="Folder to leave masks, trees and pictures in.")] = None,
 ) -> None:
     """A checkpoint on volumes with gold trees: mask, tree and distances, by the command line a user would type."""
-    from neuron_vit3d.data.bigneuron import find_pairs, read_pair
+    from neuron_vit3d.data.pairs import find_pairs, read_pair
     from neuron_vit3d.evaluation.segmentation import segmentation_scores
     from neuron_vit3d.morphology import read_swc, tree_distance
     from neuron_vit3d.volumes import read_volume

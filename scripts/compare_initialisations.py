@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from transformers import HfArgumentParser
 
-from neuron_vit3d.data.bigneuron import find_pairs, read_pair
+from neuron_vit3d.data.pairs import find_pairs, read_pair
 from neuron_vit3d.evaluation.overlay import Projections, write_overlay
 from neuron_vit3d.evaluation.segmentation import overlap_scores, segmentation_scores
 from neuron_vit3d.inference import Segmenter

@@ -15,7 +15,7 @@ import numpy as np
 from transformers import HfArgumentParser
 
 from neuron_vit3d.data import write_synthetic_pairs
-from neuron_vit3d.data.bigneuron import IGNORE_INDEX
+from neuron_vit3d.data.pairs import IGNORE_INDEX
 from neuron_vit3d.volumes import Volume, read_volume, write_volume
 
 

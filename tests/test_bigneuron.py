@@ -1,200 +1,366 @@
-"""Which image goes with which annotation, and what the labels of a pair are."""
+"""From a release, a zip or any folder to a dataset: every pair found, nothing guessed, and nothing done twice."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from release import NAMES, neuron, write_bad_samples, write_release, write_sample, write_zip
 
-from neuron_vit3d.data.bigneuron import IGNORE_INDEX, DataError, Pair, find_pairs, read_pair
-from neuron_vit3d.data.synthetic import write_synthetic_pairs
-from neuron_vit3d.morphology import SWCError, Tree, rasterize
-from neuron_vit3d.volumes import Volume, VolumeError, read_volume, write_volume
-
-
-SHAPE = (4, 12, 16)
+from neuron_vit3d import NeuronViT3DImageProcessor, load_bigneuron, rasterize, read_swc
+from neuron_vit3d.data.bigneuron import DataError, PreparationOptions, prepare
+from neuron_vit3d.data.labels import LabelPolicy
+from neuron_vit3d.data.preparation import choose_blocks, intensity_range
 
 
-def touch(folder, *names):
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+ALL_TRAIN = PreparationOptions(fractions=(1, 0, 0), block_shape=(5, 40, 40))
 
 
-def found(folder) -> dict[str, tuple[str, str]]:
-    """name -> (image, annotation), both relative to the folder."""
-    return {
-        pair.name: (pair.image.relative_to(folder).as_posix(), pair.annotation.relative_to(folder).as_posix())
-        for pair in find_pairs(folder)
-    }
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> Path:
+    return write_release(tmp_path_factory.mktemp("release"))
 
 
-def image(seed: int = 0, shape=SHAPE) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 200, shape, dtype=np.uint8)
+@pytest.fixture(scope="module")
+def prepared(release, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("prepared") / "out"
+    prepare(release, output, options=ALL_TRAIN)
+    return output
 
 
-def line(*points, radius: float = 1.0) -> Tree:
-    """A tree along points (x, y, z)."""
-    return Tree.from_parents(np.array(points, float), np.full(len(points), radius), np.arange(len(points)) - 1)
+def arrow_files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.arrow")}
 
 
-def pair_of(folder, array=None, tree: Tree | None = None, **labels) -> Pair:
-    """Writes an image with its tree, or with `mask=` or `labels=`, and finds them."""
-    write_volume(folder / "a.tif", Volume(image() if array is None else array))
-    if tree is not None:
-        tree.write(folder / "a.swc")
-    for kind, values in labels.items():
-        write_volume(folder / f"a.{kind}.tif", Volume(values))
-    (pair,) = find_pairs(folder)
-    return pair
+def voxels(row) -> np.ndarray:
+    return np.frombuffer(b"".join(row["image"]), row["dtype"]).reshape(row["shape"])
+
+
+def tree_of(row, folder: Path):
+    (folder / "n.swc").write_text(row["swc"])
+    return read_swc(folder / "n.swc")
+
+
+def test_every_sample_is_found_with_its_gold_tree(prepared, tmp_path):
+    volumes = load_bigneuron(prepared)["train"]
+    assert len(volumes) == len(NAMES)
+    by_id = {row["neuron_id"]: row for row in volumes}
+    for seed, (group, sample, image, _) in enumerate(NAMES):
+        row = by_id[f"{group}/{sample}/{image.rsplit('.', 1)[0]}"] if not image.startswith("c") else None
+        row = row or next(row for row in volumes if row["source"].endswith(image))
+        made = neuron(seed % 4)
+        assert row["source"] == f"gold166/{group}/{sample}/{image}"
+        assert np.array_equal(voxels(row), made.volume.array)
+        assert np.allclose(tree_of(row, tmp_path).xyz, made.tree.xyz)
+        assert row["species"] and row["lab"] and row["microscopy"]
+
+
+def test_the_archive_gives_the_same_files(release, prepared, tmp_path):
+    archive = write_zip(tmp_path / "gold166.zip", release)
+    (tmp_path / "scratch").mkdir()
+    reports = prepare(archive, tmp_path / "out", options=ALL_TRAIN, scratch=tmp_path / "scratch")
+    assert arrow_files(tmp_path / "out") == arrow_files(prepared)
+    assert {report.status for report in reports} == {"used"} and not list((tmp_path / "scratch").iterdir())
+
+
+def test_blocks_are_pieces_of_the_volumes(prepared, tmp_path):
+    volumes = {row["neuron_id"]: row for row in load_bigneuron(prepared)["train"]}
+    blocks = load_bigneuron(prepared, "blocks")["train"]
+    assert set(blocks["neuron_id"]) == set(volumes)
+    for name, row in volumes.items():
+        image, mask = voxels(row), rasterize(tree_of(row, tmp_path), row["shape"])
+        covered = np.zeros_like(mask)
+        for block in (block for block in blocks if block["neuron_id"] == name):
+            piece = np.frombuffer(block["image"], block["dtype"]).reshape(block["shape"])
+            labels = np.frombuffer(block["mask"], np.uint8).reshape(block["shape"])
+            window = tuple(
+                slice(start, start + side) for start, side in zip(block["origin"], block["shape"], strict=True)
+            )
+            assert np.array_equal(piece, image[window]) and np.array_equal(labels, mask[window])
+            assert (block["black"], block["white"]) == intensity_range(image)
+            covered[window] = True
+        assert (mask & covered).sum() > 0.95 * mask.sum()
+    with_neuron = np.mean([1 in block["mask"] for block in blocks])
+    assert 0.6 <= with_neuron <= 1
+
+
+def test_volumes_smaller_than_a_block_are_mirrored_and_ignored(tmp_path):
+    write_sample(tmp_path / "in", "a.v3draw", "a.swc")
+    blocks = load_bigneuron(
+        tmp_path / "in", "blocks", output=tmp_path / "out", options=PreparationOptions(fractions=(0, 1, 0))
+    )
+    (block,) = blocks["validation"]
+    piece = np.frombuffer(block["image"], block["dtype"]).reshape(block["shape"])
+    labels = np.frombuffer(block["mask"], np.uint8).reshape(block["shape"])
+    image = neuron(0).volume.array
+    assert block["shape"] == [9, 288, 288] and np.array_equal(piece[:8, :96, :96], image)
+    assert np.array_equal(piece[8, :96, :96], image[-1]) and np.array_equal(piece[0, 96:192, :96], image[0, ::-1])
+    inside = np.zeros(labels.shape, bool)
+    inside[:8, :96, :96] = True
+    assert ((labels == 255) == ~inside).all()
+
+
+def test_black_and_white_are_those_of_the_image_processor():
+    for seed, dtype in ((0, np.uint8), (1, np.uint16), (2, np.float32)):
+        image = neuron(seed).volume.array.astype(dtype)
+        black, white = NeuronViT3DImageProcessor().intensity_range(image[None])
+        assert intensity_range(image) == (black[0], white[0])
+    assert intensity_range(np.full((2, 3, 4), 7)) == (7.0, 8.0)
+
+
+def test_all_that_can_be_wrong(tmp_path):
+    root = write_release(tmp_path / "in", NAMES[:2])
+    write_sample(root / "gold166" / "p_checked8_mars" / "x", "x.v3dpbd", "x.v3dpbd.swc", 2)
+    reasons = write_bad_samples(root)
+    reports = prepare(root, tmp_path / "out", options=ALL_TRAIN)
+    left_out = {report.image or report.swc: report.note for report in reports if report.status == "left out"}
+    for path, reason in reasons.items():
+        assert reason in left_out.pop(path), path
+    assert set(left_out.values()) == {"the image has 2 neurons with a tree each, expected one: "
+                                      "two.v3dpbd.neuron1.ano_stamp_2015_06_16_17_57.swc, two.v3dpbd.neuron2.ano_stamp_2015_06_16_17_57.swc"}  # fmt: skip
+    assert [report.status for report in reports].count("used") == 3
+    (mars,) = [report for report in reports if "mars" in report.neuron_id]
+    assert mars.note == "unknown group p_checked8_mars: its species and microscopy are not known"
+    assert len(load_bigneuron(tmp_path / "out")["train"]) == 3
+    with (tmp_path / "out" / "report.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == len(reports) and {row["status"] for row in rows} == {"used", "left out"}
+    assert list((tmp_path / "out").glob("report-*.png"))
+    with pytest.raises(DataError, match="and strict was asked for"):
+        prepare(root, tmp_path / "strict", options=ALL_TRAIN, strict=True)
+
+
+def test_strict_stops_at_a_damaged_image(tmp_path):
+    write_sample(tmp_path / "in" / "a", "a.v3dpbd", "a.v3dpbd.swc")
+    whole = (tmp_path / "in" / "a" / "a.v3dpbd").read_bytes()
+    (tmp_path / "in" / "a" / "a.v3dpbd").write_bytes(whole[:-100])
+    with pytest.raises(DataError, match=r"a/a\.v3dpbd: .* strict"):
+        prepare(tmp_path / "in", tmp_path / "out", strict=True)
+    with pytest.raises(DataError, match="holds no neuron"):
+        load_bigneuron(tmp_path / "in", output=tmp_path / "out")
+
+
+def test_a_tree_that_cannot_be_read_gives_way_to_the_next(tmp_path):
+    write_sample(tmp_path / "in", "a.v3dpbd", "a.v3dpbd.ano_stamp_2015_06_17_11_23.swc", worse=False)
+    (tmp_path / "in" / "a.v3dpbd.ano_stamp_2015_06_17_11_23.swc_sorted.swc").write_text("1 2 3\n")
+    (report,) = prepare(tmp_path / "in", tmp_path / "out")
+    assert report.status == "used" and report.swc.endswith("11_23.swc")
+    assert "passed over: a.v3dpbd.ano_stamp_2015_06_17_11_23.swc_sorted.swc:1: expected 7 columns" in report.note
+
+
+def test_flipped_and_scaled_trees_are_repaired_and_told(tmp_path):
+    from dataclasses import replace
+
+    made = neuron(0)
+    write_sample(tmp_path / "in" / "a", "a.v3draw", "a.swc")
+    height = made.volume.shape[1]
+    replace(made.tree, xyz=made.tree.xyz * [1, -1, 1] + [0, height - 1, 0]).write(tmp_path / "in" / "a" / "a.swc")
+    write_sample(tmp_path / "in" / "b", "b.v3draw", "b.swc")
+    replace(made.tree, xyz=made.tree.xyz * [0.5, 0.5, 2.0]).write(tmp_path / "in" / "b" / "b.swc")
+    (tmp_path / "in" / "b" / "b.pixelsize.txt").write_text("0.5 0.5 2.0")
+    reports = prepare(tmp_path / "in", tmp_path / "out", options=ALL_TRAIN)
+    assert [(report.status, report.fit) for report in reports] == [
+        ("repaired", "y flipped"),
+        ("repaired", "scaled by voxel size"),
+    ]
+    for row in load_bigneuron(tmp_path / "out")["train"]:
+        assert np.allclose(tree_of(row, tmp_path).xyz, made.tree.xyz)
+    assert load_bigneuron(tmp_path / "out")["train"]["voxel_size"] == [None, [2.0, 0.5, 0.5]]
+
+
+def test_what_is_done_is_kept_and_what_changed_is_made_anew(tmp_path):
+    root = write_release(tmp_path / "in", NAMES[:3])
+    output = tmp_path / "out"
+
+    def times() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in output.glob("volumes/*/*.arrow")}
+
+    first = prepare(root, output, options=ALL_TRAIN)
+    before = times()
+    assert prepare(root, output, options=ALL_TRAIN) == first and times() == before
+    tree = root / "gold166" / NAMES[0][0] / NAMES[0][1] / NAMES[0][3]
+    tree.write_text(tree.read_text() + "\n")
+    prepare(root, output, options=ALL_TRAIN)
+    assert len(before.items() - times().items()) == 1
+    write_sample(root / "more", "more.v3draw", "more.swc")
+    assert len(prepare(root, output, options=ALL_TRAIN)) == 4 and len(times()) == 4
+    before = times()
+    prepare(root, output, options=PreparationOptions(fractions=(0, 0, 1), block_shape=(5, 40, 40)))  # moved, not made
+    assert times() == before and list(load_bigneuron(output)) == ["test"]
+    for path in (root / "more").iterdir():
+        path.unlink()
+    prepare(root, output, options=ALL_TRAIN)
+    assert len(load_bigneuron(output)["train"]) == 3
+    with pytest.raises(DataError, match="neurons of another collection"):
+        prepare(write_release(tmp_path / "other", NAMES[3:5]), output)
+    assert len(load_bigneuron(output)["train"]) == 3
+
+
+def test_shares_for_many_machines_make_the_whole(release, prepared, tmp_path):
+    for index in (1, 0):
+        prepare(release, tmp_path / "out", options=ALL_TRAIN, shard=(index, 2))
+    before = arrow_files(tmp_path / "out")
+    assert len(prepare(release, tmp_path / "out", options=ALL_TRAIN)) == len(NAMES)
+    assert arrow_files(tmp_path / "out") == before == arrow_files(prepared)
+
+
+def test_labels_with_a_band_are_in_the_blocks(tmp_path):
+    write_sample(tmp_path / "in", "a.v3draw", "a.swc")
+    options = PreparationOptions(labels=LabelPolicy(edge_band=1.0), fractions=(1, 0, 0), block_shape=(8, 96, 96))
+    (block,) = load_bigneuron(tmp_path / "in", "blocks", output=tmp_path / "out", options=options)["train"]
+    assert set(block["mask"]) == {0, 1, 255}
+
+
+def test_blocks_that_are_chosen():
+    tree = neuron(0).tree
+    rng = np.random.default_rng(0)
+    shape, block = (8, 96, 96), (5, 40, 40)
+    all_of_them = choose_blocks(tree, shape, block, 0.99, rng)
+    assert len(np.unique(all_of_them, axis=0)) == len(all_of_them) == 2 * 3 * 3
+    assert all_of_them.min(0).tolist() == [0, 0, 0] and all_of_them.max(0).tolist() == [3, 56, 56]
+    some = choose_blocks(tree, shape, block, 0.0, rng)
+    assert {tuple(origin) for origin in some} < {tuple(origin) for origin in all_of_them}
 
 
 @pytest.mark.parametrize(
-    ("files", "pairs"),
+    ("options", "match"),
     [
-        (["a.tif", "a.swc"], {"a": ("a.tif", "a.swc")}),
-        (["a.tif", "a.tif.swc"], {"a": ("a.tif", "a.tif.swc")}),
-        (["a.v3dpbd", "a.v3dpbd.eswc"], {"a": ("a.v3dpbd", "a.v3dpbd.eswc")}),
-        (["a.TIF", "a.swc"], {"a": ("a.TIF", "a.swc")}),
-        (["a.tiff", "a.mask.tif"], {"a": ("a.tiff", "a.mask.tif")}),
-        (["a.v3draw", "a.labels.tif"], {"a": ("a.v3draw", "a.labels.tif")}),
-        (["a.tif", "a.mask.tif", "a.swc"], {"a": ("a.tif", "a.swc")}),  # the tree first
-        (["a.tif", "a.v3draw", "a.swc"], {"a": ("a.tif", "a.swc")}),  # one neuron in two formats
-        (["b.tif", "b.swc", "a.tif", "a.swc", "c.tif"], {"a": ("a.tif", "a.swc"), "b": ("b.tif", "b.swc")}),
-        (["n/1/image.tif", "n/1/gold.swc"], {"n/1": ("n/1/image.tif", "n/1/gold.swc")}),  # the only image and tree
-        (["n/1/x.tif", "n/1/labels.tif"], {"n/1/x": ("n/1/x.tif", "n/1/labels.tif")}),
-        (["n/1/x.tif", "n/1/mask.tif"], {"n/1/x": ("n/1/x.tif", "n/1/mask.tif")}),
-        (["a.tif", "a.swc", ".b.tif", ".b.swc", ".hidden/c.tif", ".hidden/c.swc"], {"a": ("a.tif", "a.swc")}),
+        ({"block_shape": (1, 2)}, "block_shape"),
+        ({"background": 1.0}, "background"),
+        ({"split_by": "day"}, "split_by must be one of neuron, lab"),
+        ({"fractions": (0.5, 0.4, 0.2)}, "fractions"),
     ],
-    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
 )
-def test_an_image_goes_with_the_annotation_that_bears_its_name(files, pairs, tmp_path):
-    touch(tmp_path, *files)
-    assert found(tmp_path) == pairs
+def test_wrong_options(options, match):
+    with pytest.raises(ValueError, match=match):
+        PreparationOptions(**options)
 
 
-def test_pairs_come_sorted_by_name(tmp_path):
-    touch(tmp_path, "z.tif", "z.swc", "a/m.tif", "a/m.swc", "b.v3draw", "b.swc")
-    assert [pair.name for pair in find_pairs(tmp_path)] == ["a/m", "b", "z"]
+def test_wrong_roots_and_outputs(release, tmp_path):
+    with pytest.raises(DataError, match="found nothing there"):
+        load_bigneuron(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="found no pair"):
+        load_bigneuron(tmp_path / "empty", output=tmp_path / "out")
+    with pytest.raises(ValueError, match="config must be one of volumes, blocks"):
+        load_bigneuron(release, "images")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(DataError, match="holds something else"):
+        prepare(release, tmp_path / "mine")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="expected a folder to write to"):
+        prepare(release, tmp_path / "file")
 
 
-@pytest.mark.parametrize(
-    "files",
-    [[], ["a.tif"], ["a.swc"], ["a.tif", "b.tif", "c.swc"], ["a.tif", "b.swc", "c.swc"], ["mask.tif", "a.swc"]],
-    ids=lambda files: "+".join(files) or "empty",
-)
-def test_a_folder_without_pair_is_refused(files, tmp_path):
-    touch(tmp_path, *files)
-    with pytest.raises(DataError, match="found no pair") as caught:
-        find_pairs(tmp_path)
-    assert str(tmp_path) in str(caught.value)
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_bigneuron.py"
+WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["neuron_vit3d"] = None  # importing it fails
+import numpy as np
+from datasets import load_dataset
+volumes = load_dataset(sys.argv[1], "volumes", split="train", cache_dir=sys.argv[2])
+blocks = load_dataset(sys.argv[1], "blocks", split="train", streaming=True)
+print(sum(int(np.frombuffer(b"".join(row["image"]), row["dtype"]).reshape(row["shape"]).sum()) for row in volumes))
+print(sum(row["mask"].count(1) for row in blocks) > 0)
+"""
 
 
-def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere: expected a folder .* found no folder"):
-        find_pairs(tmp_path / "nowhere")
+@pytest.mark.slow
+def test_read_without_this_package(prepared, tmp_path):
+    words = [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(prepared), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    expected = sum(int(neuron(seed % 4).volume.array.sum()) for seed in range(len(NAMES)))
+    assert done.stdout.split() == [str(expected), "True"]
 
 
-def test_links_are_followed_and_each_folder_is_seen_once(tmp_path):
-    touch(tmp_path, "elsewhere/n1/image.tif", "elsewhere/n1/gold.swc", "elsewhere/b.tif", "elsewhere/b.swc")
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "n1").symlink_to(tmp_path / "elsewhere" / "n1")
-    (root / "n1_again").symlink_to(tmp_path / "elsewhere" / "n1")
-    (root / "loop").symlink_to(root)
-    for name in ("b.tif", "b.swc"):
-        (root / name).symlink_to(tmp_path / "elsewhere" / name)
-    assert found(root) == {"b": ("b.tif", "b.swc"), "n1": ("n1/image.tif", "n1/gold.swc")}
-    (tmp_path / "link").symlink_to(root)
-    assert [pair.name for pair in find_pairs(tmp_path / "link")] == ["b", "n1"]
+@pytest.mark.slow
+def test_the_script_in_two_processes(release, prepared, tmp_path):
+    words = [sys.executable, str(SCRIPT), str(release), str(tmp_path / "out"), "--num-proc", "2"]
+    words += ["--fractions", "1", "0", "0", "--block-shape", "5", "40", "40"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"6 used, 0 repaired, 0 left out: {tmp_path / 'out' / 'report.csv'}\n",
+    ), done.stderr
+    assert arrow_files(tmp_path / "out") == arrow_files(prepared)
+    done = subprocess.run([*words, "--shard", "2/2"], capture_output=True, text=True, check=False)
+    assert (
+        done.returncode == 2
+        and done.stderr == "prepare_bigneuron.py: --shard: expected I/N with I from 0 to N - 1, got '2/2'\n"
+    )
 
 
-def test_a_tree_becomes_labels_with_its_radii_clipped(tmp_path):
-    tree = line((2, 3, 1), (12, 3, 1), radius=0.2)
-    pair = pair_of(tmp_path, tree=tree)
-    volume = read_pair(pair, min_radius=1.0)
-    assert volume.name == "a"
-    assert volume.image.shape == (1, *SHAPE) and np.array_equal(volume.image[0], image())
-    assert volume.labels.dtype == np.uint8 and volume.labels.shape == SHAPE
-    assert np.array_equal(volume.labels, rasterize(tree, SHAPE, min_radius=1.0))
-    thick = line((2, 5, 1), (12, 5, 1), radius=4.0)
-    thick.write(pair.annotation)
-    assert np.array_equal(read_pair(pair, max_radius=1.5).labels, rasterize(thick, SHAPE, max_radius=1.5))
+@pytest.mark.slow
+def test_killed_and_run_again(release, prepared, tmp_path):
+    """Killed by SIGKILL after the first neurons: what is there is whole, is kept, and the rest follows."""
+    words = [
+        sys.executable,
+        str(SCRIPT),
+        str(release),
+        str(tmp_path / "out"),
+        "--fractions",
+        "1",
+        "0",
+        "0",
+        "--block-shape",
+        "5",
+        "40",
+        "40",
+    ]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(tmp_path.glob("out/.prepared/*.json"))) < 2:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/.prepared/*.json")}
+    subprocess.run(words, check=True, capture_output=True)
+    assert arrow_files(tmp_path / "out") == arrow_files(prepared)
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    assert not list(tmp_path.glob("out/**/.*.tmp"))
 
 
-def test_a_synthetic_pair_is_read_as_it_was_made(tmp_path):
-    (path,) = write_synthetic_pairs(tmp_path, 1, seed=3, shape=(6, 40, 48))
-    (pair,) = find_pairs(tmp_path)
-    volume = read_pair(pair, min_radius=None)
-    assert pair.image == path
-    assert np.array_equal(volume.image[0], read_volume(path).array)
-    assert volume.labels.shape == (6, 40, 48) and 0 < volume.labels.mean() < 0.5
+def test_the_cache_is_used_again(release, tmp_path, monkeypatch):
+    from datasets import config
+
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path)
+    first = load_bigneuron(release, options=ALL_TRAIN)
+    assert len(first["train"]) == len(NAMES) and Path(first["train"].cache_files[0]["filename"]).is_relative_to(
+        tmp_path
+    )
+    monkeypatch.setattr("neuron_vit3d.data.bigneuron.prepare_neuron", None)  # nothing is left to prepare
+    assert load_bigneuron(release, options=ALL_TRAIN)["train"][:] == first["train"][:]
 
 
-@pytest.mark.parametrize("mark", [1, 255])
-def test_in_a_mask_everything_but_zero_is_neuron(mark, tmp_path):
-    mask = (image(1) > 150).astype(np.uint8)
-    assert np.array_equal(read_pair(pair_of(tmp_path, mask=mask * np.uint8(mark))).labels, mask)
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_that_cannot_be_written(release, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="Permission"):
+        prepare(release, tmp_path / "out")
 
 
-def test_labels_keep_what_is_to_be_ignored(tmp_path):
-    labels = np.zeros(SHAPE, np.uint16)
-    labels[1, 2:4], labels[2] = 1, IGNORE_INDEX
-    read = read_pair(pair_of(tmp_path, labels=labels)).labels
-    assert read.dtype == np.uint8 and np.array_equal(read, labels)
-
-
-def test_other_label_values_are_refused(tmp_path):
-    labels = np.zeros(SHAPE, np.uint16)
-    labels[0, 0, :4] = 1, 2, 255, 300
-    with pytest.raises(DataError, match=r"a\.labels\.tif: expected labels 0 .* found \[  2 300\]"):
-        read_pair(pair_of(tmp_path, labels=labels))
-
-
-@pytest.mark.parametrize("kind", ["mask", "labels"])
-def test_another_shape_is_refused(kind, tmp_path):
-    with pytest.raises(DataError, match=rf"a\.{kind}\.tif: expected .* \(4, 12, 16\), found \(4, 16, 12\)"):
-        read_pair(pair_of(tmp_path, **{kind: np.ones((4, 16, 12), np.uint8)}))
-
-
-@pytest.mark.parametrize(
-    "annotation",
-    [
-        {"tree": line((500, 600, 70), (510, 600, 70))},
-        {"mask": np.zeros(SHAPE, np.uint8)},
-        {"labels": np.full(SHAPE, 255, np.uint8)},
-    ],
-    ids=["tree outside the image", "empty mask", "all ignored"],
-)
-def test_an_annotation_that_marks_nothing_is_refused(annotation, tmp_path):
-    with pytest.raises(DataError, match=r"marks no voxel of a\.tif with shape \(4, 12, 16\)"):
-        read_pair(pair_of(tmp_path, **annotation))
-
-
-def test_one_channel_is_chosen_or_all_are_kept(tmp_path):
-    array = np.stack([image(0), image(1)])
-    pair = pair_of(tmp_path, array, tree=line((2, 3, 1), (12, 3, 1)))
-    assert np.array_equal(read_pair(pair).image, array)
-    assert np.array_equal(read_pair(pair, channel=1).image, array[1:])
-    with pytest.raises(VolumeError, match="expected a channel from 0 to 1, got 2"):
-        read_pair(pair, channel=2)
-
-
-@pytest.mark.parametrize(
-    ("value", "complaint"), [(np.nan, "1 NaN and 0 infinite"), (-np.inf, "0 NaN and 1 infinite"), (None, "in every")]
-)
-def test_an_image_that_cannot_be_learned_from_is_refused(value, complaint, tmp_path):
-    array = np.zeros(SHAPE, np.float32)
-    if value is not None:
-        array[1, 2, 3] = value
-    with pytest.raises(VolumeError, match=rf"a\.tif: .*{complaint}"):
-        read_pair(pair_of(tmp_path, array, tree=line((2, 3, 1), (12, 3, 1))))
-
-
-def test_a_trace_in_fragments_is_mended_and_a_cycle_refused(tmp_path):
-    pair = pair_of(tmp_path, tree=line((2, 3, 1), (12, 3, 1)))
-    pair.annotation.write_text("1 0 2 3 1 1 7\n2 0 12 3 1 1 1\n")
-    with pytest.warns(UserWarning, match=r"a\.swc: 1 node\(s\) whose parent is missing became roots"):
-        labels = read_pair(pair).labels
-    assert labels[1, 3, 2:13].all()
-    pair.annotation.write_text("1 0 2 3 1 1 2\n2 0 12 3 1 1 1\n")
-    with pytest.raises(SWCError, match="cycle"):
-        read_pair(pair)
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_whole_release_under_its_real_names(shared, tmp_path):
+    """163 samples with generated images, from the folder and from an archive; the gold tree is one of up to three."""
+    names = []
+    with (shared / "data" / "gold166_layout.csv").open() as table:
+        for line in csv.DictReader(table):
+            sample, image = line["checked3_path"].split("/")[-2:]
+            group = line["release_group_dir"] or "p_checked7_not_stated"
+            names.append((group, sample, image, line["gold_swc"].split("_sorted_", 1)[1]))
+    root = write_release(tmp_path / "release", names)
+    gold = {f"gold166/{group}/{sample}/{image}": tree for group, sample, image, tree in names}
+    table = shared / "data" / "gold166_layout.csv"
+    for source, output in ((root, "out"), (write_zip(tmp_path / "gold166.zip", root), "zipped")):
+        reports = prepare(source, tmp_path / output, options=ALL_TRAIN, table=table)
+        assert len(reports) == 163 and {report.status for report in reports} == {"used"}
+        assert {report.image: Path(report.swc).name for report in reports} == gold
+    assert arrow_files(tmp_path / "out") == arrow_files(tmp_path / "zipped")
+    volumes = load_bigneuron(tmp_path / "out")["train"]
+    assert len(volumes) == 163 and None not in volumes["voxel_size"]

@@ -206,7 +206,9 @@ def test_a_data_set_has_a_card(tmp_path):
         key: FACTS[key] for key in ("title", "summary", "license", "tags", "data", "picture", "limits", "make_again")
     }
     path = save_facts(tmp_path)
-    path.write_text(yaml.safe_dump({**kept, "size_bytes": 12_300_000}))
+    rows = {"train": 2, "validation": 1, "test": 1}
+    configs = [{"name": "volumes", "what": "an image", "rows": rows, "how_to_read": 'image = row["image"]'}]
+    path.write_text(yaml.safe_dump({**kept, "configs": configs, "size_bytes": 12_300_000}))
     dataset_card(path, "user/neurons").save(tmp_path / "README.md")
     card = DatasetCard.load(tmp_path / "README.md")
     assert card.data.to_dict() == {
@@ -216,7 +218,14 @@ def test_a_data_set_has_a_card(tmp_path):
         "task_categories": ["image-segmentation"],
         "size_categories": ["n<1K"],
     }
-    for said in ('load_dataset("user/neurons"', "4 neurons, 12.3 MB", "| MIT |", "![example](figures/example.png)"):
+    for said in (
+        'load_dataset("user/neurons", "volumes"',
+        "| `volumes` | an image | 2 | 1 | 1 |",
+        'image = row["image"]',
+        "4 neurons, 12.3 MB",
+        "| MIT |",
+        "![example](figures/example.png)",
+    ):
         assert said in card.text
     facts = read_facts(path, DatasetFacts)
     many = replace(facts.data[0], volumes=20_000)

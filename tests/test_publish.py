@@ -119,7 +119,7 @@ def test_what_is_known_before_the_hub_is_asked(run, monkeypatch):
 
     refused("HF_HUB_OFFLINE=1 forbids to ask the Hub: unset it")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(sys.modules["neuron_vit3d.hub.publish"], "get_token", lambda: None)
+    monkeypatch.setattr(sys.modules["neuron_vit3d.hub.answers"], "get_token", lambda: None)
     refused("no token: log in with `hf auth login`, set HF_TOKEN, or pass token=")
     refused("no name on the Hub can be spelled like this", "user/a b")
     refused("expected name/repository", "tiny")

@@ -32,6 +32,11 @@ INSTEAD = [
         "    --base-model facebook/dino-vitb16 --output-dir runs/first --max-steps 2 --batch-size 2 --tile-size 32 --num-workers 0",
         "a thousand steps take an hour here",
     ),
+    (
+        "    --base-model facebook/dino-vitb16 --output-dir runs/second",
+        "    --base-model facebook/dino-vitb16 --output-dir runs/second --max-steps 2 --batch-size 2 --tile-size 32 --num-workers 0",
+        "a thousand steps take an hour here",
+    ),
 ]
 
 

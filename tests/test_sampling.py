@@ -1,5 +1,7 @@
 """Training blocks: the same in every run, and image and labels that belong together whatever is done to them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,11 +9,12 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from neuron_vit3d import NeuronViT3DImageProcessor, synthetic_neuron
-from neuron_vit3d.data.bigneuron import IGNORE_INDEX, LabelledVolume
-from neuron_vit3d.data.sampling import Augmentation, BlockDataset, _flip, _mirror
+from neuron_vit3d.data.pairs import IGNORE_INDEX, LabelledVolume
+from neuron_vit3d.data.sampling import ArrayVolume, Augmentation, BlockDataset, _mirror
+from neuron_vit3d.data.sources import DataError
 
 
-GEOMETRY_ONLY = Augmentation(flip=True, zoom=1.4, gamma=1.0, contrast=0.0, brightness=0.0, noise=0.0, blur=0.0)
+GEOMETRY_ONLY = replace(Augmentation.none(), flip=True, zoom=1.4, rotation=20.0, anisotropy=2.0)
 
 
 def processor(**changes) -> NeuronViT3DImageProcessor:
@@ -92,13 +95,6 @@ def test_image_and_labels_never_disagree(seed, output_slices, tile):
     assert unclear.sum() <= 8 * tile * output_slices
 
 
-def test_all_sixteen_flips_occur_and_take_the_labels_along():
-    block = np.arange(3 * 4 * 4).reshape(3, 4, 4)
-    flipped = [_flip(block[None], block, np.random.default_rng(seed)) for seed in range(200)]
-    assert all(np.array_equal(image[0], labels) for image, labels in flipped)
-    assert len({image.tobytes() for image, _ in flipped}) == 16
-
-
 def test_beyond_its_border_a_volume_is_mirrored():
     assert _mirror(np.arange(-5, 9), 4).tolist() == [3, 3, 2, 1, 0, 0, 1, 2, 3, 3, 2, 1, 0, 0]
     assert _mirror(np.arange(-2, 3), 1).tolist() == [0] * 5
@@ -106,7 +102,7 @@ def test_beyond_its_border_a_volume_is_mirrored():
 
 def test_without_augmentation_blocks_are_cut_as_they_are(neuron):
     dataset = blocks(neuron, length=20, augmentation=Augmentation.none(), processor=processor(num_slices=3))
-    image = dataset.processor.scale(neuron.image, dataset.intensities[0])[0]
+    image = dataset.processor.scale(neuron.image, dataset.intensities(0))[0]
     windows = np.lib.stride_tricks.sliding_window_view(image, (24, 24), axis=(1, 2))
     label_windows = np.lib.stride_tricks.sliding_window_view(neuron.labels, (24, 24), axis=(1, 2))
     for item in dataset:
@@ -119,7 +115,8 @@ def test_without_augmentation_blocks_are_cut_as_they_are(neuron):
 
 
 def test_intensities_are_varied_within_their_range(neuron):
-    varied = blocks(neuron, length=8, augmentation=Augmentation(flip=False, zoom=1.0))
+    light_only = replace(Augmentation(), flip=False, zoom=1.0, rotation=0.0, anisotropy=1.0, mix=0.0)
+    varied = blocks(neuron, length=8, augmentation=light_only)
     plain = blocks(neuron, length=8, augmentation=Augmentation.none())
     for one, other in zip(varied, plain, strict=True):
         assert np.array_equal(one["labels"], other["labels"])
@@ -177,3 +174,74 @@ def test_every_volume_is_drawn_from(neuron):
     dataset = blocks(neuron, flat, length=60, tile_size=16)
     share = np.mean([(item["labels"] == 0).sum() == 0 for item in dataset])
     assert 0.3 < share < 0.7
+
+
+def counted(balance: str) -> list[float]:
+    """How often each of four volumes is drawn from: their intensities tell them apart."""
+    plan = [("a", 1), ("a", 1), ("b", 1), (None, 5)]  # lab, and how many times as large
+    volumes = []
+    for number, (lab, size) in enumerate(plan):
+        image = np.zeros((1, 5, 30, 30 * size), np.uint8)
+        intensities = np.array([-float(number)]), np.array([9.0 - number])
+        volumes.append(ArrayVolume(f"v{number}", image, np.zeros(image.shape[1:], np.uint8), intensities, lab))
+    dataset = blocks(*volumes, length=1000, tile_size=8, balance=balance, augmentation=Augmentation.none())
+    drawn = [round(float(item["pixel_values"].flat[0]) * 9) for item in dataset]
+    return (np.bincount(drawn, minlength=4) / len(drawn)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"),
+    [
+        ("neuron", [1 / 4, 1 / 4, 1 / 4, 1 / 4]),
+        ("lab", [1 / 6, 1 / 6, 1 / 3, 1 / 3]),
+        ("volume", [1 / 8, 1 / 8, 1 / 8, 5 / 8]),
+    ],
+)
+def test_balance(balance, expected):
+    np.testing.assert_allclose(counted(balance), expected, atol=0.05)
+
+
+def test_epochs_have_blocks_of_their_own(neuron):
+    dataset = blocks(neuron, length=4)
+    first = list(dataset)
+    dataset.set_epoch(1)
+    second = list(dataset)
+    assert not any(equal(a, b) for a in first for b in second)
+    dataset.set_epoch(0)
+    assert all(equal(a, b) for a, b in zip(first, dataset, strict=True))
+
+
+def test_workers_that_live_on_hear_of_the_next_epoch(neuron):
+    dataset = blocks(neuron, length=4)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, persistent_workers=True)
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        loaded = [{name: value.numpy() for name, value in item.items()} for item in loader]
+        assert all(equal(a, b) for a, b in zip(loaded, dataset, strict=True))
+
+
+def test_accelerate_resumes_in_the_middle_of_an_epoch(neuron):
+    """On two real processes: see test_streaming.py."""
+    from accelerate import Accelerator
+
+    loader = Accelerator(cpu=True).prepare(DataLoader(blocks(neuron, length=8), batch_size=2))
+    loader.set_epoch(3)
+    expected = [batch["pixel_values"] for batch in loader]
+    loader.set_epoch(3)
+    rest = [batch["pixel_values"] for batch in Accelerator(cpu=True).skip_first_batches(loader, 1)]
+    assert len(rest) == 3 and all((a == b).all() for a, b in zip(expected[1:], rest, strict=True))
+
+
+def test_bad_input(neuron):
+    with pytest.raises(DataError, match="at least one volume"):
+        blocks()
+    with pytest.raises(DataError, match="balance: expected"):
+        blocks(neuron, balance="species")
+    two = LabelledVolume("two", np.concatenate([neuron.image] * 2), neuron.labels)
+    with pytest.raises(DataError, match=r"two: expected 1 channel\(s\) as the processor, got 2"):
+        blocks(two)
+
+
+def test_a_volume_without_a_neuron_gives_blocks_from_anywhere(neuron):
+    empty = LabelledVolume("empty", neuron.image, np.zeros_like(neuron.labels))
+    assert not any(item["labels"].any() for item in blocks(empty, foreground_probability=1.0))

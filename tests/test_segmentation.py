@@ -81,7 +81,7 @@ def test_ignored_voxels_are_left_out(dtype):
     predicted, gold = row(1, 1, 0, 0, 1, 1), row(1, 0, 1, 0, 0, 1)
     ignore = row(0, 1, 1, 0, 1, 0).astype(dtype)
     scores = segmentation_scores(predicted, gold, ignore=ignore)
-    assert [scores[key] for key in ("dice", "precision", "recall", "iou")] == [1, 1, 1, 1]
+    assert [scores[key] for key in ("dice", "precision", "recall", "iou", "cldice", "hd95")] == [1, 1, 1, 1, 1, 0]
     with pytest.raises(ValueError, match=r"expected ignore of the masks' shape \(1, 1, 6\)"):
         segmentation_scores(predicted, gold, ignore=ignore[..., :3])
 

@@ -56,7 +56,7 @@ GIVEN = ["--train-data", "nowhere", "--output-dir", "y", "--cpu"]
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "arguments are required: --train_data"),
+        ([], "arguments are required: --output_dir"),
         ([*GIVEN, "--no-such-option", "1"], "--no-such-option"),
         ([*GIVEN, "--max-steps", "many"], "invalid int value: 'many'"),
         ([*GIVEN, "--initialisation", "zeros"], "initialisation must be one of center, average, scratch; got 'zeros'"),

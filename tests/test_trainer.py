@@ -15,7 +15,7 @@ import torch
 from tiny_runs import forget_accelerate, log_of, same, save_base, save_data, tiny_run, weights
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Volume, write_volume
-from neuron_vit3d.data.bigneuron import DataError, find_pairs, read_pair
+from neuron_vit3d.data.pairs import DataError, find_pairs, read_pair
 from neuron_vit3d.data.sampling import BlockDataset
 from neuron_vit3d.model.loading import CheckpointError
 from neuron_vit3d.training import trainer

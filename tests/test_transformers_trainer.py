@@ -16,7 +16,7 @@ from torch.utils.data import Subset
 from transformers import AutoModelForSemanticSegmentation, Trainer, TrainingArguments
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
-from neuron_vit3d.data.bigneuron import find_pairs, read_pair
+from neuron_vit3d.data.pairs import find_pairs, read_pair
 from neuron_vit3d.data.sampling import BlockDataset
 from neuron_vit3d.model.configuration_neuron_vit3d import AUTO_MAP
 from neuron_vit3d.training.trainer import _warmup_cosine, build_model, parameter_groups, train

@@ -1,101 +1,17 @@
 """Vaa3D files: real ones, an independent encoder and a byte-by-byte decoder as the truth, and headers that lie."""
 
-import struct
 import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pbd_files import PBD, RAW, decode_slowly, encode_pbd, header
 
 from neuron_vit3d.volumes import Volume, VolumeError, open_volume, read_volume, write_volume
 
 
-RAW, PBD = b"raw_image_stack_by_hpeng", b"v3d_volume_pkbitdf_encod"
 QUICK = settings(max_examples=25, deadline=None)
-
-
-def header(key, shape, itemsize, order="<", size_code="i"):
-    """shape is (c, z, y, x)."""
-    letter = b"L" if order == "<" else b"B"
-    return key + letter + struct.pack(f"{order}h4{size_code}", itemsize, *shape[::-1])
-
-
-def pack_differences(codes, width):
-    """2-bit codes lowest bits first, 3-bit codes highest bits first; padded to whole bytes."""
-    if width == 2:
-        codes = np.pad(codes, (0, -len(codes) % 4)).reshape(-1, 4)
-        return bytes((codes << np.array([0, 2, 4, 6])).sum(1).astype(np.uint8))
-    return bytes(np.packbits((np.array(codes)[:, None] >> np.array([2, 1, 0])) & 1))
-
-
-def encode_pbd(array, order="<"):
-    """A small greedy v3dpbd encoder: repetitions from 3 voxels on, rows of small differences from 4 on, else literals."""
-    values = array.astype(array.dtype.newbyteorder(order)).ravel()
-    wide = array.dtype.itemsize == 2
-    most_literal, most_repeat, most_changes = (32, 33, 48) if wide else (33, 128, 95)
-    repeat_base, change_base = (222, 31) if wide else (127, 32)
-    code_of = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, -1: 5, -2: 6, -3: 7} if wide else {0: 0, 1: 1, 2: 2, -1: 3}
-    plain, change = values.astype(int), np.diff(values.astype(int), prepend=-(10**6))
-    stream, literal, i = bytearray(), [], 0
-
-    def flush():
-        if literal:
-            stream.append(len(literal) - 1)
-            stream.extend(values[literal].tobytes())
-            literal.clear()
-
-    while i < len(values):
-        run = 1
-        while run < most_repeat and i + run < len(values) and plain[i + run] == plain[i]:
-            run += 1
-        changes = 0
-        while changes < most_changes and i + changes < len(values) and change[i + changes] in code_of:
-            changes += 1
-        if run >= 3 and run >= changes:
-            flush()
-            stream.append(repeat_base + run)
-            stream.extend(values[i : i + 1].tobytes())
-            i += run
-        elif changes >= 4:
-            flush()
-            stream.append(change_base + changes)
-            stream.extend(pack_differences([code_of[c] for c in change[i : i + changes]], 3 if wide else 2))
-            i += changes
-        else:
-            literal.append(i)
-            i += 1
-            if len(literal) == most_literal:
-                flush()
-    flush()
-    return bytes(stream)
-
-
-def decode_slowly(stream, wide):
-    """One voxel at a time, straight from the table of codes; little-endian."""
-    out, i, size = [], 0, 2 if wide else 1
-    bottom, top = (79, 223) if wide else (127, 128)
-    while i < len(stream):
-        code, i = stream[i], i + 1
-        if code < (32 if wide else 33):
-            out += [int.from_bytes(stream[i + k * size : i + (k + 1) * size], "little") for k in range(code + 1)]
-            i += (code + 1) * size
-        elif code <= bottom:
-            count, width = (code - 31, 3) if wide else (code - 32, 2)
-            length = (count * width + 7) // 8
-            for k in range(count):
-                if wide:
-                    bits = int.from_bytes(stream[i : i + length], "big") >> (8 * length - 3 * (k + 1)) & 7
-                    step = bits if bits < 5 else 4 - bits
-                else:
-                    step = (0, 1, 2, -1)[stream[i + k // 4] >> 2 * (k % 4) & 3]
-                out.append(((out[-1] if out else 0) + step) % (1 << 8 * size))
-            i += length
-        else:
-            assert code >= top
-            out += [int.from_bytes(stream[i : i + size], "little")] * (code - (222 if wide else 127))
-            i += size
-    return np.array(out, np.uint16 if wide else np.uint8)
 
 
 @st.composite
@@ -176,12 +92,56 @@ def test_every_sequence_of_operations_is_decoded(tmp_path, wide):
     check()
 
 
-def test_operations_are_decoded_across_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr("neuron_vit3d.volumes.vaa3d._OPERATIONS_AT_ONCE", 3)
-    array = smooth((1, 4, 16, 16), np.uint8, seed=1)
+@pytest.mark.parametrize("window", [1, 50, 333])
+@pytest.mark.parametrize("wide", [False, True])
+def test_operations_are_decoded_across_windows_and_pieces(tmp_path, monkeypatch, wide, window):
+    monkeypatch.setattr("neuron_vit3d.volumes.pbd._WINDOW", window)
+    monkeypatch.setattr("neuron_vit3d.volumes.pbd._PIECE", 7)
+
+    @QUICK
+    @given(stream=streams(wide), order=st.sampled_from(["little", "big"]))
+    def check(stream, order):
+        expected = decode_slowly(stream, wide, order)
+        path = tmp_path / "a.v3dpbd"
+        path.write_bytes(header(PBD, (1, 1, 1, len(expected)), 1 + wide, "<" if order == "little" else ">") + stream)
+        np.testing.assert_array_equal(read_volume(path).array.ravel(), expected)
+
+    check()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_decoding_takes_little_more_memory_than_the_array(tmp_path, dtype):
+    array = np.random.default_rng(0).normal(100, 3, (1, 4, 64, 64)).astype(dtype)
+    times = 512
     path = tmp_path / "a.v3dpbd"
-    path.write_bytes(header(PBD, array.shape, 1) + encode_pbd(array))
-    np.testing.assert_array_equal(read_volume(path).array, array[0])
+    path.write_bytes(header(PBD, (1, 4 * times, 64, 64), array.itemsize) + encode_pbd(array) * times)
+    tracemalloc.start()
+    volume = read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(
+        volume.array.reshape(times, 4, 64, 64), np.broadcast_to(array[0], (times, 4, 64, 64))
+    )
+    assert peak < volume.array.nbytes + 10_000_000
+
+
+def test_only_the_channel_asked_for_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("neuron_vit3d.volumes.pbd._PIECE", 50)
+    array = smooth((3, 2, 7, 11), np.uint8, seed=3)
+    path = tmp_path / "a.v3dpbd"
+    content = header(PBD, array.shape, 1) + encode_pbd(array)
+    path.write_bytes(content)
+    for channel in range(3):
+        one = read_volume(path, channel=channel).array
+        np.testing.assert_array_equal(one, array[channel])
+        assert one.base is None or one.base.nbytes == one.nbytes
+        with open_volume(path, channel=channel) as reader:
+            np.testing.assert_array_equal(reader.read(0, 2), array[channel])
+    with pytest.raises(VolumeError, match="expected a channel from 0 to 2, got 3"):
+        read_volume(path, channel=3)
+    path.write_bytes(content[:-1])  # what comes after the channel is checked all the same
+    with pytest.raises(VolumeError, match="ends 1 bytes before its last operation"):
+        read_volume(path, channel=0)
 
 
 @QUICK
@@ -249,36 +209,3 @@ def test_damage_is_named(tmp_path, content, message):
     with pytest.raises(VolumeError, match=message) as error:
         read_volume(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_damaged_files_are_refused_or_read_and_take_little_memory(tmp_path):
-    """200 cuts and bit flips: VolumeError or a volume of the file's size, never another error, never more memory than bytes allow."""
-    random = np.random.default_rng(0)
-    array = smooth((2, 4, 12, 12), np.uint8)
-    wide = array.astype(np.uint16)
-    files = [
-        header(RAW, array.shape, 1) + array.tobytes(),
-        header(PBD, array.shape, 1) + encode_pbd(array),
-        header(PBD, array.shape, 2) + encode_pbd(wide),
-    ]
-    path, refused, read = tmp_path / "a.v3dpbd", 0, 0
-    for attempt in range(200):
-        content = bytearray(files[attempt % 3])
-        if attempt % 2:
-            content = content[: random.integers(len(content))]
-        else:
-            where = random.integers(24, 43) if attempt % 4 else random.integers(24, len(content))
-            content[where] ^= 1 << random.integers(8)
-        path.write_bytes(content)
-        tracemalloc.start()
-        try:
-            assert read_volume(path).array.size <= 64 * len(content)
-            read += 1
-        except VolumeError as error:
-            assert "\n" not in str(error)
-            refused += 1
-        finally:
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-        assert peak < 3_000_000, (attempt, peak)
-    assert refused > 100 and read > 0

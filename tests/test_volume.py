@@ -8,9 +8,12 @@ from neuron_vit3d.volumes import (
     VolumeError,
     check_finite,
     check_signal,
+    is_volume_folder,
+    is_volume_name,
     open_volume,
     read_volume,
     single_channel,
+    volume_stem,
     write_volume,
 )
 
@@ -101,13 +104,31 @@ def test_the_content_decides_the_format(tmp_path):
             np.testing.assert_array_equal(reader.read(1, 3), array[1:3])
 
 
+@pytest.mark.parametrize(
+    "name",
+    "a.tif a.TIFF a.ome.tif a.v3draw a.v3dpbd a.npy a.nrrd a.nhdr a.nii a.NII.gz a.zarr a.ome.zarr a.czi a.lsm".split(),
+)
+def test_names_of_volumes(tmp_path, name):
+    assert is_volume_name(name) and volume_stem(name) == "a"
+    assert is_volume_folder(tmp_path / name) == name.endswith(".zarr")
+    assert volume_stem(f"x.swc_{name}.v3dpbd") == f"x.swc_{name}"
+
+
+def test_names_of_other_files():
+    assert not any(map(is_volume_name, ["a", "a.swc", "a.png", "a.gz", "a.tif.ano", "nrrd", "a.nii.bz2"]))
+    assert volume_stem("a.swc") == "a.swc"
+
+
 def test_files_that_are_no_volumes_are_refused(tmp_path):
     path = tmp_path / "a.png"
     for content, message in [(b"", "got an empty file"), (b"\x89PNG....", "begins with")]:
         path.write_bytes(content)
         with pytest.raises(VolumeError, match=f"expected a TIFF, Vaa3D v3draw or v3dpbd, or .npy file, .*{message}"):
             read_volume(path)
-    with pytest.raises(VolumeError, match="got a folder"):
+    path.write_bytes(b"\x1f\x8b and nothing that gzip made")
+    with pytest.raises(VolumeError, match="begins with"):
+        read_volume(path)
+    with pytest.raises(VolumeError, match="or an OME-Zarr folder, got a folder"):
         read_volume(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_volume(tmp_path / "absent.tif")

@@ -12,7 +12,7 @@ from .auto_classes import register
 
 
 if TYPE_CHECKING:
-    from .data import synthetic_neuron
+    from .data import load_bigneuron, synthetic_neuron
     from .evaluation import segmentation_scores
     from .hub import publish
     from .inference import Segmenter, segment
@@ -48,6 +48,7 @@ _ON_FIRST_USE = {
     "segment": "inference",
     "Segmenter": "inference",
     "segmentation_scores": "evaluation",
+    "load_bigneuron": "data",
     "synthetic_neuron": "data",
     "publish": "hub",
 }
@@ -62,6 +63,7 @@ __all__ = [
     "TraceError",
     "Tree",
     "Volume",
+    "load_bigneuron",
     "publish",
     "rasterize",
     "read_swc",

@@ -278,8 +278,11 @@ def describe_tree(path: Path, tree) -> str:
 
 def image_name(path: Path) -> str:
     """A file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
-    name = path.stem
-    for suffix in (".ome", ".scores", ".mask"):
+    from .volumes import volume_stem
+
+    name = volume_stem(path.name)
+    name = path.stem if name == path.name else name
+    for suffix in (".scores", ".mask"):
         name = name.removesuffix(suffix)
     return name
 

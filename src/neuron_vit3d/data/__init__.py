@@ -1,18 +1,41 @@
-"""Where training data comes from: folders of images with traces, and synthetic neurons with known trees."""
+"""Where training data comes from: images with traces as a dataset, and synthetic neurons with known trees."""
 
 from importlib import import_module
 
 
 _HOMES = {
+    "Augmentation": "augmentation",
     "BlockDataset": "sampling",
-    "find_pairs": "bigneuron",
-    "read_pair": "bigneuron",
+    "LabelPolicy": "labels",
+    "PreparationOptions": "preparation",
+    "StreamedBlocks": "streaming",
+    "TracedVolume": "traced_volume",
+    "check_alignment": "alignment",
+    "find_pairs": "pairs",
+    "load_bigneuron": "bigneuron",
+    "prepare": "bigneuron",
+    "read_pair": "pairs",
     "SyntheticNeuron": "synthetic",
     "synthetic_neuron": "synthetic",
     "write_synthetic_pairs": "synthetic",
 }
 
-__all__ = ["BlockDataset", "SyntheticNeuron", "find_pairs", "read_pair", "synthetic_neuron", "write_synthetic_pairs"]
+__all__ = [
+    "Augmentation",
+    "BlockDataset",
+    "LabelPolicy",
+    "PreparationOptions",
+    "StreamedBlocks",
+    "SyntheticNeuron",
+    "TracedVolume",
+    "check_alignment",
+    "find_pairs",
+    "load_bigneuron",
+    "prepare",
+    "read_pair",
+    "synthetic_neuron",
+    "write_synthetic_pairs",
+]
 
 
 def __getattr__(name: str):

@@ -1,142 +1,242 @@
-"""Folders of images with their traces: which image belongs to which SWC file, and what the labels of its voxels are."""
+"""BigNeuron's release, or any images with trees, to a `datasets.DatasetDict`.
 
+    dataset = load_bigneuron("gold166.zip", output="gold166")      # config "volumes"; again: it is there already
+    blocks = load_bigneuron("gold166", "blocks")                   # what was prepared, by its folder
+
+`scripts/prepare_bigneuron.py` does the same from the command line and in many processes.
+"""
+
+import hashlib
+import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..morphology import rasterize, read_swc
-from ..volumes import check_finite, check_signal, read_volume
-
-
-IMAGE_SUFFIXES = (".tif", ".tiff", ".v3draw", ".v3dpbd")
-IGNORE_INDEX = 255
-
-
-class DataError(ValueError):
-    """A folder or a pair that training cannot use; the message names it."""
+from .dataset_files import CONFIGS, DATA_FILES, part_files, read_files, write_readme
+from .gold166 import origin_of, read_origins
+from .pairing import ANNOTATION_SUFFIX, TREE_SUFFIXES, find_candidates
+from .preparation import RECORDS, Job, PreparationOptions, earlier_report, left_out, prepare_neuron
+from .preparation_report import PairReport, write_csv, write_pages
+from .sources import DataError, Source, open_source
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An image and what a human drew: a tree (`.swc`), a mask (`*mask.tif`) or labels (`*labels.tif`)."""
-
-    name: str
-    image: Path
-    annotation: Path
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
 
-@dataclass(frozen=True, eq=False)
-class LabelledVolume:
-    """A pair in memory: image (channels, slices, height, width) as in its file, labels (slices, height, width) uint8.
+def load_bigneuron(
+    root: str | os.PathLike,
+    config: str = "volumes",
+    *,
+    output: str | os.PathLike | None = None,
+    options: PreparationOptions | None = None,
+    table: str | os.PathLike | None = None,
+    num_proc: int = 1,
+    strict: bool = False,
+) -> "DatasetDict":
+    """Images with trees as a `datasets.DatasetDict`, split by neuron, memory-mapped.
 
-    Labels are 0 background, 1 neuron, 255 ignored.
-    """
+    Args:
+        root: the unpacked release (`gold166/`), `gold166.zip` itself, any folder or archive of images with SWC files, or a folder
+            that was prepared before.
+        config: "volumes", a row a neuron, or "blocks", a row a fixed-size piece with its labels; see `dataset_files`.
+        output: folder to prepare into; None: one in the cache of `datasets`, found again by the same root and options.
+        options, table, num_proc, strict: as in [`prepare`].
 
-    name: str
-    image: np.ndarray
-    labels: np.ndarray
-
-
-def find_pairs(root: str | os.PathLike) -> list[Pair]:
-    """All pairs below a folder, sorted by name.
-
-    In one folder an image `a.tif` goes with `a.swc`, `a.tif.swc`, `a.mask.tif` or `a.labels.tif`; a folder with a single
-    image also with the single `.swc` (whatever its name), `mask.tif` or `labels.tif` in it. Images without annotation
-    are left out; of an image in several formats (`a.tif`, `a.v3draw`) the first is taken.
+    Returns:
+        The parts "train", "validation" and "test", those that have a neuron.
 
     Raises:
-        DataError: the folder does not exist, or holds no pair.
+        DataError: no such root or no usable pair in it; with `strict`, the first pair that cannot be used.
+        ValueError: no such config.
     """
+    if config not in CONFIGS:
+        raise ValueError(f"config must be one of {', '.join(CONFIGS)}; got {config!r}")
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"{root}: expected a folder of images with their SWC files, found no folder")
-    pairs = []
-    for files in _files_by_folder(root):
-        images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not _is_label_image(path)]
-        taken = set()
-        for image in images:
-            annotation = _annotation_of(image, files, alone=len(images) == 1)
-            if annotation is not None and annotation not in taken:
-                taken.add(annotation)
-                name = image.relative_to(root).with_suffix("").as_posix()
-                pairs.append(Pair(name.removesuffix("/image"), image, annotation))
-    pairs.sort(key=lambda pair: pair.name)
-    if not pairs:
-        raise DataError(
-            f"{root}: expected images ({', '.join(IMAGE_SUFFIXES)}) with SWC files beside them, found no pair"
-        )
-    return pairs
+    if not is_prepared(root):
+        options = options or PreparationOptions()
+        output = Path(output) if output is not None else _cache_folder(root, options)
+        prepare(root, output, options=options, table=table, num_proc=num_proc, strict=strict)
+        root = output
+    loaded = read_files(part_files(root, config), config)
+    if not loaded:
+        raise DataError(f"{root}: holds no neuron; its report.csv says what became of each")
+    return loaded
 
 
-def read_pair(
-    pair: Pair, *, channel: int | None = None, min_radius: float | None = 1.0, max_radius: float | None = None
-) -> LabelledVolume:
-    """Reads a pair; a tree is rasterised with its radii clipped to [min_radius, max_radius] (voxels).
+def is_prepared(folder: str | os.PathLike) -> bool:
+    """Whether a folder is one that [`prepare`] has made."""
+    return Path(folder, RECORDS).is_dir()
+
+
+def prepare(
+    root: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    options: PreparationOptions | None = None,
+    table: str | os.PathLike | None = None,
+    num_proc: int = 1,
+    shard: tuple[int, int] = (0, 1),
+    strict: bool = False,
+    scratch: str | os.PathLike | None = None,
+    progress: Callable[[PairReport, int, int], None] | None = None,
+) -> list[PairReport]:
+    """Prepares all pairs below a root; a neuron that was prepared before from the same files with the same options is kept.
+
+    Leaves in `output` the files that `dataset_files` describes, `report.csv`, and `report-01.png` ... with a picture of every pair.
+
+    Args:
+        root: folder or zip archive; an archive is read in place, a file at a time.
+        output: folder to write to. Files of neurons that are no longer in the root are removed.
+        options: how; the defaults of [`PreparationOptions`] when None.
+        table: CSV file of origins (species, lab, voxel size ...), see `gold166.read_origins`.
+        num_proc: processes; each has one volume in memory at a time.
+        shard: (i, n): only every n-th neuron from the i-th on, for n machines on one file system. The report then is of
+            those alone; one more run without shard, which finds all done, makes the whole one.
+        strict: stop at the first pair that cannot be used, or half a pair, instead of leaving it out.
+        scratch: folder for what is read out of an archive.
+        progress: called after each neuron with its report, how many are done, and how many there are.
+
+    Returns:
+        A report of each pair and of each image or tree that is in none, in the order of their names.
 
     Raises:
-        DataError: the annotation does not fit the image, or marks no voxel of it.
-        VolumeError: the image is damaged, not finite or constant.
-        SWCError: the tree is damaged.
+        DataError: the root cannot be read or holds no pair; with `strict`, what is wrong with the first.
+        OSError: the output cannot be written.
     """
-    volume = read_volume(pair.image, channel=channel)
-    check_finite(volume)
-    check_signal(volume)
-    image = volume.array if volume.array.ndim == 4 else volume.array[None]
-    shape = image.shape[1:]
-    if pair.annotation.suffix.lower() in (".swc", ".eswc"):
-        tree = read_swc(pair.annotation, mend_structure=True)  # drawn by hand in fragments; what was mended is told
-        mask = rasterize(tree, shape, min_radius=min_radius, max_radius=max_radius)
-        labels = mask.astype(np.uint8)
-    else:
-        labels = _read_labels(pair.annotation)
-        if labels.shape != shape:
-            raise DataError(f"{pair.annotation}: expected labels of the image's shape {shape}, found {labels.shape}")
-    if not (labels == 1).any():
-        raise DataError(f"{pair.annotation}: marks no voxel of {pair.image.name} with shape {shape} (z, y, x)")
-    return LabelledVolume(pair.name, image, labels)
+    options, output = options or PreparationOptions(), Path(output)
+    with open_source(root, scratch) as source:
+        jobs, halves = _plan(source, output, options, table)
+        if strict and halves:
+            raise DataError(f"{halves[0].image or halves[0].swc}: {halves[0].note} (and strict was asked for)")
+        if not jobs:
+            raise DataError(
+                f"{root}: expected images with SWC files beside them, found no pair"
+                + (f"; {halves[0].image or halves[0].swc}: {halves[0].note}" if halves else "")
+            )
+        if output.exists() and not output.is_dir():
+            raise DataError(f"{output}: expected a folder to write to, found a file")
+        if output.is_dir() and any(output.iterdir()) and not is_prepared(output):
+            raise DataError(f"{output}: holds something else; choose another folder, or remove it")
+        (output / RECORDS).mkdir(parents=True, exist_ok=True)
+        if shard == (0, 1):
+            _remove_strangers(output, jobs)
+        mine = jobs[shard[0] :: shard[1]]
+        reports = {}
+        for job, report in _run(source, mine, num_proc, scratch):
+            reports[job.candidate.neuron_id] = report
+            if strict and report.status == "left out":
+                raise DataError(f"{report.image}: {report.note} (and strict was asked for)")
+            if progress:
+                progress(report, len(reports), len(mine))
+    done = sorted([*reports.values(), *halves], key=lambda report: (report.neuron_id, report.image, report.swc))
+    write_readme(output)
+    write_csv(output / "report.csv", done)
+    pictures = {job.candidate.neuron_id: job.record(".png") for job in mine}
+    write_pages(output, done, pictures)
+    return done
 
 
-def _files_by_folder(root: Path) -> Iterator[list[Path]]:
-    """The visible files of every folder below root; links to folders are followed, each folder is seen once."""
-    seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+def _plan(source: Source, output: Path, options: PreparationOptions, table) -> tuple[list[Job], list[PairReport]]:
+    """What is to be prepared, and reports of what has no partner or is refused."""
+    origins = read_origins(Path(table).read_text(encoding="utf-8-sig"), str(table)) if table else None
+    annotations = {path: source.read_text(path) for path in source.files if path.lower().endswith(ANNOTATION_SUFFIX)}
+    candidates, lone = find_candidates(source.files, annotations)
+    lone |= source.refused
+    jobs = []
+    for candidate in candidates:
+        origin, note = origin_of(candidate.image, origins)
+        files = [candidate.image, *candidate.trees, *filter(None, [candidate.pixel_size])]
+        stamps = {path: source.stamp(path) for path in files}
+        jobs.append(Job(candidate, origin, note, stamps, options, output))
+    halves = [
+        left_out(path, "" if _is_tree(path) else path, path if _is_tree(path) else "", why)
+        for path, why in lone.items()
+    ]
+    return jobs, halves
 
 
-def _is_label_image(path: Path) -> bool:
-    return path.stem.lower().endswith(("mask", "labels"))
+def _run(source: Source, jobs: list[Job], num_proc: int, scratch) -> Iterator[tuple[Job, PairReport]]:
+    """Reports as they come. Neurons whose volumes are largest are begun first, so that no process is left alone at the end."""
+    waiting = []
+    for job in jobs:
+        report = earlier_report(job)
+        if report is None:
+            waiting.append(job)
+        else:
+            yield job, report
+    waiting.sort(key=lambda job: -source.files[job.candidate.image])
+    if num_proc <= 1 or len(waiting) <= 1:
+        for job in waiting:
+            yield job, prepare_neuron(source, job)
+        return
+    import multiprocessing
+
+    # Spawned, not forked: the parent may have threads (datasets, torch), which a fork does not bear.
+    with ProcessPoolExecutor(min(num_proc, len(waiting)), multiprocessing.get_context("spawn")) as pool:
+        running, rest = {}, iter(waiting)
+        try:
+            for job in rest:
+                running[pool.submit(_in_process, source.name, scratch, job)] = job
+                if len(running) > num_proc:
+                    yield from _finished(running)
+            while running:
+                yield from _finished(running)
+        except BrokenProcessPool as error:
+            names = ", ".join(job.candidate.image for job in running.values())
+            raise DataError(
+                f"a process ended suddenly, perhaps for want of memory, while one of these was prepared: {names}"
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _annotation_of(image: Path, files: list[Path], *, alone: bool) -> Path | None:
-    names = {path.name: path for path in files}
-    for suffix in (".swc", ".eswc", ".mask.tif", ".labels.tif"):
-        for base in (image.stem, image.name):
-            if base + suffix in names:
-                return names[base + suffix]
-    if alone:
-        traces = [path for path in files if path.suffix.lower() in (".swc", ".eswc")]
-        if len(traces) == 1:
-            return traces[0]
-        return names.get("labels.tif", names.get("mask.tif"))
-    return None
+def _finished(running: dict) -> Iterator[tuple[Job, PairReport]]:
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        report = future.result()
+        yield running.pop(future), report
 
 
-def _read_labels(path: Path) -> np.ndarray:
-    array = np.asarray(read_volume(path).array)
-    if path.stem.lower().endswith("mask"):  # masks are 0 and anything else (Fiji writes 255)
-        return (array != 0).astype(np.uint8)
-    unknown = np.setdiff1d(np.unique(array), (0, 1, IGNORE_INDEX))
-    if unknown.size:
+def _in_process(root: str, scratch, job: Job) -> PairReport:
+    return prepare_neuron(_open_once(root, scratch), job)
+
+
+@lru_cache(maxsize=1)
+def _open_once(root: str, scratch) -> Source:
+    return open_source(root, scratch)
+
+
+def _remove_strangers(output: Path, jobs: list[Job]) -> None:
+    """Removes the files of neurons that are no longer in the collection: they would come back with the dataset.
+
+    Raises:
+        DataError: the folder holds neurons and none is of this collection, so it is another's.
+    """
+    known = {job.record().stem for job in jobs}
+    held = {path.stem for path in output.glob(f"{RECORDS}/*.json")}
+    if held and not held & known:
         raise DataError(
-            f"{path}: expected labels 0 (background), 1 (neuron), {IGNORE_INDEX} (ignore), found {unknown[:5]}"
+            f"{output}: holds {len(held)} neurons of another collection; choose another folder, or remove it"
         )
-    return array.astype(np.uint8)
+    for pattern in (f"{RECORDS}/*", *(f"{config}/*/{DATA_FILES}" for config in CONFIGS)):
+        for path in output.glob(pattern):
+            if path.stem not in known:
+                path.unlink()
+
+
+def _cache_folder(root: Path, options: PreparationOptions) -> Path:
+    from datasets import config
+
+    told = json.dumps([str(root.resolve()), options.key(), options.split_by, options.fractions])
+    return Path(
+        config.HF_DATASETS_CACHE, "neuron_vit3d", f"{root.stem}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    )
+
+
+def _is_tree(path: str) -> bool:
+    return path.lower().endswith(TREE_SUFFIXES)

@@ -1,51 +1,96 @@
-"""Training blocks: where they are cut from labelled volumes, and how they are varied."""
+"""Training blocks: where they are cut from volumes with labels. How they are varied is in `augmentation.py`."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
-from .bigneuron import IGNORE_INDEX, LabelledVolume
+from .augmentation import Augmentation, View, make_block
+from .pairs import IGNORE_INDEX, LabelledVolume
+from .sources import DataError
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """How far a block may be varied. All zero (`Augmentation.none()`): blocks as they are in the volume."""
+class VolumeWithLabels(Protocol):
+    """What blocks can be cut from: `TracedVolume`, and `ArrayVolume` around what is in memory."""
 
-    flip: bool = True  # along z, y, x, and y with x swapped
-    zoom: float = 1.25  # in plane, by a factor in [1 / zoom, zoom]
-    gamma: float = 1.5  # intensities ** g, g in [1 / gamma, gamma]
-    contrast: float = 0.3  # intensities * (1 + c), c in [-contrast, contrast]
-    brightness: float = 0.1  # intensities + b, b in [-brightness, brightness]
-    noise: float = 0.06  # standard deviation of added noise, up to this
-    blur: float = 0.8  # standard deviation of a blur in plane in pixels, up to this; in a quarter of the blocks
+    name: str
+    shape: tuple[int, int, int]  # z, y, x
 
-    @classmethod
-    def none(cls) -> "Augmentation":
-        return cls(flip=False, zoom=1.0, gamma=1.0, contrast=0.0, brightness=0.0, noise=0.0, blur=0.0)
+    @property
+    def image(self) -> np.ndarray:
+        """(channels, z, y, x), raw voxels."""
+
+    def labels(self, window: tuple[slice, slice, slice]) -> np.ndarray:
+        """uint8 labels (0, 1, 255) of a window (z, y, x) inside the volume."""
+
+    def foreground_place(self, rng: np.random.Generator, slices: slice) -> tuple[int, int, int] | None:
+        """A voxel (z, y, x) of the neuron, in these slices if they hold any of it; None where there is no neuron."""
+
+    def intensity_range(self, processor) -> tuple[np.ndarray, np.ndarray]:
+        """Black and white of each channel."""
+
+
+class ArrayVolume:
+    """A labelled volume in memory: image (channels, z, y, x), labels (z, y, x) uint8.
+
+    `intensities` are black and white where they are known; else the processor finds them.
+    """
+
+    def __init__(self, name: str, image: np.ndarray, labels: np.ndarray, intensities=None, lab: str | None = None):
+        self.name, self.image, self.shape, self.lab = name, image, labels.shape, lab
+        self._labels, self._intensities, self._foreground = labels, intensities, {}
+
+    def labels(self, window: tuple[slice, slice, slice]) -> np.ndarray:
+        return self._labels[window]
+
+    def foreground_place(self, rng: np.random.Generator, slices: slice) -> tuple[int, int, int] | None:
+        key = (slices.start, slices.stop)
+        if key not in self._foreground:
+            self._foreground[key] = _sample_foreground(self._labels[slices])
+        voxels = self._foreground[key]
+        if not len(voxels):
+            return None
+        z, y, x = np.unravel_index(voxels[rng.integers(len(voxels))], self.shape)
+        return int(z) + slices.start, int(y), int(x)
+
+    def intensity_range(self, processor) -> tuple[np.ndarray, np.ndarray]:
+        if self._intensities is None:
+            self._intensities = processor.intensity_range(self.image)
+        return self._intensities
 
 
 class BlockDataset(Dataset):
-    """Blocks drawn at random from labelled volumes; block `i` is the same in every run with the same seed.
+    """Blocks drawn at random from volumes; block `i` depends on seed, epoch and `i` alone.
+
+    So the order of workers, the number of processes and where a run was resumed change no block: accelerate's
+    `prepare` and `skip_first_batches` work as they are.
 
     Args:
-        volumes: labelled volumes; each is drawn from equally often.
+        volumes: `LabelledVolume`s, or `TracedVolume`s, whose voxels are read from disk as they are needed.
         processor: the model's image processor: its depth of a block and its normalisation are used.
-        length: number of blocks.
+        length: number of blocks in an epoch.
         tile_size: side of a tile in pixels.
         foreground_probability: share of the blocks that are centered on a neuron's voxel (then shifted by up to a
             third of a tile); the others lie anywhere.
         augmentation: how blocks are varied.
         seed: of everything random.
+        balance: what is drawn from equally often: "neuron", each volume; "lab", each lab, then each of its volumes
+            (those that name no lab count as one); "volume", each voxel.
 
     Items are dicts: `pixel_values` (channels, num_slices, tile, tile) float32, normalised; `labels`
     (num_output_slices, tile, tile) int64, 255 where the tile reaches beyond the volume.
+
+    Raises:
+        DataError: no volume, an unknown balance, or a volume with other channels than the processor's.
     """
 
     def __init__(
         self,
-        volumes: Sequence[LabelledVolume],
+        volumes: Sequence[LabelledVolume | VolumeWithLabels],
         processor,
         *,
         length: int,
@@ -53,70 +98,143 @@ class BlockDataset(Dataset):
         foreground_probability: float = 0.7,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        balance: Literal["neuron", "lab", "volume"] = "neuron",
     ):
-        self.volumes, self.processor, self.length = list(volumes), processor, length
+        self.volumes = [
+            ArrayVolume(volume.name, volume.image, volume.labels) if isinstance(volume, LabelledVolume) else volume
+            for volume in volumes
+        ]
+        self.processor, self.length = processor, length
         self.tile_size, self.foreground_probability, self.seed = tile_size, foreground_probability, seed
         self.augmentation = augmentation or Augmentation()
-        self.intensities = [processor.intensity_range(volume.image) for volume in self.volumes]
-        self.foreground = [_sample_foreground(volume.labels, seed) for volume in self.volumes]
+        self._odds = np.cumsum(_odds(self.volumes, balance))
+        # In shared memory, so that what one worker has found out all know, and workers that live on hear of an epoch.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._intensities = torch.full((len(self.volumes), 2, processor.num_channels), torch.nan, dtype=torch.float64)
+        self._intensities.share_memory_()
+        for which, volume in enumerate(self.volumes):
+            if isinstance(volume, ArrayVolume):  # in memory, so it may as well be looked at now
+                self.intensities(which)
+                volume.foreground_place(np.random.default_rng(0), slice(0, volume.shape[0]))
 
     def __len__(self) -> int:
         return self.length
 
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch's blocks come next; accelerate and transformers call it. Workers that live on hear it too."""
+        self._epoch.fill_(epoch)
+
+    def intensities(self, which: int) -> tuple[np.ndarray, np.ndarray]:
+        """Black and white of each channel of a volume."""
+        known = self._intensities[which].numpy()
+        if np.isnan(known).any():
+            found = self.volumes[which].intensity_range(self.processor)
+            if len(found[0]) != known.shape[1]:
+                raise DataError(
+                    f"{self.volumes[which].name}: expected {known.shape[1]} channel(s) as the processor, got {len(found[0])}"
+                )
+            known[:] = found
+        return known[0].copy(), known[1].copy()
+
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """Block `index` of the epoch."""
         if not 0 <= index < self.length:  # without it a plain `for` over the dataset would never end
             raise IndexError(f"block {index} of {self.length}")
-        rng = np.random.default_rng([self.seed, index])
-        which = int(rng.integers(len(self.volumes)))
-        window = round(self.tile_size * self.augmentation.zoom ** rng.uniform(-1, 1))
-        image, labels = self._cut(which, self._place(which, window, rng), window)
-        image = self.processor.scale(image, self.intensities[which])
-        if window != self.tile_size:
-            image, labels = _resize(image, labels, self.tile_size)
-        if self.augmentation.flip:
-            image, labels = _flip(image, labels, rng)
-        image = self.processor.standardise(_vary_intensities(image, self.augmentation, rng))
-        return {
-            "pixel_values": np.ascontiguousarray(image, np.float32),
-            "labels": np.ascontiguousarray(labels, np.int64),
-        }
+        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        which = self._choose(rng)
 
-    def _place(self, which: int, window: int, rng: np.random.Generator) -> tuple[int, int, int]:
-        """Center slice, first row and first column of a window."""
-        shape = self.volumes[which].labels.shape
-        if rng.random() < self.foreground_probability:
-            voxel = self.foreground[which][rng.integers(len(self.foreground[which]))]
-            z, *middle = np.unravel_index(voxel, shape)
-            corner = np.array(middle) - window // 2 + rng.integers(-(window // 3), window // 3 + 1, size=2)
-        else:
-            z, *corner = rng.integers(0, [shape[0], *(max(1, side - window + 1) for side in shape[1:])])
-        # Inside the volume where it is large enough, around it where it is not.
-        slack = np.array(shape[1:]) - window
-        corner = np.clip(corner, np.minimum(0, slack), np.maximum(0, slack))
-        return int(z), int(corner[0]), int(corner[1])
+        def cut(view: View, labelled: slice, rng: np.random.Generator, donor: bool):
+            source = self._choose_another(which, rng) if donor else which
+            volume = self.volumes[source]
+            probability = 1.0 if donor else self.foreground_probability
+            place = choose_place(volume, view, probability, rng)
+            image, labels = cut_window(volume, place, view, labelled)
+            return self.processor.scale(image, self.intensities(source)), labels
 
-    def _cut(self, which: int, place: tuple[int, int, int], window: int) -> tuple[np.ndarray, np.ndarray]:
-        """Block (channels, num_slices, window, window) and its labels; what lies outside is mirrored and ignored."""
-        volume, (z, y, x) = self.volumes[which], place
-        slices, height, width = volume.labels.shape
-        rows, columns = np.arange(y, y + window), np.arange(x, x + window)
-        around = np.arange(self.processor.num_slices) - self.processor.num_slices // 2
-        depth = np.clip(z + around, 0, slices - 1)
-        out = np.arange(self.processor.num_output_slices) - self.processor.num_output_slices // 2 + z
-        inside_rows, inside_columns = _mirror(rows, height), _mirror(columns, width)
-        image = volume.image[:, depth[:, None, None], inside_rows[:, None], inside_columns]
-        labels = volume.labels[np.clip(out, 0, slices - 1)[:, None, None], inside_rows[:, None], inside_columns]
-        outside = (rows != inside_rows)[:, None] | (columns != inside_columns)
-        labels[:, outside] = IGNORE_INDEX
-        labels[(out < 0) | (out >= slices)] = IGNORE_INDEX
-        return image, labels
+        return make_block(cut, self.processor, self.augmentation, self.tile_size, rng)
+
+    def _choose(self, rng: np.random.Generator) -> int:
+        return min(int(np.searchsorted(self._odds, rng.random(), side="right")), len(self.volumes) - 1)
+
+    def _choose_another(self, which: int, rng: np.random.Generator) -> int:
+        """A volume other than this one where there is another; by the same odds as long as chance allows."""
+        for _ in range(8):
+            other = self._choose(rng)
+            if other != which:
+                return other
+        return (which + 1) % len(self.volumes)
 
 
-def _sample_foreground(labels: np.ndarray, seed: int, most: int = 500_000) -> np.ndarray:
+def choose_place(
+    volume: VolumeWithLabels, view: View, foreground_probability: float, rng: np.random.Generator, *, inner: int = 0
+) -> tuple[int, int, int]:
+    """Center slice, first row and first column of a view's window.
+
+    Args:
+        inner: center slices are kept this far from the volume's first and last slice.
+    """
+    slices = slice(min(inner, (volume.shape[0] - 1) // 2), volume.shape[0] - min(inner, (volume.shape[0] - 1) // 2))
+    room = np.array(volume.shape[1:]) - view.window
+    voxel = volume.foreground_place(rng, slices) if rng.random() < foreground_probability else None
+    if voxel is None:
+        z = rng.integers(slices.start, slices.stop)
+        corner = rng.integers(np.minimum(0, room), np.maximum(0, room) + 1)
+    else:
+        z, shift = voxel[0], view.side // 3
+        corner = np.array(voxel[1:]) - view.window // 2 + rng.integers(-shift, shift + 1, size=2)
+    # Inside the volume where it is large enough, around it where it is not.
+    corner = np.clip(corner, np.minimum(0, room), np.maximum(0, room))
+    return int(z), int(corner[0]), int(corner[1])
+
+
+def cut_window(
+    volume: VolumeWithLabels, place: tuple[int, int, int], view: View, labelled: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """A view's window, raw: image (channels, num_slices, window, window) and labels of its slices `labelled`.
+
+    What lies outside of the volume is mirrored in plane and repeated along z in the image, and ignored in the labels.
+    """
+    (z, y, x), (slices, height, width) = place, volume.shape
+    rows, columns = np.arange(y, y + view.window), np.arange(x, x + view.window)
+    inside_rows, inside_columns = _mirror(rows, height), _mirror(columns, width)
+    (top, bottom), (left, right) = ((int(i.min()), int(i.max()) + 1) for i in (inside_rows, inside_columns))
+    depth = np.clip(z + view.depth, 0, slices - 1)
+    image = volume.image[:, depth, top:bottom, left:right]
+
+    out = z + view.depth[labelled]
+    inside = np.clip(out, 0, slices - 1)
+    first, last = int(inside.min()), int(inside.max())
+    drawn = volume.labels((slice(first, last + 1), slice(top, bottom), slice(left, right)))
+    labels = drawn[inside - first]  # a copy
+    labels[out != inside] = IGNORE_INDEX
+    if bottom - top < view.window or right - left < view.window:
+        where = (..., (inside_rows - top)[:, None], inside_columns - left)
+        image, labels = image[where], labels[where]
+        labels[:, (rows != inside_rows)[:, None] | (columns != inside_columns)] = IGNORE_INDEX
+    return image, labels
+
+
+def _odds(volumes: Sequence, balance: str) -> np.ndarray:
+    """How often each volume is drawn from; they add up to 1."""
+    if not volumes:
+        raise DataError("expected at least one volume to cut blocks from, got none")
+    if balance == "neuron":
+        odds = np.ones(len(volumes))
+    elif balance == "volume":
+        odds = np.array([np.prod(volume.shape, dtype=float) for volume in volumes])
+    elif balance == "lab":
+        labs = [getattr(volume, "lab", None) for volume in volumes]
+        odds = np.array([1 / labs.count(lab) for lab in labs])
+    else:
+        raise DataError(f"balance: expected 'neuron', 'lab' or 'volume', got {balance!r}")
+    return odds / odds.sum()
+
+
+def _sample_foreground(labels: np.ndarray, most: int = 500_000) -> np.ndarray:
     """Flat indices of the neuron's voxels, at most `most` of them."""
     voxels = np.flatnonzero(labels == 1)
     if len(voxels) > most:
-        voxels = np.random.default_rng(seed).choice(voxels, most, replace=False)
+        voxels = np.random.default_rng(0).choice(voxels, most, replace=False)
     return voxels
 
 
@@ -124,42 +242,3 @@ def _mirror(positions: np.ndarray, length: int) -> np.ndarray:
     """Positions mirrored into [0, length), the outermost pixel repeated."""
     positions = positions % (2 * length)
     return np.minimum(positions, 2 * length - 1 - positions)
-
-
-def _resize(image: np.ndarray, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """In plane, image linearly, labels to the nearest."""
-    import torch
-    from torch.nn import functional as F
-
-    channels, slices = image.shape[:2]
-    resized = F.interpolate(
-        torch.from_numpy(image).flatten(0, 1)[None], size=(size, size), mode="bilinear", antialias=True
-    )[0].unflatten(0, (channels, slices))
-    labels = F.interpolate(torch.from_numpy(labels)[None].float(), size=(size, size), mode="nearest-exact")[0]
-    return resized.numpy(), labels.numpy().astype(np.uint8)
-
-
-def _flip(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    for axis in (-1, -2, -3):
-        if rng.random() < 0.5:
-            image, labels = np.flip(image, axis), np.flip(labels, axis)
-    if rng.random() < 0.5:
-        image, labels = image.swapaxes(-1, -2), labels.swapaxes(-1, -2)
-    return image, labels
-
-
-def _vary_intensities(image: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Block with intensities in [0, 1], varied; they stay in [0, 1], as after normalisation."""
-    if augmentation == Augmentation.none():
-        return image
-    if augmentation.blur and rng.random() < 0.25:
-        from scipy.ndimage import gaussian_filter
-
-        sigma = rng.uniform(0.2, max(0.2, augmentation.blur))
-        image = gaussian_filter(image, (0, 0, sigma, sigma))
-    image = image ** np.float32(augmentation.gamma ** rng.uniform(-1, 1))
-    image = image * np.float32(1 + augmentation.contrast * rng.uniform(-1, 1))
-    image = image + np.float32(augmentation.brightness * rng.uniform(-1, 1))
-    sigma = augmentation.noise * rng.random() ** 2
-    image = image + np.float32(sigma) * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(image, 0, 1)

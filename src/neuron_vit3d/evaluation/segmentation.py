@@ -10,7 +10,8 @@ def segmentation_scores(
 
     Args:
         predicted, gold: masks (z, y, x), or Volumes of them; what is not zero is neuron.
-        ignore: mask of voxels that are left out of dice, precision, recall, f1 and iou.
+        ignore: mask of voxels that are left out: they count as background in both masks. (Surfaces and centre lines are
+            those of what is left.)
         voxel_size: z, y, x in micrometres; `hd95` is then in micrometres, otherwise in voxels.
 
     Returns:
@@ -30,16 +31,15 @@ def segmentation_scores(
         ignore = _mask(ignore, "ignore")
         if ignore.shape != gold.shape:
             raise ValueError(f"expected ignore of the masks' shape {gold.shape} (z, y, x), got {ignore.shape}")
-    scores = overlap_scores(predicted, gold, ignore)
+        predicted, gold = predicted & ~ignore, gold & ~ignore
+    scores = overlap_scores(predicted, gold)
     scores["hd95"] = hausdorff95(predicted, gold, voxel_size)
     scores["cldice"] = centre_line_dice(predicted, gold)
     return scores
 
 
-def overlap_scores(predicted: np.ndarray, gold: np.ndarray, ignore: np.ndarray | None = None) -> dict[str, float]:
+def overlap_scores(predicted: np.ndarray, gold: np.ndarray) -> dict[str, float]:
     """dice, precision, recall, f1 and iou of two boolean masks."""
-    if ignore is not None:
-        predicted, gold = predicted[~ignore], gold[~ignore]
     both = int(np.count_nonzero(predicted & gold))
     positives, truths = int(np.count_nonzero(predicted)), int(np.count_nonzero(gold))
     empty = 1.0 if positives == truths == 0 else 0.0

@@ -1,9 +1,11 @@
 """Publishing: a checkpoint becomes a folder with its code and a card that tells the truth, and goes to the Hub in one commit."""
 
+from .answers import PublishError
 from .assemble import assemble
 from .cards import dataset_card, model_card
 from .facts import CardError, DatasetFacts, ModelFacts, read_facts
-from .publish import PublishError, publish
+from .publish import publish
+from .publish_dataset import publish_dataset
 
 
 __all__ = [
@@ -15,5 +17,6 @@ __all__ = [
     "dataset_card",
     "model_card",
     "publish",
+    "publish_dataset",
     "read_facts",
 ]

@@ -97,6 +97,16 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class DatasetConfig:
+    """A configuration of a data set on the Hub. `rows`: how many of each part; `how_to_read`: Python, for a `row` of it."""
+
+    name: str
+    what: str
+    rows: Split
+    how_to_read: str
+
+
+@dataclass(frozen=True)
 class DatasetFacts:
     """Facts about a data set. `size_bytes`: what is to be downloaded."""
 
@@ -105,6 +115,7 @@ class DatasetFacts:
     license: str
     tags: list[str]
     data: list[DataSource]
+    configs: list[DatasetConfig]
     size_bytes: int
     picture: Picture | None
     limits: str

@@ -7,6 +7,8 @@ _HOMES = {
     "Tree": "swc",
     "SWCError": "swc",
     "check_tree": "soundness",
+    "moved": "geometry",
+    "points_along": "geometry",
     "read_swc": "swc",
     "rasterize": "raster",
     "trace": "tracing",
@@ -14,7 +16,18 @@ _HOMES = {
     "tree_distance": "distance",
 }
 
-__all__ = ["SWCError", "TraceError", "Tree", "check_tree", "rasterize", "read_swc", "trace", "tree_distance"]
+__all__ = [
+    "SWCError",
+    "TraceError",
+    "Tree",
+    "check_tree",
+    "moved",
+    "points_along",
+    "rasterize",
+    "read_swc",
+    "trace",
+    "tree_distance",
+]
 
 
 def __getattr__(name: str):

@@ -13,11 +13,12 @@ from .swc import SWCError, Tree
 
 # A voxel centre exactly on the surface is inside, whatever rounding makes of it.
 _TOLERANCE = 1e-9
-# The scratch of one step: boxes of at most 32^3 voxels, batches of that many voxels (small enough for the cache) ...
+# The scratch of one step: boxes of at most 32^3 voxels, batches of that many voxels (small enough for the cache, and for
+# BLAS to start no threads of its own) ...
 _MAX_BOX = 32
-_VOXELS_AT_ONCE = 1 << 16
-# ... and that many boxes prepared together (about 200 bytes each).
-_BOXES_AT_ONCE = 1 << 17
+_VOXELS_AT_ONCE = 1 << 15
+# ... and that many boxes prepared together (about 300 bytes each).
+_BOXES_AT_ONCE = 1 << 16
 
 
 def rasterize(
@@ -27,6 +28,7 @@ def rasterize(
     min_radius: float | None = None,
     max_radius: float | None = None,
     radius_scale: float = 1.0,
+    origin: tuple[int, int, int] = (0, 0, 0),
 ) -> np.ndarray:
     """Draw a tree into a mask.
 
@@ -43,17 +45,22 @@ def rasterize(
         min_radius: radii below it are raised to it, in voxels, after scaling.
         max_radius: radii above it are lowered to it, in voxels, after scaling.
         radius_scale: factor on all radii.
+        origin: (z, y, x) of the mask's first voxel, to draw a window of a volume: equal to that window of the whole mask.
 
     Returns:
         (z, y, x) bool.
 
     Raises:
-        ValueError: shape is not three positive sizes, or the limits of the radius are no interval.
+        ValueError: shape is not three positive sizes, origin not three numbers, or the limits of the radius are no
+            interval.
         SWCError: a position or radius is not finite, or a parent is missing.
     """
     shape = tuple(int(size) for size in shape)
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape must be three positive sizes (z, y, x), got {shape}")
+    corner = np.array(origin, dtype=np.float64)[::-1]
+    if corner.shape != (3,) or not np.isfinite(corner).all():
+        raise ValueError(f"origin must be three positions (z, y, x), got {origin}")
     low, high = 0.0 if min_radius is None else min_radius, np.inf if max_radius is None else max_radius
     if not (0 <= low <= high and 0 < radius_scale < np.inf):
         raise ValueError(
@@ -63,9 +70,11 @@ def rasterize(
         raise SWCError("cannot rasterize a tree with NaN or infinite positions or radii")
 
     mask = np.zeros(shape, dtype=bool)
-    radii = np.clip(tree.radii * radius_scale, low, high)
-    for boxes in _cut_into_boxes(_all_tubes(tree, radii), shape):
-        _draw(mask, boxes)
+    radii = np.minimum(np.maximum(tree.radii * radius_scale, low), high)
+    tubes = _tubes_near(tree, tree.xyz - corner if corner.any() else tree.xyz, radii, shape)
+    for boxes in _cut_into_boxes(tubes, shape):
+        for start, size, their_tubes in _by_size(boxes, shape):
+            _draw(mask, start, size, their_tubes)
     return mask
 
 
@@ -111,15 +120,23 @@ class _Boxes:
     tubes: _Tubes
 
 
-def _all_tubes(tree: Tree, radii: np.ndarray) -> _Tubes:
+def _tubes_near(tree: Tree, xyz: np.ndarray, radii: np.ndarray, shape: tuple[int, int, int]) -> _Tubes:
+    """The segments of a tree, but for those whose both ends lie beyond one face of the volume by more than their radii."""
     child, parent = tree.segments.T
-    delta = tree.xyz[parent] - tree.xyz[child]
+    beyond = np.zeros(len(radii), dtype=np.uint8)  # a bit for each face
+    reach = radii + 1e-6
+    for axis, size in enumerate(shape[::-1]):
+        beyond |= (xyz[:, axis] + reach < 0).astype(np.uint8) << (2 * axis)
+        beyond |= (xyz[:, axis] - reach > size - 1).astype(np.uint8) << (2 * axis + 1)
+    near = np.flatnonzero((beyond[child] & beyond[parent]) == 0)
+    child, parent = child[near], parent[near]
+    delta = xyz[parent] - xyz[child]
     length = np.linalg.norm(delta, axis=1)
     is_ball = length == 0
     divisor = np.where(is_ball, 1, length)
     radius = np.where(is_ball, np.maximum(radii[child], radii[parent]), radii[child])
     slope = np.where(is_ball, 0, (radii[parent] - radii[child]) / divisor)
-    return _Tubes(tree.xyz[child], delta / divisor[:, None], np.zeros_like(length), length, radius, slope)
+    return _Tubes(xyz[child], delta / divisor[:, None], np.zeros_like(length), length, radius, slope)
 
 
 def _cut_into_boxes(tubes: _Tubes, shape: tuple[int, int, int]) -> Iterator[_Boxes]:
@@ -140,10 +157,10 @@ def _cut_into_boxes(tubes: _Tubes, shape: tuple[int, int, int]) -> Iterator[_Box
         row += group.start
         step = (leave - enter)[row] / count[row]
         parts = tubes.take(row).moved(enter[row] + part * step)
-        reach = np.maximum(parts.radius, parts.radius + step * parts.slope)[:, None] + _TOLERANCE
-        far_end = parts.origin + step[:, None] * parts.axis
-        first = np.ceil(np.minimum(parts.origin, far_end) - reach).clip(0, last + 1).astype(np.int64)
-        stop = np.floor(np.maximum(parts.origin, far_end) + reach).clip(-1, last).astype(np.int64) + 1
+        reach = parts.radius[:, None] + _TOLERANCE
+        far_end, far_reach = parts.origin + step[:, None] * parts.axis, reach + (step * parts.slope)[:, None]
+        first = np.ceil(np.minimum(parts.origin - reach, far_end - far_reach)).clip(0, last + 1).astype(np.int64)
+        stop = np.floor(np.maximum(parts.origin + reach, far_end + far_reach)).clip(-1, last).astype(np.int64) + 1
         some = np.flatnonzero((first < stop).all(axis=1))
         yield from _split_boxes(_Boxes(first[some], (stop - first)[some], parts.take(some)))
 
@@ -187,50 +204,94 @@ def _split_boxes(boxes: _Boxes) -> Iterator[_Boxes]:
         yield _Boxes(start[near], size[near], tubes.take(near))
 
 
-def _draw(mask: np.ndarray, boxes: _Boxes) -> None:
-    """Set the voxels of `mask` (z, y, x) that are inside the tubes of the boxes."""
-    shape = np.array(mask.shape[::-1])
-    # Boxes of one size are computed together. Sizes are rounded up to have few of them; a box that would stick out of
-    # the volume is pushed back in, since testing voxels twice does no harm.
-    size = np.minimum(boxes.size + boxes.size % 2, shape)
-    start = np.minimum(boxes.start, shape - size)
-    key = (size[:, 2] * (_MAX_BOX + 1) + size[:, 1]) * (_MAX_BOX + 1) + size[:, 0]
-    order = np.argsort(key, kind="stable")
-    flat = mask.reshape(-1)
-    _, begins = np.unique(key[order], return_index=True)
-    for same_size in np.split(order, begins[1:]) if len(order) else ():
-        nx, ny, nz = (int(n) for n in size[same_size[0]])
-        offsets = np.ravel_multi_index(np.indices((nz, ny, nx)).reshape(3, -1), mask.shape)
-        step = max(_VOXELS_AT_ONCE // (nx * ny * nz), 1)
-        for rows in np.split(same_size, range(step, len(same_size), step)):
-            inside = _voxels_inside(start[rows], (nz, ny, nx), boxes.tubes.take(rows))
-            voxel, box = np.nonzero(inside.reshape(-1, len(rows)))
-            first = (start[rows, 2] * mask.shape[1] + start[rows, 1]) * mask.shape[2] + start[rows, 0]
-            flat[offsets[voxel] + first[box]] = True
+def _by_size(boxes: _Boxes, shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, tuple[int, int, int], _Tubes]]:
+    """Boxes of one size: (n, 3) first voxels, x y z; size (nz, ny, nx); the tubes.
 
-
-def _voxels_inside(start: np.ndarray, size: tuple[int, int, int], tubes: _Tubes) -> np.ndarray:
-    """(nz, ny, nx, n) bool: which voxels of n boxes of one size (nz, ny, nx) are inside their tubes.
-
-    The boxes run along the last axis, so that numpy's inner loops are long, and everything is written in place: the time
-    goes into passing over these arrays. With s = (c - origin) . axis and t = s clipped to the ends,
-    |c - p(t)|^2 = |c - origin|^2 - t (2 s - t).
+    Sizes are rounded up, to have few of them; a box that would stick out of the volume is pushed back in, since testing
+    voxels twice does no harm.
     """
-    from_origin = (start - tubes.origin).T
-    x, y, z = (np.arange(n)[:, None] + from_origin[i] for i, n in enumerate(size[::-1]))
-    ax, ay, az = tubes.axis.T
-    position = ((z * az)[:, None] + y * ay)[:, :, None] + x * ax
-    squared = ((z * z)[:, None] + y * y)[:, :, None] + x * x
-    nearest = np.maximum(position, tubes.begin)
-    np.minimum(nearest, tubes.end, out=nearest)
-    position *= 2
-    position -= nearest
-    position *= nearest
-    squared -= position
-    nearest *= tubes.slope
-    nearest += tubes.radius + _TOLERANCE
-    nearest *= nearest
-    return squared <= nearest
+    limit = np.array(shape[::-1])
+    size = boxes.size + -boxes.size % 2
+    largest = size.max(axis=0, initial=0)
+    if len(size) * largest.prod() <= 4 * _VOXELS_AT_ONCE:  # a small window: one size for all costs least
+        size = np.broadcast_to(largest, size.shape)
+    size = np.minimum(size, limit)
+    start = np.minimum(boxes.start, limit - size)
+    key = (size[:, 2] * 64 + size[:, 1]) * 64 + size[:, 0]
+    order = np.argsort(key, kind="stable")
+    borders = np.flatnonzero(np.diff(key[order])) + 1
+    for same_size in np.split(order, borders) if len(order) else ():
+        nx, ny, nz = size[same_size[0]].tolist()
+        yield start[same_size], (nz, ny, nx), boxes.tubes.take(same_size)
+
+
+def _draw(mask: np.ndarray, start: np.ndarray, size: tuple[int, int, int], tubes: _Tubes) -> None:
+    """Set the voxels of `mask` (z, y, x; C-contiguous) that are inside the tubes of n boxes of one size (nz, ny, nx)."""
+    flat, grid = mask.reshape(-1), _grid(size)
+    voxels = grid.shape[1]
+    factors, bend = _equations(start, grid, tubes)
+    offsets = np.ravel_multi_index(np.indices(size).reshape(3, -1), mask.shape)
+    corners = np.ravel_multi_index(start.T[::-1], mask.shape)
+    at_once = max(_VOXELS_AT_ONCE // voxels, 1)
+    scratch = np.empty((3, min(at_once, len(start)), voxels))
+    for first in range(0, len(start), at_once):
+        rows = slice(first, first + at_once)
+        box = np.arange(len(corners[rows]))
+        share, left, right = np.matmul(factors[:, rows], grid, out=scratch[:, : len(box)])
+        np.clip(share, 0, 1, out=share)
+        right *= share
+        left -= right
+        share *= share
+        share *= bend[rows]
+        inside = left <= share
+        place = np.flatnonzero(inside)
+        count = np.count_nonzero(inside, axis=1)
+        place -= np.repeat(box * voxels, count)
+        flat[offsets[place] + np.repeat(corners[rows], count)] = True
+
+
+def _grid(size: tuple[int, int, int]) -> np.ndarray:
+    """(5, voxels): x, y, z from the centre of a box of a size (nz, ny, nx), 1, the squared distance from the centre."""
+    z, y, x = np.indices(size).reshape(3, -1) - (np.array(size)[:, None] - 1) / 2
+    return np.stack([x, y, z, np.ones_like(x), x * x + y * y + z * z])
+
+
+def _equations(start: np.ndarray, grid: np.ndarray, tubes: _Tubes) -> tuple[np.ndarray, np.ndarray]:
+    """What decides which voxels of n boxes that start at (n, 3) x y z are inside their tubes.
+
+    With B the begin of the axis, L its length, r and r + d the radii at its ends, and for a voxel o the position
+    t = (o - B) . axis / L, clipped to u in [0, 1], the definition |o - B - u L axis|^2 <= (r + u d)^2 becomes
+
+        |o - B|^2 - r^2 - u (2 L^2 t + 2 r d) <= u^2 (d^2 - L^2).
+
+    t, the first two terms, and what stands in brackets are linear in x, y, z and the squared distance from the box's centre,
+    so that one product with `grid` gives all three: quicker than as many passes over the voxels.
+
+    Returns:
+        (3, n, 5) factors of the rows of `grid`; (n, 1) d^2 - L^2.
+    """
+    half = np.sqrt(grid[4, 0])  # as far as a corner is from the centre
+    center = tubes.origin - start + grid[:3, 0]  # of the axis' origin, from the box's centre
+    along = -(center * tubes.axis).sum(axis=1)
+    # Ends that no voxel of the box is beyond may as well be near: numbers stay small, however long the tube.
+    begin = np.minimum(np.maximum(tubes.begin, along - half - 1), tubes.end)
+    length = np.maximum(np.minimum(tubes.end, along + half + 1) - begin, 0)
+    radius = np.maximum(tubes.radius + begin * tubes.slope, 0) + _TOLERANCE
+    growth = tubes.slope * length
+    center += begin[:, None] * tubes.axis
+    position = -(center * tubes.axis).sum(axis=1)
+
+    factors = np.zeros((3, len(length), 5))
+    per_length = np.where(length > 0, 1 / np.maximum(length, 1e-100), 0)
+    factors[0, :, :3] = tubes.axis * per_length[:, None]
+    factors[0, :, 3] = position * per_length
+    factors[1, :, :3] = -2 * center
+    rounding = 1e-14 * (half + 1) ** 2  # of squares: less than a millionth of a voxel even for a radius of 0
+    factors[1, :, 3] = (center * center).sum(axis=1) - radius * radius - rounding
+    factors[1, :, 4] = 1
+    factors[2, :, :3] = tubes.axis * (2 * length)[:, None]
+    factors[2, :, 3] = 2 * (length * position + radius * growth)
+    return factors, (growth * growth - length * length)[:, None]
 
 
 def _groups(count: np.ndarray, limit: int) -> Iterator[slice]:

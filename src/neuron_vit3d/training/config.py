@@ -6,17 +6,28 @@ from dataclasses import asdict, dataclass, field
 from ..model.inflation import INFLATIONS
 
 
+BALANCES = ("neuron", "lab", "volume")
 INITIALISATIONS = (*INFLATIONS, "scratch")
 # What may differ between a run and its continuation: it does not change what is learned.
 _FREE_TO_CHANGE = ("output_dir", "num_workers", "checkpoint_steps", "keep_checkpoints", "log_steps", "cpu")
+
+
+class TrainingError(ValueError):
+    """A run that cannot start or go on; the message says why."""
 
 
 @dataclass
 class TrainingConfig:
     """Options of `scripts/train.py`; lengths are in voxels."""
 
-    train_data: list[str] = field(metadata={"help": "Folders of image + SWC pairs to train on."})
     output_dir: str = field(metadata={"help": "Where the model, the log and the checkpoints go."})
+    train_data: list[str] = field(default_factory=list, metadata={"help": "Folders of image + SWC pairs to train on."})
+    dataset: str = field(
+        default="",
+        metadata={
+            "help": "Instead of folders of pairs: what scripts/prepare_bigneuron.py made, a folder or a name on the Hub."
+        },
+    )
     validation_data: list[str] = field(
         default_factory=list, metadata={"help": "Folders of pairs to choose the best step by; never trained on."}
     )
@@ -52,6 +63,10 @@ class TrainingConfig:
     foreground_probability: float = field(
         default=0.7, metadata={"help": "Share of blocks centered on a neuron's voxel."}
     )
+    balance: str = field(
+        default="neuron",
+        metadata={"help": f"What blocks are drawn from equally often: {', '.join(BALANCES)} (each voxel)."},
+    )
     augment: bool = field(default=True, metadata={"help": "Flips, zoom, intensities, noise, blur."})
     min_radius: float = field(default=1.0, metadata={"help": "SWC radii below this are raised to it."})
     max_radius: float = field(default=0.0, metadata={"help": "SWC radii above this are cut to it; 0: as they are."})
@@ -74,6 +89,8 @@ class TrainingConfig:
             raise ValueError(
                 f"initialisation must be one of {', '.join(INITIALISATIONS)}; got {self.initialisation!r}"
             )
+        if self.balance not in BALANCES:
+            raise ValueError(f"balance must be one of {', '.join(BALANCES)}; got {self.balance!r}")
         for name in ("tile_size", "batch_size", "gradient_accumulation_steps", "max_steps", "evaluation_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")

@@ -19,17 +19,14 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data.bigneuron import DataError, LabelledVolume, find_pairs, read_pair
-from ..data.sampling import Augmentation, BlockDataset
+from ..data.augmentation import Augmentation
+from ..data.sampling import BlockDataset
 from ..inference import Segmenter, load_checkpoint
 from ..model import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.loading import one_clear_error, picture_statistics
-from .config import TrainingConfig
+from .config import TrainingConfig, TrainingError
+from .reading import check_channels, read_data
 from .validation import best_threshold, shift_threshold, validation_dice
-
-
-class TrainingError(ValueError):
-    """A run that cannot start or go on; the message says why."""
 
 
 def train(config: TrainingConfig) -> Path:
@@ -52,9 +49,9 @@ def train(config: TrainingConfig) -> Path:
     )
     output = Path(config.output_dir)
     _refuse_other_run(config, output)
-    train_volumes, validation_volumes = _read_data(config)
+    train_volumes, validation_volumes = read_data(config)
     model, processor = build_model(config)
-    _check_channels([*train_volumes, *validation_volumes], processor.num_channels)
+    check_channels([*train_volumes, *validation_volumes], processor.num_channels)
     _claim_folder(config, output, accelerator)
     dataset = BlockDataset(
         train_volumes,
@@ -64,6 +61,7 @@ def train(config: TrainingConfig) -> Path:
         foreground_probability=config.foreground_probability,
         augmentation=Augmentation() if config.augment else Augmentation.none(),
         seed=config.seed,
+        balance=config.balance,
     )
     loader = DataLoader(
         dataset,
@@ -307,42 +305,6 @@ def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
     os.replace(partial, path)
-
-
-def _read_data(config: TrainingConfig) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
-    train_pairs = _choose(config.train_data, config.names)
-    validation_pairs = _choose(config.validation_data, config.validation_names)
-    if not train_pairs:
-        raise TrainingError("train_data: expected at least one folder of pairs to train on, got none")
-    both = {pair.image.resolve() for pair in train_pairs} & {pair.image.resolve() for pair in validation_pairs}
-    if both:
-        raise TrainingError(
-            f"{sorted(both)[0]}: is in the training and in the validation data; a neuron may be in one"
-        )
-    options = {
-        "channel": None if config.channel < 0 else config.channel,
-        "min_radius": config.min_radius,
-        "max_radius": config.max_radius or None,
-    }
-    return [read_pair(pair, **options) for pair in train_pairs], [
-        read_pair(pair, **options) for pair in validation_pairs
-    ]
-
-
-def _check_channels(volumes: list[LabelledVolume], expected: int) -> None:
-    for volume in volumes:
-        if len(volume.image) != expected:
-            raise TrainingError(
-                f"{volume.name}: expected {expected} channel(s), found {len(volume.image)}; choose one with --channel"
-            )
-
-
-def _choose(folders: list[str], names: list[str]):
-    pairs = [pair for folder in folders for pair in find_pairs(folder)]
-    missing = set(names) - {pair.name for pair in pairs}
-    if missing:
-        raise DataError(f"{', '.join(folders)}: found no pair named {sorted(missing)[0]!r}")
-    return [pair for pair in pairs if not names or pair.name in names]
 
 
 def mixed_precision(config: TrainingConfig) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ..data.bigneuron import IGNORE_INDEX, LabelledVolume
+from ..data.pairs import IGNORE_INDEX, LabelledVolume
 from ..evaluation.segmentation import overlap_scores
 from ..inference import Segmenter, segment
 from ..model import NeuronViT3DForSegmentation

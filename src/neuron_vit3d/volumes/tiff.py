@@ -107,7 +107,7 @@ class _Stack:
             )
         for page in self._pages:
             self._check_bytes(page)
-        self._in_one_piece = len(self._pages) == 1 and first.is_final
+        self._in_one_piece = len(pages) == 1 and first.is_final
         stored = (self._file_bytes - first.dataoffsets[0]) // first.nbytes if self._in_one_piece else 0
         self._samples_axis = first.axes.find("S")
         samples = 1 if self._samples_axis < 0 else first.shape[self._samples_axis]

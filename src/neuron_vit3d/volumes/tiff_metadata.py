@@ -7,15 +7,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from .units import micrometres, voxel_size_of
 from .volume import VolumeError
-
-
-# Inches are missing on purpose: 72 or 300 "pixels per inch" come from image editors, not from microscopes.
-_MICROMETRES = {"pm": 1e-6, "å": 1e-4, "nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
-_MICROMETRES |= dict.fromkeys(
-    ("µm", "μm", r"\u00b5m", "micron", "microns", "micrometer", "micrometre", "micrometers"), 1.0
-)
-_MICROMETRES |= {"nanometer": 1e-3, "nanometers": 1e-3, "millimeter": 1e3, "millimeters": 1e3}
 
 
 # ImageJ shows at most 7. tifffile's imwrite(stack, imagej=True) without axes calls the slices channels.
@@ -143,10 +136,10 @@ def _describe_ome(xml: str, pages: int, samples: int, name: str) -> Description:
     stored_at = _ome_pages(pixels, root.get("UUID"), axes, lengths, pages, name)
     voxel_size = [
         float(pixels.attrib.get(f"PhysicalSize{axis}", "nan"))
-        * _MICROMETRES.get(pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm").strip().lower(), np.nan)
+        * micrometres(pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm"))
         for axis in "ZYX"
     ]
-    return Description(stored_at[index], _if_positive(voxel_size))
+    return Description(stored_at[index], voxel_size_of(voxel_size))
 
 
 def _ome_pages(pixels, uuid: str | None, axes: str, lengths: tuple, pages: int, name: str) -> np.ndarray:
@@ -184,8 +177,4 @@ def _voxel_size(first, metadata: dict) -> tuple[float, float, float] | None:
         steps.append(per / pixels if pixels else np.nan)
     if not isinstance(steps[0], int | float):
         return None
-    return _if_positive([abs(step) * _MICROMETRES.get(unit, np.nan) for step, unit in zip(steps, units, strict=True)])
-
-
-def _if_positive(sizes: list[float]) -> tuple[float, float, float] | None:
-    return tuple(map(float, sizes)) if all(0 < size < np.inf for size in sizes) else None
+    return voxel_size_of([abs(step) * micrometres(unit) for step, unit in zip(steps, units, strict=True)])

@@ -76,10 +76,11 @@ class Volume:
 
 
 def read_volume(path: str | os.PathLike, *, channel: int | None = None, memory_map: bool = True) -> Volume:
-    """Read a TIFF (plain, BigTIFF, ImageJ, OME), Vaa3D (v3draw, v3dpbd) or .npy file.
+    """Read a TIFF (plain, BigTIFF, ImageJ, OME), Vaa3D (v3draw, v3dpbd), .npy, NRRD or NIfTI file, an OME-Zarr folder, or,
+    through bioio, a microscope's own format. The last four need an extra, such as `pip install "neuron_vit3d[nrrd]"`.
 
     Args:
-        path: the file; its content decides the format, not its suffix.
+        path: the file or folder; its content decides the format, not its suffix (but for those that bioio reads).
         channel: keep this channel (from 0); None keeps all.
         memory_map: leave the voxels on disk until they are touched, where the file holds them uncompressed, in one piece
             and in this machine's byte order. Changes to a mapped array stay in memory, the file is never changed.
@@ -88,20 +89,21 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None, memory_m
         Volume whose array is (z, y, x), or (c, z, y, x) if several channels were kept, in this machine's byte order.
 
     Raises:
-        VolumeError: the file is no volume, is damaged, or claims more voxels than its bytes can hold.
+        VolumeError: the file is no volume, is damaged, claims more voxels than its bytes can hold, or needs a library that
+            is not installed (the message says which).
         OSError: the file cannot be opened.
     """
-    from . import tiff, vaa3d
+    from .formats import reader_of
 
-    read = {"tiff": tiff.read, "vaa3d": vaa3d.read, "npy": _read_npy}[_format_of(Path(path))]
-    return read(Path(path), channel=channel, memory_map=memory_map)
+    return reader_of(Path(path)).read(Path(path), channel=channel, memory_map=memory_map)
 
 
 def open_volume(source: "str | os.PathLike | Volume | VolumeReader", channel: int | None = None) -> "VolumeReader":
     """One channel of a volume, to be read a few slices at a time; close it, or use it in a `with` statement.
 
-    Compressed TIFFs are decoded slice by slice and uncompressed files are mapped, so memory is bounded by what `read` is
-    asked for; a v3dpbd file has no entry points, so it is decoded whole when it is opened.
+    Compressed TIFFs and OME-Zarr are decoded as asked for and uncompressed files are mapped, so memory is bounded by what
+    `read` is asked for. A v3dpbd file has no entry points, nor has a compressed NRRD or NIfTI file: those are decoded whole, when
+    they are opened; of a v3dpbd file only the channel is kept.
 
     Raises:
         VolumeError: as `read_volume`; also several channels while `channel` is None.
@@ -109,11 +111,12 @@ def open_volume(source: "str | os.PathLike | Volume | VolumeReader", channel: in
     if isinstance(source, VolumeReader):
         return source
     if not isinstance(source, Volume):
-        if _format_of(Path(source)) == "tiff":
-            from . import tiff
+        from .formats import reader_of
 
-            return tiff.open_reader(Path(source), channel)
-        source = read_volume(source)
+        reader = reader_of(Path(source))
+        if hasattr(reader, "open_reader"):
+            return reader.open_reader(Path(source), channel)
+        source, channel = reader.read(Path(source), channel=channel), None
     volume = single_channel(source, channel)
     return VolumeReader(
         volume.shape, volume.dtype, volume.voxel_size, volume.source, lambda z0, z1: np.array(volume.array[z0:z1])
@@ -265,37 +268,3 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _format_of(path: Path) -> str:
-    """Which of "tiff", "vaa3d" and "npy" the file is, told by its first bytes."""
-    from . import tiff, vaa3d
-
-    if path.is_dir():
-        raise VolumeError(f"{path}: expected a file with a volume, got a folder")
-    with path.open("rb") as file:
-        start = file.read(24)
-    if start[:4] in tiff.SIGNATURES:
-        return "tiff"
-    if start in vaa3d.SIGNATURES:
-        return "vaa3d"
-    if start[:6] == b"\x93NUMPY":
-        return "npy"
-    what = "an empty file" if not start else f"a file that begins with {start[:8]!r}"
-    raise VolumeError(f"{path}: expected a TIFF, Vaa3D v3draw or v3dpbd, or .npy file, got {what}")
-
-
-def _read_npy(path: Path, *, channel: int | None, memory_map: bool) -> Volume:
-    # Mapping compares the header's shape with the file's length before any memory is taken; a plain load does not.
-    try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:
-        raise VolumeError(f"{path}: expected a .npy array, got {' '.join(str(error).split())[:200]}") from error
-    volume = Volume(array, source=str(path))
-    if channel is not None:
-        volume = volume.channel(channel)
-    if memory_map and volume.dtype.isnative:
-        return volume
-    return Volume(np.array(volume.array, volume.dtype.newbyteorder("=")), source=volume.source)

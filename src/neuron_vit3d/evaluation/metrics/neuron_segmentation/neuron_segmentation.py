@@ -28,8 +28,7 @@ Args:
         neuron where they are not 0. Floats are scores, neuron where they are at least 0.5.
     references: list of gold masks, one of the same shape for each prediction, in the same forms.
     voxel_size: z, y, x in micrometres, of all volumes; `hd95` is then in micrometres, otherwise in voxels.
-    ignore_index: label in the references whose voxels are left out of dice, precision, recall, f1 and iou. For hd95 and
-        cldice they are background in the reference.
+    ignore_index: label in the references whose voxels are left out: they count as background in both masks.
 
 Returns:
     dice, precision, recall, f1, iou, cldice: means over the volumes, in [0, 1].

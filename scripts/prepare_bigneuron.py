@@ -1,0 +1,144 @@
+"""Prepares BigNeuron's Gold166, or any images with SWC files, as a `datasets` dataset, and publishes it if asked to.
+
+    python scripts/prepare_bigneuron.py gold166.zip prepared                    # the release, read in place
+    python scripts/prepare_bigneuron.py my_stacks prepared --num-proc 8 --table origins.csv --licence CC-BY-4.0
+    python scripts/prepare_bigneuron.py my_stacks prepared --push-to-hub user/my-neurons --private
+
+Run it again to continue after an interruption, or to add neurons: what is done is kept. `prepared/report.csv` and
+`prepared/report-01.png` ... tell what became of every pair.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def main(
+    root: Annotated[Path, typer.Argument(help="Folder or zip archive with images and SWC files.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    num_proc: Annotated[int, typer.Option(min=1, help="Processes; each has one volume in memory.")] = 1,
+    shard: Annotated[str, typer.Option(help="I/N: only the I-th of N shares (from 0), for N machines.")] = "0/1",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first pair that cannot be used.")] = False,
+    table: Annotated[Path | None, typer.Option(help="CSV of origins: image, species, lab, xy_um, z_um ...")] = None,
+    channel: Annotated[
+        int | None, typer.Option(help="Channel of images with several [default: the best fit].")
+    ] = None,
+    align: Annotated[bool, typer.Option(help="Check, and repair, how each tree lies on its image.")] = True,
+    radius: Annotated[str, typer.Option(help="Radii: given (by the SWC) or image (measured there).")] = "given",
+    min_radius: Annotated[float, typer.Option(help="Smaller radii are raised to it, voxels.")] = 1.0,
+    max_radius: Annotated[float, typer.Option(help="Larger radii are cut to it, voxels; 0: none are.")] = 0.0,
+    edge_band: Annotated[float, typer.Option(help="Ignore voxels so near to a tube's surface, voxels.")] = 0.0,
+    ignore_untraced: Annotated[bool, typer.Option(help="Ignore signal that no tree explains.")] = False,
+    block_shape: Annotated[tuple[int, int, int], typer.Option(help="z y x of the rows of `blocks`.")] = (9, 288, 288),
+    background: Annotated[float, typer.Option(help="Share of the blocks without a neuron.")] = 0.3,
+    split_by: Annotated[str, typer.Option(help="neuron or lab.")] = "neuron",
+    fractions: Annotated[tuple[float, float, float], typer.Option(help="Train, validation, test.")] = (0.8, 0.1, 0.1),
+    seed: Annotated[int, typer.Option(help="Of the split and the choice of blocks.")] = 0,
+    licence: Annotated[str | None, typer.Option(help="Of images whose licence the table does not tell.")] = None,
+    scratch: Annotated[Path | None, typer.Option(help="Folder for what is read out of an archive.")] = None,
+    push_to_hub: Annotated[str | None, typer.Option(help="Publish as name/repository.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    title: Annotated[str, typer.Option(help="Of the dataset's card.")] = "Traced neurons",
+    hub_license: Annotated[str, typer.Option(help="Of the whole, as the Hub spells it.")] = "other",
+) -> None:
+    """Prepares images with SWC files as a `datasets` dataset."""
+    from neuron_vit3d.data.bigneuron import PreparationOptions, prepare
+    from neuron_vit3d.data.labels import LabelPolicy
+
+    try:
+        labels = LabelPolicy(
+            radius=radius,
+            min_radius=min_radius,
+            max_radius=max_radius or None,
+            edge_band=edge_band,
+            ignore_untraced=ignore_untraced,
+        )
+        options = PreparationOptions(
+            channel=channel,
+            labels=labels,
+            check_alignment=align,
+            block_shape=block_shape,
+            background=background,
+            split_by=split_by,
+            fractions=fractions,
+            seed=seed,
+            licence=licence,
+        )
+        with Bar() as bar:
+            reports = prepare(
+                root,
+                output,
+                options=options,
+                table=table,
+                num_proc=num_proc,
+                shard=read_shard(shard),
+                strict=strict,
+                scratch=scratch,
+                progress=bar.show,
+            )
+        count = Counter(report.status for report in reports)
+        print(
+            f"{count['used']} used, {count['repaired']} repaired, {count['left out']} left out: {output / 'report.csv'}"
+        )
+        if push_to_hub:
+            print(push(output, push_to_hub, title, hub_license, private, num_proc))
+    except (ValueError, OSError) as error:
+        print(f"prepare_bigneuron.py: {' '.join(str(error).split())}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        print("prepare_bigneuron.py: interrupted; the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from error
+
+
+class Bar:
+    """A bar over the neurons; what is left out or repaired is told above it at once."""
+
+    def __enter__(self) -> "Bar":
+        from tqdm import tqdm
+
+        self.bar = tqdm(unit="neuron", disable=not sys.stderr.isatty())
+        return self
+
+    def show(self, report, done: int, total: int) -> None:
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
+        if report.status != "used":
+            self.bar.write(f"{report.status}: {report.image}: {report.note}", file=sys.stderr)
+
+    def __exit__(self, *exception) -> None:
+        self.bar.close()
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise ValueError(f"--shard: expected I/N with I from 0 to N - 1, got {text!r}")
+    return int(index), int(count)
+
+
+def push(output: Path, repo_id: str, title: str, license: str, private: bool, num_proc: int) -> str:
+    """Publishes what was prepared; returns the address."""
+    from neuron_vit3d.data.bigneuron import load_bigneuron
+    from neuron_vit3d.hub import publish_dataset
+
+    picture = output / "report-01.png"
+    return publish_dataset(
+        {config: load_bigneuron(output, config) for config in ("volumes", "blocks")},
+        repo_id,
+        title=title,
+        license=license,
+        picture=picture if picture.exists() else None,
+        caption="Maximum projections with the trees: used (green), repaired (orange), left out (red).",
+        needs="The images and SWC files, and this package.",
+        commands=f"python scripts/prepare_bigneuron.py <images> prepared --push-to-hub {repo_id}",
+        private=private,
+    )
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(main)
+    app()

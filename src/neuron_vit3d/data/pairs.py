@@ -1,0 +1,111 @@
+"""Folders of images with their traces: which image belongs to which SWC file, and what the labels of its voxels are."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ..morphology import rasterize, read_swc
+from ..volumes import check_finite, check_signal, is_volume_name, read_volume, volume_stem
+from .pairing import TREE_SUFFIXES, find_candidates, is_image_name, neuron_id
+from .sources import DataError, FolderSource
+
+
+IGNORE_INDEX = 255
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and what a human drew: a tree (`.swc`), a mask (`*mask.tif`) or labels (`*labels.tif`)."""
+
+    name: str
+    image: Path
+    annotation: Path
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledVolume:
+    """A pair in memory: image (channels, slices, height, width) as in its file, labels (slices, height, width) uint8.
+
+    Labels are 0 background, 1 neuron, 255 ignored.
+    """
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+
+
+def find_pairs(root: str | os.PathLike) -> list[Pair]:
+    """All pairs below a folder, sorted by name.
+
+    Images go with trees as `pairing.find_candidates` tells; an image `a.tif` without a tree goes with `a.mask.tif` or
+    `a.labels.tif` beside it, and a folder's single image also with `mask.tif` or `labels.tif`. Images without annotation are
+    left out; of an image in several formats (`a.tif`, `a.v3draw`) the first is taken.
+
+    Raises:
+        DataError: the folder does not exist, or holds no pair.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of images with their SWC files, found no folder")
+    files = list(FolderSource(root).files)
+    candidates, left_out = find_candidates(files)
+    pairs = [Pair(found.neuron_id, root / found.image, root / found.trees[0]) for found in candidates]
+    known = set(files)
+    for image in left_out:
+        if is_volume_name(image) and (labels := _labels_of(image, known)):
+            pairs.append(Pair(neuron_id(image), root / image, root / labels))
+    pairs.sort(key=lambda pair: pair.name)
+    if not pairs:
+        raise DataError(f"{root}: expected images with SWC files beside them, found no pair")
+    return pairs
+
+
+def read_pair(
+    pair: Pair, *, channel: int | None = None, min_radius: float | None = 1.0, max_radius: float | None = None
+) -> LabelledVolume:
+    """Reads a pair; a tree is rasterised with its radii clipped to [min_radius, max_radius] (voxels).
+
+    Raises:
+        DataError: the annotation does not fit the image, or marks no voxel of it.
+        VolumeError: the image is damaged, not finite or constant.
+        SWCError: the tree is damaged.
+    """
+    volume = read_volume(pair.image, channel=channel)
+    check_finite(volume)
+    check_signal(volume)
+    image = volume.array if volume.array.ndim == 4 else volume.array[None]
+    shape = image.shape[1:]
+    if pair.annotation.suffix.lower() in TREE_SUFFIXES:
+        tree = read_swc(pair.annotation, mend_structure=True)  # drawn by hand in fragments; what was mended is told
+        mask = rasterize(tree, shape, min_radius=min_radius, max_radius=max_radius)
+        labels = mask.astype(np.uint8)
+    else:
+        labels = _read_labels(pair.annotation)
+        if labels.shape != shape:
+            raise DataError(f"{pair.annotation}: expected labels of the image's shape {shape}, found {labels.shape}")
+    if not (labels == 1).any():
+        raise DataError(f"{pair.annotation}: marks no voxel of {pair.image.name} with shape {shape} (z, y, x)")
+    return LabelledVolume(pair.name, image, labels)
+
+
+def _labels_of(image: str, files: set[str]) -> str | None:
+    """The label image that belongs to an image, both relative to the root."""
+    folder, stem = PurePosixPath(image).parent, volume_stem(PurePosixPath(image).name)
+    names = [f"{base}.{kind}.tif" for kind in ("mask", "labels") for base in (stem, PurePosixPath(image).name)]
+    if sum(is_image_name(path) for path in files if PurePosixPath(path).parent == folder) == 1:
+        names += ["labels.tif", "mask.tif"]
+    return next((path for name in names if (path := (folder / name).as_posix()) in files), None)
+
+
+def _read_labels(path: Path) -> np.ndarray:
+    array = np.asarray(read_volume(path).array)
+    if path.stem.lower().endswith("mask"):  # masks are 0 and anything else (Fiji writes 255)
+        return (array != 0).astype(np.uint8)
+    unknown = np.setdiff1d(np.unique(array), (0, 1, IGNORE_INDEX))
+    if unknown.size:
+        raise DataError(
+            f"{path}: expected labels 0 (background), 1 (neuron), {IGNORE_INDEX} (ignore), found {unknown[:5]}"
+        )
+    return array.astype(np.uint8)

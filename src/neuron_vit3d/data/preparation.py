@@ -1,0 +1,371 @@
+"""One pair of image and tree becomes rows of a dataset: read, checked, aligned, labelled, cut, written.
+
+Everything about one neuron happens here, in one process and with one volume in memory; `bigneuron.prepare` decides which neurons,
+in how many processes, and what had been done before.
+"""
+
+import contextlib
+import glob
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ..morphology import Tree, points_along, read_swc
+from ..volumes import Volume, check_finite, check_signal, read_volume
+from ..volumes.volume import replacing
+from .alignment import AS_IS, check_alignment
+from .dataset_files import CONFIGS, PARTS, file_name, write_block_rows, write_volume_row
+from .gold166 import Origin, read_pixel_size
+from .labels import LabelPolicy, labels_of_window, prepare_tree, signal_level
+from .pairing import Candidate
+from .pairs import IGNORE_INDEX
+from .preparation_report import PairReport, thumbnail
+from .sources import DataError, Source
+from .splits import SPLIT_BY, part_of
+
+
+FORMAT = 1  # of the files; another one makes everything anew
+RECORDS = ".prepared"  # folder of what was done, beside the dataset's own
+_SLICES_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class PreparationOptions:
+    """How a collection becomes a dataset.
+
+    Args:
+        channel: channel of images that have several; None: the one that the tree fits best.
+        labels: how a tree becomes labels.
+        check_alignment: leave out pairs whose tree does not lie on the image's signal, and repair those that do after a flip,
+            a swap or a change of units; False: take all trees as they are.
+        block_shape: (z, y, x) of a row of "blocks".
+        background: share of the blocks without a neuron in them.
+        split_by: "neuron" or "lab"; see `splits.part_of`.
+        fractions: of train, validation and test.
+        seed: of the split and of the choice of blocks.
+        licence: of images whose licence nothing else tells.
+    """
+
+    channel: int | None = None
+    labels: LabelPolicy = field(default_factory=LabelPolicy)
+    check_alignment: bool = True
+    block_shape: tuple[int, int, int] = (9, 288, 288)
+    background: float = 0.3
+    split_by: str = "neuron"
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    licence: str | None = None
+
+    def __post_init__(self):
+        if len(self.block_shape) != 3 or min(self.block_shape) < 1:
+            raise ValueError(f"block_shape must be three positive sizes (z, y, x); got {self.block_shape}")
+        if not 0 <= self.background < 1:
+            raise ValueError(f"background must be in [0, 1); got {self.background}")
+        if self.split_by not in SPLIT_BY:
+            raise ValueError(f"split_by must be one of {', '.join(SPLIT_BY)}; got {self.split_by!r}")
+        if len(self.fractions) != 3 or min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
+            raise ValueError(f"fractions must be three shares (train, validation, test) of 1; got {self.fractions}")
+
+    def key(self) -> dict:
+        """What the files of a neuron depend on, as JSON knows it; the split is none of it, it only tells where they lie."""
+        values = asdict(self)
+        for name in ("split_by", "fractions"):
+            values.pop(name)
+        return json.loads(json.dumps(values))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One neuron to prepare: what lies where, what is known about it, and what it came from."""
+
+    candidate: Candidate
+    origin: Origin
+    note: str | None  # what is odd about its origin
+    stamps: dict[str, str]  # path -> Source.stamp: another one makes the neuron anew
+    options: PreparationOptions
+    folder: Path
+
+    @property
+    def part(self) -> str:
+        options = self.options
+        by = {"by": options.split_by, "fractions": options.fractions, "seed": options.seed}
+        return part_of(self.candidate.neuron_id, self.origin.lab, **by)
+
+    def fingerprint(self) -> dict:
+        return {
+            "format": FORMAT,
+            "options": self.options.key(),
+            "origin": json.loads(json.dumps(asdict(self.origin))),
+            "trees": list(self.candidate.trees),
+            "stamps": self.stamps,
+        }
+
+    def file(self, config: str, part: str | None = None) -> Path:
+        return self.folder / config / (part or self.part) / f"{file_name(self.candidate.neuron_id)}.arrow"
+
+    def record(self, suffix: str = ".json") -> Path:
+        return self.folder / RECORDS / f"{file_name(self.candidate.neuron_id)}{suffix}"
+
+
+def earlier_report(job: Job) -> PairReport | None:
+    """The report of a run before, if it had the same input and options and its files are there; they are moved to the right part."""
+    try:
+        record = json.loads(job.record().read_text(encoding="utf-8"))
+        told = record["report"]
+        told |= {
+            name: tuple(told[name]) for name in ("shape", "voxel_size") if told[name] is not None
+        }  # JSON has lists
+        report = PairReport(**told)
+        if record["fingerprint"] != job.fingerprint():
+            return None
+        for config in CONFIGS:
+            found = next(path for part in PARTS if (path := job.file(config, part)).exists())
+            job.file(config).parent.mkdir(parents=True, exist_ok=True)
+            found.replace(job.file(config))
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return None  # nothing there, or nothing that can be relied on
+    return report
+
+
+def prepare_neuron(source: Source, job: Job) -> PairReport:
+    """Writes the neuron's files, or leaves it out and says why. A file that is there is whole, whenever the work is stopped.
+
+    Raises:
+        OSError: something cannot be written.
+    """
+    _remove_earlier(job)
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(source.local(job.candidate.image))
+            neuron = _read_neuron(source, path, job)
+        except (ValueError, OSError, MemoryError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return left_out(job.candidate.neuron_id, job.candidate.image, job.candidate.trees[0], reason)
+        if neuron.report.status != "left out":
+            _write_neuron(neuron, job)
+        _write_picture(neuron, job)
+        return neuron.report
+
+
+def left_out(neuron_id: str, image: str, swc: str, reason: str) -> PairReport:
+    """The report of a pair, or of half a pair, that is not in the dataset."""
+    return PairReport(neuron_id=neuron_id, image=image, swc=swc, status="left out", note=reason)
+
+
+@dataclass(frozen=True, eq=False)
+class _Neuron:
+    """What was read of a neuron: image (z, y, x), its tree as the labels want it, and what is to be told about it."""
+
+    image: np.ndarray
+    tree: Tree
+    voxel_size: tuple[float, float, float] | None
+    level: float | None
+    is_dark: bool
+    report: PairReport
+
+
+def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
+    """Image and tree, checked and aligned. Raises ValueError or OSError, naming the file, where there is nothing to use."""
+    options, candidate = job.options, job.candidate
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with _named(path, candidate.image):
+            volume = read_volume(path, channel=options.channel)
+        tree, swc, notes = _read_tree(source, candidate)
+        size, size_note = _voxel_size(source, job, volume)
+        image, channel, found = volume.array, options.channel, None
+        if options.check_alignment:
+            found = check_alignment(tree, image, size)
+            tree, channel = found.tree, found.channel if channel is None else channel
+        if image.ndim == 4:
+            image = image[channel or 0]
+    notes = [job.note, *notes, size_note, *(str(one.message).split(": ", 1)[-1] for one in caught)]
+    image = image.view(np.uint8) if image.dtype == bool else image
+    with _named(path, candidate.image):
+        check_finite(Volume(image, source=str(path)))
+        check_signal(Volume(image, source=str(path)))
+    level = signal_level(tree, image)
+    level = level if math.isfinite(level) else None
+    status = "used"
+    if found is not None and found.fit != AS_IS:
+        status = "repaired" if found.fit else "left out"
+        notes.append(str(found))
+    if status != "left out":
+        tree = prepare_tree(tree, image, options.labels)
+    neuron_voxels = 0
+    if status != "left out":
+        neuron_voxels = _count_neuron_voxels(image, tree, options.labels, level)
+        if not neuron_voxels:
+            raise DataError(f"{swc}: marks no voxel of {candidate.image} with shape {image.shape} (z, y, x)")
+    report = PairReport(
+        neuron_id=candidate.neuron_id,
+        image=candidate.image,
+        swc=swc,
+        status=status,
+        fit=found.fit if found else None,
+        figures=found.figures if found else {},
+        channel=channel or 0,
+        shape=tuple(image.shape),
+        dtype=image.dtype.name,
+        voxel_size=size,
+        nodes=len(tree),
+        neuron_voxels=neuron_voxels,
+        note="; ".join(note for note in notes if note),
+    )
+    return _Neuron(image, tree, size, level, found is not None and found.is_dark, report)
+
+
+def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[str]]:
+    """The best tree that can be read, its path, and what is to be told about the others."""
+    notes, first = [], None
+    for swc in candidate.trees:
+        try:
+            with source.local(swc) as path, _named(path, swc):
+                tree = read_swc(path, mend_structure=True)  # drawn by hand in fragments; what was mended is told
+            break
+        except (ValueError, OSError) as error:
+            first = first or error
+            notes.append(f"passed over: {' '.join(str(error).split())}")
+    else:
+        raise first
+    others = [PurePosixPath(path).name for path in candidate.passed_over if path != swc]
+    return tree, swc, notes + ([f"not taken: {', '.join(others)}"] if others else [])
+
+
+def _voxel_size(source: Source, job: Job, volume: Volume) -> tuple[tuple[float, float, float] | None, str | None]:
+    """Voxel size (z, y, x) in micrometres, by the file beside the image, the table of origins, or the image itself."""
+    note = None
+    if job.candidate.pixel_size:
+        try:
+            return read_pixel_size(source.read_text(job.candidate.pixel_size), job.candidate.pixel_size), None
+        except (ValueError, OSError) as error:
+            note = " ".join(str(error).split())
+    return job.origin.voxel_size or volume.voxel_size, note
+
+
+def _write_neuron(neuron: _Neuron, job: Job) -> None:
+    origin, image = job.origin, neuron.image
+    row = {
+        "neuron_id": job.candidate.neuron_id,
+        "voxel_size": None if neuron.voxel_size is None else list(neuron.voxel_size),
+        "swc": neuron.tree.to_text(),
+        "signal_level": neuron.level,
+        "edge_band": job.options.labels.edge_band,
+        "ignore_untraced": job.options.labels.ignore_untraced,
+        "species": origin.species,
+        "lab": origin.lab,
+        "microscopy": origin.microscopy,
+        "licence": origin.licence or job.options.licence,
+        "source": job.candidate.image,
+    }
+    write_volume_row(job.file("volumes"), image, row)
+    write_block_rows(job.file("blocks"), _block_rows(neuron, job))
+    record = {"fingerprint": job.fingerprint(), "report": asdict(neuron.report)}
+    job.record().parent.mkdir(parents=True, exist_ok=True)
+    with replacing(job.record()) as temporary:  # last: it says that all else is there
+        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def _block_rows(neuron: _Neuron, job: Job) -> Iterator[dict]:
+    """Rows of "blocks" in random order: every piece of a grid that the tree passes through, and some of the others."""
+    options, image = job.options, neuron.image
+    seed = int.from_bytes(hashlib.sha256(f"{options.seed} {job.candidate.neuron_id}".encode()).digest()[:8], "big")
+    rng = np.random.default_rng(seed)
+    black, white = intensity_range(image)
+    for origin in rng.permutation(
+        choose_blocks(neuron.tree, image.shape, options.block_shape, options.background, rng)
+    ):
+        inside = tuple(
+            slice(o, min(o + b, n)) for o, b, n in zip(origin, options.block_shape, image.shape, strict=True)
+        )
+        beyond = [(0, b - (s.stop - s.start)) for b, s in zip(options.block_shape, inside, strict=True)]
+        labels = labels_of_window(neuron.tree, image, inside, options.labels, neuron.level)
+        piece = np.pad(image[inside], beyond, mode="symmetric")
+        mask = np.pad(labels, beyond, constant_values=IGNORE_INDEX)
+        yield {
+            "neuron_id": job.candidate.neuron_id,
+            "lab": job.origin.lab,
+            "origin": origin.tolist(),
+            "shape": list(options.block_shape),
+            "dtype": image.dtype.name,
+            "image": np.ascontiguousarray(piece, piece.dtype.newbyteorder("<")).tobytes(),
+            "mask": mask.tobytes(),
+            "black": black,
+            "white": white,
+        }
+
+
+def choose_blocks(
+    tree: Tree,
+    shape: tuple[int, int, int],
+    block_shape: tuple[int, int, int],
+    background: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Origins (n, 3) z y x of the blocks of a grid over the volume: all with a point of the tree, and a share without."""
+    starts = []
+    for length, side in zip(shape, block_shape, strict=True):
+        starts.append(np.linspace(0, max(0, length - side), -(-length // side)).round().astype(np.int64))
+    points = points_along(tree, 2.0)[:, ::-1]
+    points = points[((points > -0.5) & (points < np.array(shape) - 0.5)).all(axis=1)]
+    cells = [np.searchsorted(start, axis, "right") - 1 for start, axis in zip(starts, points.T.round(), strict=True)]
+    grid = [len(start) for start in starts]
+    with_neuron = np.unique(np.ravel_multi_index(cells, grid))
+    others = np.setdiff1d(np.arange(np.prod(grid)), with_neuron, assume_unique=True)
+    wanted = round(len(with_neuron) * background / (1 - background))
+    chosen = np.concatenate([with_neuron, rng.choice(others, min(wanted, len(others)), replace=False)])
+    return np.stack(
+        [start[index] for start, index in zip(starts, np.unravel_index(chosen, grid), strict=True)], axis=1
+    )
+
+
+def intensity_range(image: np.ndarray, lower: float = 1.0, upper: float = 99.5) -> tuple[float, float]:
+    """The intensities of a volume (z, y, x) that become 0 and 1, as `NeuronViT3DImageProcessor` has them by default: a
+    percentile of (a sample of) its voxels, and one of its maximum projection."""
+    stride = max(1, round((image.size / 1e6) ** 0.5))
+    black = float(np.percentile(image[:, ::stride, ::stride], lower))
+    projection = image.max(axis=0)
+    white = float(np.percentile(projection, upper))
+    if white <= black:
+        white = float(projection.max())
+    return black, white if white > black else black + 1.0
+
+
+def _count_neuron_voxels(image: np.ndarray, tree: Tree, policy: LabelPolicy, level: float | None) -> int:
+    count = 0
+    for z in range(0, len(image), _SLICES_AT_ONCE):
+        window = (slice(z, min(z + _SLICES_AT_ONCE, len(image))), *(slice(0, side) for side in image.shape[1:]))
+        count += int(np.count_nonzero(labels_of_window(tree, image, window, policy, level) == 1))
+    return count
+
+
+def _write_picture(neuron: _Neuron, job: Job) -> None:
+    path = job.record(".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        thumbnail(neuron.image, neuron.tree, neuron.report.status, dark=neuron.is_dark).save(temporary, format="PNG")
+
+
+def _remove_earlier(job: Job) -> None:
+    """Files of a run before, whole or not: the record first, since it vouches for the others."""
+    files = [job.record(), job.record(".png")]
+    files += [job.file(config, part) for config in CONFIGS for part in PARTS]
+    for path in files:
+        path.unlink(missing_ok=True)
+        for partial in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(local: Path, name: str) -> Iterator[None]:
+    """Errors and warnings name a file as it is called in the collection, not the copy that was read."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise DataError(str(error).replace(str(local), name)) from error

@@ -1,0 +1,111 @@
+"""What the Hub answers, in one line that says what to do: for all that is published there."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
+
+
+class PublishError(OSError):
+    """Something could not be published. The message is one line, names the repository and says what to do."""
+
+
+def check_name(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise PublishError(f"{repo_id}: no name on the Hub can be spelled like this: {_one_line(error)}") from error
+    if "/" not in repo_id:
+        raise PublishError(f"{repo_id}: expected name/repository, with the name of a user or an organisation")
+
+
+def token_for(repo_id: str, token: str | None) -> str:
+    if constants.is_offline_mode():
+        raise PublishError(f"{repo_id}: HF_HUB_OFFLINE=1 forbids to ask the Hub: unset it")
+    token = token or get_token()
+    if not token:
+        raise PublishError(f"{repo_id}: no token: log in with `hf auth login`, set HF_TOKEN, or pass token=...")
+    return token
+
+
+@contextlib.contextmanager
+def one_clear_error(repo_id: str, when_cut_off: str, otherwise: str = "") -> Iterator[None]:
+    """Turns what huggingface_hub raises into one `PublishError`.
+
+    Args:
+        repo_id: the repository, for the message.
+        when_cut_off: what is then there, and what to do.
+        otherwise: what can be done by who may not write there.
+    """
+    try:
+        yield
+    except PublishError:
+        raise
+    except Exception as error:
+        reason = _reason(repo_id, error, when_cut_off, otherwise)
+        if reason is None:
+            raise
+        raise PublishError(f"{repo_id}: {reason}") from error
+
+
+def _reason(repo_id: str, error: BaseException, when_cut_off: str, otherwise: str) -> str | None:
+    """What to do about an error of huggingface_hub, from whatever lies beneath it; None: it is none of the Hub's."""
+    beneath = []
+    while error is not None and error not in beneath:
+        beneath.append(error)
+        error = error.__cause__ or error.__context__
+    for error in beneath:
+        if isinstance(error, OfflineModeIsEnabled):
+            return "HF_HUB_OFFLINE=1 forbids to ask the Hub: unset it"
+        if isinstance(error, HfHubHTTPError):
+            return _reason_of_answer(repo_id, error, when_cut_off, otherwise)
+    network = [
+        type(error).__name__ for error in beneath if type(error).__module__.partition(".")[0].startswith("http")
+    ]
+    if any(name in ("ConnectError", "ConnectTimeout") for name in network):
+        return f"the Hub ({constants.ENDPOINT}) cannot be reached: check the network, then run the same again"
+    if network or any(isinstance(error, ConnectionError) for error in beneath):
+        return f"the connection was cut off; {when_cut_off}"
+    return None
+
+
+def _reason_of_answer(repo_id: str, error: HfHubHTTPError, when_cut_off: str, otherwise: str) -> str:
+    status, said = error.response.status_code, _one_line(error.server_message or error)
+    if error.response.request.method == "PUT":  # the storage of large files, whose addresses expire, and not the Hub
+        return f"the upload was cut off ({status}); {when_cut_off}"
+    if status == 401:
+        return "the Hub does not accept the token: log in again with `hf auth login`, or pass another one by token=..."
+    if status == 403:
+        return (
+            f"the token may not write there ({said}): use one with write access to {repo_id.split('/')[0]}{otherwise}"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return "the revision is no branch that can be written to (a tag, or a commit?): name a branch"
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such repository or name on the Hub, or the token may not see it: check how it is spelled"
+    if status in (409, 412):
+        return f"somebody else changed the repository meanwhile and nothing was published ({said}): run the same again"
+    if status == 429 or status >= 500:
+        return f"the Hub answered {status} ({said}); {when_cut_off}"
+    return f"the Hub refused ({status}): {said}"
+
+
+def complaints(error: ValueError) -> str:
+    """What the Hub says against a card, from the JSON of its answer."""
+    try:
+        return "; ".join(_one_line(entry["message"]) for entry in json.loads(str(error))["errors"])
+    except (ValueError, KeyError, TypeError):
+        return _one_line(error)
+
+
+def _one_line(text) -> str:
+    return " ".join(str(text).split())

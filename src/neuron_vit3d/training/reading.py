@@ -1,0 +1,91 @@
+"""What a training run reads: folders of pairs, or a prepared dataset."""
+
+from pathlib import Path
+
+from ..data.bigneuron import is_prepared, load_bigneuron
+from ..data.pairs import DataError, LabelledVolume, Pair, find_pairs, read_pair
+from ..data.traced_volume import TracedVolume
+from .config import TrainingConfig, TrainingError
+
+
+def read_data(config: TrainingConfig) -> tuple[list[LabelledVolume | TracedVolume], list[LabelledVolume]]:
+    """Volumes to train on and volumes to validate on.
+
+    Raises:
+        DataError, VolumeError, SWCError: a folder, a pair or a prepared dataset cannot be used.
+        TrainingError: there is nothing to train on, or a neuron is in training and validation.
+    """
+    if config.dataset and (config.train_data or config.validation_data):
+        raise TrainingError("dataset, or train_data and validation_data: expected one of both, got both")
+    if config.dataset:
+        return _read_dataset(config)
+    train_pairs = _choose(config.train_data, config.names)
+    validation_pairs = _choose(config.validation_data, config.validation_names)
+    if not train_pairs:
+        raise TrainingError("train_data: expected at least one folder of pairs to train on, got none")
+    both = {pair.image.resolve() for pair in train_pairs} & {pair.image.resolve() for pair in validation_pairs}
+    if both:
+        raise TrainingError(
+            f"{sorted(both)[0]}: is in the training and in the validation data; a neuron may be in one"
+        )
+    options = {
+        "channel": None if config.channel < 0 else config.channel,
+        "min_radius": config.min_radius,
+        "max_radius": config.max_radius or None,
+    }
+    return [read_pair(pair, **options) for pair in train_pairs], [
+        read_pair(pair, **options) for pair in validation_pairs
+    ]
+
+
+def check_channels(volumes: list[LabelledVolume | TracedVolume], expected: int) -> None:
+    """Raises TrainingError where a volume has not as many channels as the model takes."""
+    for volume in volumes:
+        if len(volume.image) != expected:
+            raise TrainingError(
+                f"{volume.name}: expected {expected} channel(s), found {len(volume.image)}; choose one with --channel"
+            )
+
+
+def _read_dataset(config: TrainingConfig) -> tuple[list[TracedVolume], list[LabelledVolume]]:
+    """Parts "train" and "validation" of a prepared dataset; training volumes stay on disk, those of validation do not."""
+    if Path(config.dataset).is_dir():
+        if not is_prepared(config.dataset):
+            raise TrainingError(f"dataset {config.dataset}: expected a folder that scripts/prepare_bigneuron.py made")
+        parts = load_bigneuron(config.dataset)
+    else:
+        from datasets import load_dataset
+
+        try:
+            parts = load_dataset(config.dataset, "volumes")
+        except (OSError, ValueError) as error:
+            raise TrainingError(
+                f"dataset {config.dataset}: expected a prepared folder or a dataset on the Hub with 'volumes': {error}"
+            ) from error
+    if "train" not in parts:
+        raise TrainingError(f"dataset {config.dataset}: has no part 'train', only {', '.join(parts)}")
+    train, validation = (
+        [volume for volume in TracedVolume.all_of(parts[part]) if not names or volume.name in names]
+        if part in parts
+        else []
+        for part, names in (("train", config.names), ("validation", config.validation_names))
+    )
+    missing = {*config.names, *config.validation_names} - {volume.name for volume in (*train, *validation)}
+    if missing:
+        raise TrainingError(
+            f"dataset {config.dataset}: found no neuron named {min(missing)!r} in the part to use it in"
+        )
+    return train, [_in_memory(volume) for volume in validation]
+
+
+def _in_memory(volume: TracedVolume) -> LabelledVolume:
+    """With the labels of the whole volume, which validation compares with."""
+    return LabelledVolume(volume.name, volume.image, volume.labels(tuple(slice(0, side) for side in volume.shape)))
+
+
+def _choose(folders: list[str], names: list[str]) -> list[Pair]:
+    pairs = [pair for folder in folders for pair in find_pairs(folder)]
+    missing = set(names) - {pair.name for pair in pairs}
+    if missing:
+        raise DataError(f"{', '.join(folders)}: found no pair named {sorted(missing)[0]!r}")
+    return [pair for pair in pairs if not names or pair.name in names]

@@ -1,0 +1,91 @@
+"""Reading microscope makers' formats (.czi, .lif, .nd2, .oib, .ims ...) by bioio (BSD) and its plugins, where installed.
+
+Each format has a plugin under a licence of its own; only permissive ones come with this package's extra `bioio`. The first
+scene is read; more than one time point is refused. bioio's physical sizes are micrometres. Such a file goes to a parser written
+elsewhere: how it takes damaged input is up to that plugin, whose errors are passed on as one line.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from .formats import needs, one_line
+from .units import voxel_size_of
+from .volume import Volume, VolumeError, VolumeReader, checked_channel
+
+
+_PLUGINS = {
+    ".czi": "bioio-czi",
+    ".lif": "bioio-lif",
+    ".nd2": "bioio-nd2",
+    ".dv": "bioio-dv",
+    ".sldy": "bioio-sldy",
+}
+
+
+def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+    """Read the first scene of a microscope's file into memory; see `volumes.read_volume`. Raises VolumeError."""
+    image, voxel_size = _open(path)
+    channels = int(image.dims.C)
+    try:
+        if channel is not None or channels == 1:
+            array = image.get_image_data("ZYX", T=0, C=checked_channel(channel or 0, channels, str(path)))
+        else:
+            array = image.get_image_data("CZYX", T=0)
+    except VolumeError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+    return Volume(_native(array), voxel_size, str(path))
+
+
+def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
+    """Open one channel of a microscope's file; see `volumes.open_volume`. Raises VolumeError."""
+    image, voxel_size = _open(path)
+    channels = int(image.dims.C)
+    if channel is None and channels > 1:
+        raise VolumeError(f"{path}: has {channels} channels: choose one with channel=0 .. {channels - 1} (--channel)")
+    index = checked_channel(channel or 0, channels, str(path))
+    try:
+        slices = image.get_image_dask_data("ZYX", T=0, C=index)
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+    def read_slices(z0: int, z1: int) -> np.ndarray:
+        try:
+            return _native(slices[z0:z1].compute())
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+    return VolumeReader(slices.shape, slices.dtype, voxel_size, str(path), read_slices)
+
+
+def _open(path: Path) -> tuple:
+    """bioio's image and the voxel size."""
+    try:
+        from bioio import BioImage
+    except ImportError as error:
+        raise needs(path, f"{path.suffix} files", "bioio") from error
+    try:
+        image = BioImage(path)
+        times, sizes = int(image.dims.T), image.physical_pixel_sizes
+    except Exception as error:
+        if type(error).__name__ == "UnsupportedFileFormatError":
+            plugin = _PLUGINS.get(path.suffix.lower(), "bioio-bioformats (needs Java)")
+            raise VolumeError(
+                f"{path}: no installed plugin of bioio reads it: {path.suffix} files need {plugin} (mind its licence),"
+                " or the file is damaged"
+            ) from error
+        raise _damaged(path, error) from error
+    if times != 1:
+        raise VolumeError(f"{path}: expected one stack of slices, got {times} time points; save one")
+    voxel_size = voxel_size_of([np.nan if size is None else size for size in (sizes.Z, sizes.Y, sizes.X)])
+    return image, voxel_size
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _damaged(path: Path, error: Exception) -> VolumeError:
+    return VolumeError(f"{path}: bioio cannot read it: {one_line(error)}")

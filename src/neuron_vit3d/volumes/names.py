@@ -1,0 +1,43 @@
+"""Which files hold volumes, told by their names: for looking through folders. Reading goes by content."""
+
+from pathlib import Path
+
+
+# Formats of microscope makers: `read_volume` goes by their suffix where the content is none that it knows, and asks bioio.
+MICROSCOPE_SUFFIXES = (
+    ".czi",
+    ".dv",
+    ".ims",
+    ".lif",
+    ".lof",
+    ".lsm",
+    ".nd2",
+    ".oib",
+    ".oif",
+    ".sldy",
+    ".vsi",
+    ".xlif",
+    ".zvi",
+)
+VOLUME_SUFFIXES = (
+    ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".v3draw", ".v3dpbd", ".npy",
+    ".nrrd", ".nhdr", ".nii", ".nii.gz", ".ome.zarr", ".zarr",
+    *MICROSCOPE_SUFFIXES,
+)  # fmt: skip
+_FOLDER_SUFFIXES = (".zarr",)
+
+
+def is_volume_name(name: str) -> bool:
+    """Whether a file or folder of this name is one that `read_volume` is for."""
+    return name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def is_volume_folder(path: Path) -> bool:
+    """Whether a folder is a volume (OME-Zarr) rather than a place to look for some."""
+    return path.name.lower().endswith(_FOLDER_SUFFIXES)
+
+
+def volume_stem(name: str) -> str:
+    """The name without the suffix of its format: `a.ome.tif` -> `a`, `a.tif.v3dpbd` -> `a.tif`."""
+    suffix = max((suffix for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
+    return name[: len(name) - len(suffix)]

@@ -1,0 +1,147 @@
+"""Reading NRRD (.nrrd, and .nhdr with its voxels in a second file): the header by pynrrd (MIT), the voxels by `flat`.
+
+The first axis of an NRRD file is the fastest, so x y z becomes (z, y, x). An axis that is no direction of space (its `kinds`, or
+`none` in `space directions`) holds channels; of four axes without either, the last one does. More than one time point is
+refused. Voxel size: the lengths of `space directions` in `space units`, or `spacings` in `units`; None where no unit is given.
+Nothing is flipped.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from .flat import as_volume, read_flat
+from .formats import needs, one_line
+from .units import micrometres, voxel_size_of
+from .volume import Volume, VolumeError
+
+
+SIGNATURE = b"NRRD000"
+
+# The spellings of https://teem.sourceforge.net/nrrd/format.html, section "type"
+_TYPES = {
+    "i1": "signed char, int8, int8_t",
+    "u1": "uchar, unsigned char, uint8, uint8_t",
+    "i2": "short, short int, signed short, signed short int, int16, int16_t",
+    "u2": "ushort, unsigned short, unsigned short int, uint16, uint16_t",
+    "i4": "int, signed int, int32, int32_t",
+    "u4": "uint, unsigned int, uint32, uint32_t",
+    "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t",
+    "u8": "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t",
+    "f4": "float",
+    "f8": "double",
+}
+_DTYPES = {name: np.dtype(dtype) for dtype, names in _TYPES.items() for name in names.split(", ")}
+_PACKINGS = {"raw": "raw", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "bzip2": "bzip2"}
+_ORDERS = {"little": "<", "big": ">"}
+_SPATIAL_KINDS, _UNKNOWN_KINDS = ("domain", "space"), ("", "none", "???")
+_MOST_HEADER_BYTES = 1 << 20
+
+
+def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+    """Read an NRRD file; see `volumes.read_volume`. Raises VolumeError."""
+    try:
+        from nrrd import read_header
+    except ImportError as error:
+        raise needs(path, "NRRD", "nrrd") from error
+    with path.open("rb") as file:
+        lines = list(_header_lines(file, path))
+        header_bytes = file.tell()
+    try:
+        header = read_header(lines)
+        sizes = tuple(int(size) for size in header["sizes"])
+        dtype = _DTYPES[header["type"].lower()]
+        encoding = header["encoding"].lower()
+        skip, lines_to_skip = (
+            int(header.get(f"{what} skip", header.get(f"{what}skip", 0))) for what in ("byte", "line")
+        )
+        if dtype.itemsize > 1 and encoding in _PACKINGS:
+            dtype = dtype.newbyteorder(_ORDERS[header["endian"].lower()])
+        voxels = math.prod(sizes)
+        spatial, channels = _axes(header, sizes, path)
+        voxel_size = _voxel_size(header, spatial)
+    except VolumeError:
+        raise
+    except Exception as error:
+        raise VolumeError(f"{path}: not a readable NRRD header: {one_line(error)}") from error
+    if encoding not in _PACKINGS:
+        raise VolumeError(f"{path}: expected NRRD encoding raw, gzip or bzip2, got {encoding!r}")
+    data, offset = _data_file(header, path, header_bytes, lines_to_skip)
+    if skip == -1 and encoding == "raw":  # the voxels are the last bytes
+        skip = max(0, data.stat().st_size - offset - voxels * dtype.itemsize)
+    array = read_flat(data, offset, _PACKINGS[encoding], skip, dtype, sizes[::-1])
+    # From numpy's order of axes, the reverse of NRRD's, to c z y x; what is left are axes of length 1.
+    order = [len(sizes) - 1 - axis for axis in (*channels, *spatial[::-1])]
+    others = [axis for axis in range(len(sizes)) if axis not in order]
+    array = array.transpose(*others, *order)[(0,) * len(others)]
+    return as_volume(array if channels else array[None], voxel_size, path, channel, memory_map)
+
+
+def _header_lines(file: BinaryIO, path: Path) -> Iterator[str]:
+    """The lines up to the empty one; the file is left behind it."""
+    while line := file.readline(_MOST_HEADER_BYTES).decode("ascii", "replace"):
+        if file.tell() >= _MOST_HEADER_BYTES:
+            raise VolumeError(f"{path}: expected an NRRD header of less than {_MOST_HEADER_BYTES} bytes")
+        if not line.strip():
+            return
+        yield line
+
+
+def _axes(header: dict, sizes: tuple[int, ...], path: Path) -> tuple[list[int], list[int]]:
+    """Numbers of the three axes of space and of the axis of channels, if any, in the file's order."""
+    if len(sizes) != header["dimension"] or not 3 <= len(sizes) <= 16 or min(sizes) < 1:
+        raise VolumeError(f"{path}: expected 3 or more positive sizes, got {sizes} of {header['dimension']} axes")
+    kinds = [str(kind).lower() for kind in header.get("kinds", [""] * len(sizes))]
+    directions = header.get("space directions")
+    if directions is not None:
+        is_direction = [vector is not None and bool(np.isfinite(vector).all()) for vector in directions]
+    else:  # of axes that nothing is said about the last are channels
+        is_direction = [axis < 3 for axis in range(len(sizes))]
+    spatial, others = [], []
+    for axis, (kind, points) in enumerate(zip(kinds, is_direction, strict=True)):
+        is_spatial = points if kind in _UNKNOWN_KINDS else kind in _SPATIAL_KINDS
+        (spatial if is_spatial and len(spatial) < 3 else others).append(axis)
+    channels = [axis for axis in others if sizes[axis] > 1]
+    stated = ", ".join(f"{size} {kind or 'of no kind'}" for size, kind in zip(sizes, kinds, strict=True))
+    if any(kinds[axis] == "time" for axis in channels):
+        raise VolumeError(f"{path}: expected one stack of slices, got several time points (axes: {stated}); save one")
+    if len(spatial) != 3 or len(channels) > 1:
+        raise VolumeError(f"{path}: expected three axes of space and at most one of channels, got {stated}")
+    return spatial, channels
+
+
+def _data_file(header: dict, path: Path, header_bytes: int, lines_to_skip: int) -> tuple[Path, int]:
+    """The file with the voxels, this one or one in its folder, and where they begin."""
+    name = header.get("data file", header.get("datafile"))
+    data, offset = path, header_bytes
+    if name is not None:
+        if str(name).split()[:1] == ["LIST"] or "%" in str(name) or not isinstance(name, str):
+            raise VolumeError(f"{path}: expected the voxels in one file, got the pattern or list {str(name)[:100]!r}")
+        data, offset = (path.parent / name).resolve(), 0
+        if not data.is_relative_to(path.parent.resolve()):
+            raise VolumeError(f"{path}: expected its data file in its own folder, got {name[:200]!r}")
+        if not data.is_file():
+            raise VolumeError(f"{path}: its data file {name[:200]!r} is not there")
+    if lines_to_skip:
+        with data.open("rb") as file:
+            file.seek(offset)
+            for _ in range(lines_to_skip):
+                if not file.readline(_MOST_HEADER_BYTES):
+                    break
+            offset = file.tell()
+    return data, offset
+
+
+def _voxel_size(header: dict, spatial: list[int]) -> tuple[float, float, float] | None:
+    """z, y, x in micrometres; None where lengths or units are not given."""
+    directions, units = header.get("space directions"), header.get("space units")
+    if directions is not None and units is not None:
+        sizes = [np.linalg.norm(directions[axis] * [micrometres(unit) for unit in units]) for axis in spatial]
+    elif "spacings" in header and "units" in header:
+        sizes = [abs(header["spacings"][axis]) * micrometres(header["units"][axis]) for axis in spatial]
+    else:
+        return None
+    return voxel_size_of(sizes[::-1])

@@ -1,0 +1,148 @@
+"""Reading OME-Zarr (NGFF 0.4 on zarr 2, 0.5 on zarr 3) and plain zarr arrays, by zarr (MIT); only the chunks that are needed.
+
+Of an image's resolutions the first, the highest, is read; of several images in a folder that Bio-Formats wrote, number 0. Axes
+are told by their names (t c z y x in any order); t must be 1. A plain array is (z, y, x) or (c, z, y, x). Voxel size:
+`scale`, of the resolution times that of the image, in the units of the axes; None where there is none.
+
+A chunk that is not there holds the fill value, so a few bytes of metadata may stand for any number of voxels: an array larger than
+what the stored bytes could become is refused.
+"""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .formats import needs, one_line
+from .units import micrometres, voxel_size_of
+from .volume import Volume, VolumeError, VolumeReader, checked_channel
+
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_MOST_BYTES_PER_BYTE = 33_000  # of Zstandard, the loosest of the codecs: 128 KiB from 4 bytes
+_MOST_METADATA_BYTES = 1 << 24
+
+
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder is a zarr group or array."""
+    return any((folder / name).is_file() for name in _METADATA)
+
+
+def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+    """Read an OME-Zarr image into memory; see `volumes.read_volume`. Raises VolumeError."""
+    image = _Image(path)
+    if channel is None and image.num_channels > 1:
+        array = image.read(slice(None), 0, image.shape[0])
+    else:
+        array = image.read(checked_channel(channel or 0, image.num_channels, str(path)), 0, image.shape[0])
+    return Volume(array, image.voxel_size, str(path))
+
+
+def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
+    """Open one channel of an OME-Zarr image; see `volumes.open_volume`. Raises VolumeError."""
+    image = _Image(path)
+    if channel is None and image.num_channels > 1:
+        last = image.num_channels - 1
+        raise VolumeError(
+            f"{path}: has {image.num_channels} channels: choose one with channel=0 .. {last} (--channel)"
+        )
+    index = checked_channel(channel or 0, image.num_channels, str(path))
+    return VolumeReader(
+        image.shape, image.dtype, image.voxel_size, str(path), lambda z0, z1: image.read(index, z0, z1)
+    )
+
+
+class _Image:
+    """The highest resolution of an image: shape (z, y, x), num_channels, dtype, voxel_size, read()."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            import zarr
+        except ImportError as error:
+            raise needs(path, "OME-Zarr", "zarr") from error
+        _check_metadata(path)
+        try:
+            node = zarr.open(path, mode="r")
+            self._array, self._axes, self.voxel_size = self._find(node)
+        except VolumeError:
+            raise
+        except Exception as error:
+            raise VolumeError(f"{path}: not a readable OME-Zarr image: {one_line(error)}") from error
+        shape, axes = self._array.shape, self._axes
+        if (
+            len(axes) != len(shape)
+            or sorted(set(axes)) != sorted(axes)
+            or not {"z", "y", "x"} <= set(axes) <= set("tczyx")
+        ):
+            raise VolumeError(
+                f"{path}: expected axes z y x, perhaps c, and t of length 1, got {axes} with shape {shape}"
+            )
+        sizes = dict(zip(axes, shape, strict=True))
+        if sizes.get("t", 1) != 1:
+            raise VolumeError(f"{path}: expected one stack of slices, got {sizes['t']} time points; save one")
+        self.shape, self.num_channels = (sizes["z"], sizes["y"], sizes["x"]), sizes.get("c", 1)
+        self.dtype = np.dtype(self._array.dtype).newbyteorder("=")
+        self._check_bytes()
+
+    def read(self, channel: int | slice, z0: int, z1: int) -> np.ndarray:
+        """Slices z0 .. z1 - 1 of a channel (z, y, x), or of all (c, z, y, x); only their chunks are decoded."""
+        where = {"t": 0, "c": channel, "z": slice(z0, z1)}
+        kept = [axis for axis in self._axes if axis in "zyx" or (axis == "c" and isinstance(channel, slice))]
+        try:
+            array = self._array[tuple(where.get(axis, slice(None)) for axis in self._axes)]
+        except Exception as error:
+            raise VolumeError(f"{self.path}: damaged OME-Zarr chunks: {one_line(error)}") from error
+        array = np.asarray(array).transpose([kept.index(axis) for axis in "czyx" if axis in kept])
+        return array.astype(self.dtype, copy=False)
+
+    def _find(self, node) -> tuple:
+        """The array, its axes and voxel size, in a group or array."""
+        if hasattr(node, "shape"):
+            return node, "czyx"[-node.ndim :] if node.ndim in (3, 4) else "", None
+        if "bioformats2raw.layout" in (node.attrs.get("ome") or node.attrs):
+            node = node["0"]
+        attributes = node.attrs.get("ome") or dict(node.attrs)
+        if not attributes.get("multiscales"):
+            raise VolumeError(f"{self.path}: expected an OME-Zarr image, got a zarr group without `multiscales`")
+        image = attributes["multiscales"][0]
+        resolution = image["datasets"][0]
+        array = node[resolution["path"]]
+        axes = [{"name": axis} if isinstance(axis, str) else axis for axis in image.get("axes", "tczyx")]
+        names = "".join(str(axis["name"]).lower() for axis in axes)
+        scale = np.ones(len(axes)) * math.nan
+        for of in (resolution, image):
+            for transformation in of.get("coordinateTransformations", ()):
+                if transformation["type"] == "scale":
+                    given = np.array(transformation["scale"], float)
+                    scale = given if np.isnan(scale).all() else scale * given
+        length = dict(zip(names, scale, strict=True))
+        unit = {name: micrometres(axis.get("unit")) for name, axis in zip(names, axes, strict=True)}
+        return array, names, voxel_size_of([length.get(axis, math.nan) * unit.get(axis, math.nan) for axis in "zyx"])
+
+    def _check_bytes(self) -> None:
+        """Refuse an array or a chunk that the stored bytes cannot fill, before any memory is taken for it."""
+        shape, chunks, shards = self._array.shape, self._array.chunks, self._array.shards
+        if min((*shape, *chunks)) < 1:
+            raise VolumeError(f"{self.path}: expected positive sizes, got shape {shape} in chunks of {chunks}")
+        claimed = max(math.prod(piece) for piece in (shape, chunks, shards or ())) * self.dtype.itemsize
+        stored = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                stored += os.path.getsize(os.path.join(folder, name))
+            if claimed <= stored * _MOST_BYTES_PER_BYTE:
+                return
+        raise VolumeError(
+            f"{self.path}: metadata says {shape} of {self.dtype} in chunks of {chunks}, {claimed} bytes,"
+            f" but {stored} stored bytes can hold at most {stored * _MOST_BYTES_PER_BYTE}"
+        )
+
+
+def _check_metadata(path: Path) -> None:
+    for name in _METADATA:
+        file = path / name
+        if file.is_file() and file.stat().st_size > _MOST_METADATA_BYTES:
+            raise VolumeError(
+                f"{file}: expected at most {_MOST_METADATA_BYTES} bytes of metadata, got {file.stat().st_size}"
+            )

@@ -1,0 +1,103 @@
+"""Formats that bioio reads, with a stand-in for bioio: it is not part of the test environment."""
+
+import sys
+from collections import namedtuple
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from neuron_vit3d.volumes import VolumeError, open_volume, read_volume
+
+
+ARRAY = np.arange(2 * 3 * 4 * 5, dtype=">u2").reshape(2, 3, 4, 5)  # c z y x
+Sizes = namedtuple("Sizes", "Z Y X")
+
+
+class UnsupportedFileFormatError(Exception):
+    pass
+
+
+class Slices:
+    """A dask array's part that is used."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __getitem__(self, where):
+        return Slices(self.array[where])
+
+    def compute(self):
+        return self.array
+
+
+class BioImage:
+    def __init__(self, path):
+        name = path.name
+        if "unsupported" in name:
+            raise UnsupportedFileFormatError("no\nplugin")
+        if "damaged" in name:
+            raise RuntimeError("line 1\nline 2")
+        self.dims = SimpleNamespace(T=5 if "times" in name else 1, C=1 if "single" in name else 2)
+        self.physical_pixel_sizes = Sizes(None if "unknown" in name else 2.0, 0.5, 0.5)
+
+    def get_image_data(self, axes, T, C=None):
+        return ARRAY if axes == "CZYX" else ARRAY[C]
+
+    def get_image_dask_data(self, axes, T, C):
+        return Slices(ARRAY[C])
+
+
+@pytest.fixture
+def bioio(monkeypatch):
+    module = ModuleType("bioio")
+    module.BioImage = BioImage
+    monkeypatch.setitem(sys.modules, "bioio", module)
+
+
+def file(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"whatever its maker writes")
+    return path
+
+
+def test_channels_slices_and_voxel_sizes(bioio, tmp_path):
+    path = file(tmp_path, "a.czi")
+    volume = read_volume(path)
+    assert volume.voxel_size == (2.0, 0.5, 0.5) and volume.dtype.isnative
+    np.testing.assert_array_equal(volume.array, ARRAY)
+    np.testing.assert_array_equal(read_volume(path, channel=1).array, ARRAY[1])
+    assert read_volume(file(tmp_path, "single.nd2")).array.shape == (3, 4, 5)
+    assert read_volume(file(tmp_path, "unknown.LIF")).voxel_size is None
+    with open_volume(path, channel=1) as reader:
+        np.testing.assert_array_equal(reader.read(1, 3), ARRAY[1, 1:3])
+    with pytest.raises(VolumeError, match="choose one with channel=0"):
+        open_volume(path)
+    for read in (read_volume, open_volume):
+        with pytest.raises(VolumeError, match="expected a channel from 0 to 1, got 2"):
+            read(path, channel=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("unsupported.czi", r"no installed plugin of bioio reads it: \.czi files need bioio-czi \(mind its licence\)"),
+        ("unsupported.oib", "files need bioio-bioformats"),
+        ("damaged.nd2", "bioio cannot read it: RuntimeError: line 1 line 2"),
+        ("times.lif", "5 time points"),
+    ],
+)
+def test_what_is_refused(bioio, tmp_path, name, message):
+    path = file(tmp_path, name)
+    for read in (read_volume, open_volume):
+        with pytest.raises(VolumeError, match=message) as error:
+            read(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_without_bioio_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bioio", None)
+    with pytest.raises(VolumeError, match=r'\.czi files can be read .* pip install "neuron_vit3d\[bioio\]"'):
+        read_volume(file(tmp_path, "a.czi"))
+    with pytest.raises(VolumeError, match="begins with"):  # a suffix that no microscope has
+        read_volume(file(tmp_path, "a.unknown"))
