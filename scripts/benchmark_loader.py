@@ -57,14 +57,14 @@ def run(
                     words = [folder, source, str(blocks), str(workers), str(tile_size), str(augmented)]
                     result = json.loads(_call(environment, "measure", *words))
                     results.setdefault((source, augmented), []).append(result)
-        waiting = [json.loads(_call(environment, "wait", folder, str(workers), str(tile_size))) for _ in range(rounds)]
+        waiting = json.loads(_call(environment, "wait", folder, str(workers), str(tile_size)))
     lines = [
         f"`scripts/benchmark_loader.py run` ({_machine()})",
         "",
         f"{described}; blocks of 5 x {tile_size} x {tile_size}, batches of 8, DataLoader with {workers} workers, {blocks} blocks "
-        f"a measurement after a warm-up.",
+        f"a measurement after as many to warm up.",
         f"Blocks a second: best of {rounds} measurements taken in turn (all of them in brackets). CPU: processor time of a block in "
-        "all processes of the loader, the least of the measurements; what else runs on the machine changes it little.",
+        "all processes of the loader, the least of the measurements.",
         f"Other work on the machine (load average before the measurements): {busy:.1f} processes on {os.cpu_count()} cores.",
         "",
         "| source | full augmentation: blocks/s | CPU ms a block | none: blocks/s | CPU ms a block |",
@@ -77,14 +77,13 @@ def run(
             cells.append(f"{max(rates):.0f} ({', '.join(f'{rate:.0f}' for rate in sorted(rates))})")
             cells.append(f"{min(one['cpu_milliseconds'] for one in results[source, augmented]):.1f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    best = min(waiting, key=lambda one: one["share"])
     lines += [
         "",
         "Full augmentation: `Augmentation()`, every kind at its default strength and frequency, another neuron mixed into a "
         "fifth of the blocks. The Hub's own processor time comes on top of the last line.",
         "",
         f"Training the embedded default on the CPU out of `volumes` with {workers} workers on the same cores, batches of 4: "
-        f"{100 * best['share']:.1f} % of a step of {best['step']:.2f} s is spent waiting for data.",
+        f"{100 * waiting['share']:.1f} % of a step of {waiting['step']:.2f} s is spent waiting for data.",
     ]
     text = "\n".join(lines) + "\n"
     print(text)
@@ -111,7 +110,7 @@ def measure(
     dataset = _dataset(folder, source, tile_size, augmented, length=100 * blocks)
     loader = iter(DataLoader(dataset, batch_size=batch, num_workers=workers, prefetch_factor=2))
     # Workers have started, trees are parsed, black and white are found, and the queue is full when the clock starts.
-    for _ in range(max(8 * workers, blocks // batch // 4)):
+    for _ in range(max(8 * workers, blocks // batch)):
         next(loader)
     started, used = time.perf_counter(), _cpu_seconds()
     for _ in range(blocks // batch):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from release import NAMES, neuron, write_bad_samples, write_release, write_sample, write_zip
 
-from neuron_vit3d import NeuronViT3DImageProcessor, load_bigneuron, rasterize, read_swc
+from neuron_vit3d import NeuronViT3DImageProcessor, Tree, load_bigneuron, rasterize
 from neuron_vit3d.data.bigneuron import DataError, PreparationOptions, prepare
 from neuron_vit3d.data.labels import LabelPolicy
 from neuron_vit3d.data.preparation import choose_blocks, intensity_range
@@ -41,9 +41,8 @@ def voxels(row) -> np.ndarray:
     return np.frombuffer(b"".join(row["image"]), row["dtype"]).reshape(row["shape"])
 
 
-def tree_of(row, folder: Path):
-    (folder / "n.swc").write_text(row["swc"])
-    return read_swc(folder / "n.swc")
+def tree_of(row) -> Tree:
+    return Tree.from_text(row["swc"], row["neuron_id"])
 
 
 def test_every_sample_is_found_with_its_gold_tree(prepared, tmp_path):
@@ -56,7 +55,7 @@ def test_every_sample_is_found_with_its_gold_tree(prepared, tmp_path):
         made = neuron(seed % 4)
         assert row["source"] == f"gold166/{group}/{sample}/{image}"
         assert np.array_equal(voxels(row), made.volume.array)
-        assert np.allclose(tree_of(row, tmp_path).xyz, made.tree.xyz)
+        assert np.allclose(tree_of(row).xyz, made.tree.xyz)
         assert row["species"] and row["lab"] and row["microscopy"]
 
 
@@ -73,7 +72,7 @@ def test_blocks_are_pieces_of_the_volumes(prepared, tmp_path):
     blocks = load_bigneuron(prepared, "blocks")["train"]
     assert set(blocks["neuron_id"]) == set(volumes)
     for name, row in volumes.items():
-        image, mask = voxels(row), rasterize(tree_of(row, tmp_path), row["shape"])
+        image, mask = voxels(row), rasterize(tree_of(row), row["shape"])
         covered = np.zeros_like(mask)
         for block in (block for block in blocks if block["neuron_id"] == name):
             piece = np.frombuffer(block["image"], block["dtype"]).reshape(block["shape"])
@@ -169,7 +168,7 @@ def test_flipped_and_scaled_trees_are_repaired_and_told(tmp_path):
         ("repaired", "scaled by voxel size"),
     ]
     for row in load_bigneuron(tmp_path / "out")["train"]:
-        assert np.allclose(tree_of(row, tmp_path).xyz, made.tree.xyz)
+        assert np.allclose(tree_of(row).xyz, made.tree.xyz)
     assert load_bigneuron(tmp_path / "out")["train"]["voxel_size"] == [None, [2.0, 0.5, 0.5]]
 
 

@@ -322,7 +322,7 @@ def test_streamed_from_a_hub(neurons, tmp_path):
     assert rest == whole[7:]
 
 
-# One process or two; the whole epoch, or from a batch to a batch, and then killed.
+# One process or two; the whole epoch, or from a batch to a batch, and then left.
 RUN = """
 import hashlib, json, os, sys
 import torch

@@ -316,3 +316,17 @@ def test_every_real_trace_reads(shared, tmp_path):
     for path in paths:
         tree = read_swc(path, mend_structure=True)
         assert_same(read_swc(tree.write(tmp_path / "tree.swc")), tree)
+
+
+def test_text_and_back():
+    tree = Tree.from_parents(
+        np.array([[0.1, 2, 3], [4, 5, 6]]), np.array([1.0, 2.5]), np.array([-1, 0]), comments=["hello"]
+    )
+    again = Tree.from_text(tree.to_text())
+    assert (
+        again.comments == ("hello",)
+        and np.array_equal(again.xyz, tree.xyz)
+        and np.array_equal(again.radii, tree.radii)
+    )
+    with pytest.raises(SWCError, match=r"^neuron 7:2: id 1 is used before"):
+        Tree.from_text("1 0 0 0 0 1 -1\n1 0 0 0 0 1 -1\n", "neuron 7")

@@ -11,9 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..morphology import Tree
-from ..morphology.soundness import check_tree
-from .labels import UNTRACED_REACH, LabelPolicy, draw_labels
+from ..morphology import SWCError, Tree
+from .labels import LabelPolicy, labels_of_window
 from .sources import DataError
 
 
@@ -28,7 +27,7 @@ class TracedVolume:
         row: of the `volumes` config, without `image`: neuron_id, shape, dtype, swc, and where known lab, signal_level.
         voxels: (z, y, x); or None, with `dataset` and `index` of where they are.
         policy: how the tree becomes labels; its radii are those of the SWC text, which the preparation has set. None:
-            the tube alone.
+            the preparation's.
 
     Attributes:
         name: the neuron's id.
@@ -48,7 +47,11 @@ class TracedVolume:
             raise DataError(f"{self.name}: expected a shape of three positive sizes (z, y, x), got {self.shape}")
         self.dtype = _dtype(self.name, row["dtype"])
         self.signal_level = row.get("signal_level")
-        self.policy = policy or LabelPolicy(min_radius=None)
+        self.policy = policy or LabelPolicy(
+            min_radius=None,
+            edge_band=row.get("edge_band") or 0.0,
+            ignore_untraced=bool(row.get("ignore_untraced")),
+        )
         if self.policy.ignore_untraced and self.signal_level is None:
             raise DataError(f"{self.name}: untraced signal can be ignored only where the row has a signal_level")
         self._swc, self._voxels, self._dataset, self._index = row["swc"], voxels, dataset, index
@@ -90,19 +93,14 @@ class TracedVolume:
     @cached_property
     def tree(self) -> Tree:
         """In voxels of the image, x y z."""
-        return _parse_tree(self.name, self._swc)
+        try:
+            return Tree.from_text(self._swc, self.name)
+        except SWCError as error:
+            raise DataError(str(error)) from error
 
     def labels(self, window: tuple[slice, slice, slice]) -> np.ndarray:
         """Labels (0, 1, 255) of a window (z, y, x) inside the volume, uint8."""
-        if not self.policy.ignore_untraced:
-            return self._draw(window)
-        # Whether signal is untraced depends on the image around it.
-        grown = tuple(
-            slice(max(0, w.start - reach), min(side, w.stop + reach))
-            for w, side, reach in zip(window, self.shape, (0, UNTRACED_REACH, UNTRACED_REACH), strict=True)
-        )
-        drawn = self._draw(grown, image=self.image[0][grown], level=self.signal_level)
-        return drawn[tuple(slice(w.start - g.start, w.stop - g.start) for w, g in zip(window, grown, strict=True))]
+        return labels_of_window(self.tree, self.image[0], window, self.policy, self.signal_level)
 
     def foreground_place(self, rng: np.random.Generator, slices: slice) -> tuple[int, int, int] | None:
         """A voxel (z, y, x) on the tree's centre line, every piece of its length with the same odds.
@@ -138,10 +136,6 @@ class TracedVolume:
         start, end = self.tree.xyz[child], self.tree.xyz[parent]
         length = np.linalg.norm(end - start, axis=1)
         return np.cumsum(np.where(child == parent, 1.0, length)), start, end
-
-    def _draw(self, window: tuple[slice, slice, slice], **signal) -> np.ndarray:
-        shape, origin = tuple(w.stop - w.start for w in window), tuple(w.start for w in window)
-        return draw_labels(self.tree, shape, self.policy, origin=origin, **signal)
 
     def _mapped_voxels(self) -> np.ndarray:
         """View of the bytes in the Arrow file: a column's binary values lie there one after the other."""
@@ -179,20 +173,3 @@ def _dtype(name: str, text: str) -> np.dtype:
     if dtype is None or dtype.kind not in "buif":
         raise DataError(f"{name}: expected a numpy type of real numbers as dtype, got {text!r}")
     return dtype
-
-
-def _parse_tree(name: str, text: str) -> Tree:
-    """The tree of an SWC text that the preparation has written, so checked but not repaired."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    try:
-        table = np.loadtxt(lines, ndmin=2, usecols=range(7)) if lines else np.empty((0, 7))
-    except ValueError as error:
-        raise DataError(f"{name}: swc: expected seven numbers a line, {error}") from error
-    if not len(table):
-        raise DataError(f"{name}: swc: no node")
-    ids, types, parents = (table[:, column] for column in (0, 1, 6))
-    tree = Tree(ids, types, table[:, 2:5].copy(), table[:, 5].copy(), parents)
-    problems = check_tree(tree)
-    if problems:
-        raise DataError(f"{name}: swc: {problems[0]}")
-    return tree

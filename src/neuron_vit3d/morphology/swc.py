@@ -118,6 +118,11 @@ class Tree:
         parents = number[parent_index[order]]
         return cls(np.arange(1, n + 1), types[order], xyz[order], radii[order], parents, tuple(comments))
 
+    @classmethod
+    def from_text(cls, text: str, name: str = "tree") -> Tree:
+        """The tree of an SWC text, as `to_text` writes it. Raises SWCError, with `name` and the line, as `read_swc` does."""
+        return _parse(text, name, repair=True, mend_structure=False)
+
     def __len__(self) -> int:
         return self.ids.size
 
@@ -216,13 +221,18 @@ def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bo
         OSError: the file cannot be read.
     """
     path = Path(path)
-    lines = _lines(_decode(path))
+    return _parse(_decode(path), str(path), repair, mend_structure)
+
+
+def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:
+    """`read_swc` of a text; `name` stands in messages, and tells by its suffix whether it is an .eswc."""
+    lines = _lines(text)
     stripped = [line.strip() for line in lines]
     numbers = [i for i, line in enumerate(stripped, start=1) if line and line[0] != "#"]  # line number of every row
     if not numbers:
-        raise SWCError(f"{path}: no node in the file")
+        raise SWCError(f"{name}: no node in the file")
     rows = [stripped[i - 1] for i in numbers]
-    table = _parse_table(path, rows, numbers)
+    table = _parse_table(name, rows, numbers)
 
     done = []
     if mend_structure:
@@ -231,14 +241,14 @@ def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bo
     if repair:
         done += repair_parents(table) + repair_radii(table)
     if done:
-        warnings.warn(f"{path}: {'; '.join(done)}", stacklevel=2)
+        warnings.warn(f"{name}: {'; '.join(done)}", stacklevel=3)
     comments = tuple(line[1:].removeprefix(" ") for line in map(str.lstrip, lines) if line.startswith("#"))
     ids, types, parents = (table[:, column].astype(np.int64) for column in (0, 1, 6))
     tree = Tree(ids, types, table[:, 2:5].copy(), table[:, 5].copy(), parents, comments)
     problems = find_problems(tree)
     if problems:
         row, reason = min(problems)
-        raise SWCError(f"{path}:{numbers[row]}: {reason}" + _and_more(len(problems) - 1))
+        raise SWCError(f"{name}:{numbers[row]}: {reason}" + _and_more(len(problems) - 1))
     return tree
 
 
@@ -273,11 +283,11 @@ def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def _parse_table(path: Path, rows: list[str], numbers: list[int]) -> np.ndarray:
+def _parse_table(name: str, rows: list[str], numbers: list[int]) -> np.ndarray:
     """Rows of text -> (n, 7) float64, whole numbers in columns id, type and parent."""
     fields = [_split(row) for row in rows]
     width = len(fields[0])
-    ragged_is_fine = path.suffix.lower() == ".eswc"
+    ragged_is_fine = name.lower().endswith(".eswc")
     try:
         counts = set(map(len, fields))
         if min(counts) < 7 or (len(counts) > 1 and not ragged_is_fine):
@@ -291,19 +301,19 @@ def _parse_table(path: Path, rows: list[str], numbers: list[int]) -> np.ndarray:
         pass
     # Something is wrong: go line by line to say what, and where.
     for number, row in zip(numbers, fields, strict=True):
-        where = f"{path}:{number}"
+        where = f"{name}:{number}"
         if not row:
             raise SWCError(f"{where}: expected commas or spaces between numbers, got decimal commas")
         if len(row) < 7 or (len(row) != width and not ragged_is_fine):
             expected = "7 columns (id type x y z radius parent)" if len(row) < 7 else f"{width} columns as before"
             raise SWCError(f"{where}: expected {expected}, got {len(row)}")
-        for name, token in zip(("id", "type", "x", "y", "z", "radius", "parent"), row[:7], strict=True):
+        for column, token in zip(("id", "type", "x", "y", "z", "radius", "parent"), row[:7], strict=True):
             try:
                 value = float(token)
             except ValueError:
-                raise SWCError(f"{where}: {name} must be a number, got {token[:40]!r}") from None
-            if name in ("id", "type", "parent") and not _whole(np.float64(value)):
-                raise SWCError(f"{where}: {name} must be a whole number, got {token[:40]!r}")
+                raise SWCError(f"{where}: {column} must be a number, got {token[:40]!r}") from None
+            if column in ("id", "type", "parent") and not _whole(np.float64(value)):
+                raise SWCError(f"{where}: {column} must be a whole number, got {token[:40]!r}")
     raise AssertionError("a table that fails has a line that fails")
 
 
