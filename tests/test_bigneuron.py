@@ -14,8 +14,8 @@ from release import NAMES, neuron, write_bad_samples, write_release, write_sampl
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Tree, load_bigneuron, rasterize
 from neuron_vit3d.data.bigneuron import DataError, PreparationOptions, prepare
+from neuron_vit3d.data.block_rows import choose_blocks, intensity_range
 from neuron_vit3d.data.labels import LabelPolicy
-from neuron_vit3d.data.preparation import choose_blocks, intensity_range
 
 
 ALL_TRAIN = PreparationOptions(fractions=(1, 0, 0), block_shape=(5, 40, 40))

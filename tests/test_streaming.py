@@ -24,6 +24,7 @@ FEATURES = Features(
     {
         "neuron_id": Value("string"),
         "lab": Value("string"),
+        "neuron_blocks": Value("int64"),
         "origin": List(Value("int64")),
         "shape": List(Value("int64")),
         "dtype": Value("string"),
@@ -40,6 +41,7 @@ def stored(image: np.ndarray, mask: np.ndarray, neuron: str, **changes) -> dict:
     row = {
         "neuron_id": neuron,
         "lab": None,
+        "neuron_blocks": 6,
         "origin": [0, 0, 0],
         "shape": list(image.shape),
         "dtype": image.dtype.name,
@@ -169,6 +171,20 @@ def test_ranks_and_workers_share_the_rows_without_doubles(source, workers):
         assert sorted(met) == list(range(24))
     else:  # two workers have one shard of four rows, two have two: those begin the next pass sooner
         assert len(set(met)) >= 16
+
+
+@pytest.mark.parametrize(
+    ("balance", "shares"),
+    [("neuron", (1 / 3, 1 / 3, 1 / 3)), ("lab", (1 / 4, 1 / 4, 1 / 2)), ("volume", (30 / 44, 9 / 44, 5 / 44))],
+)
+def test_neurons_and_labs_come_equally_often(source, balance, shares):
+    """Two neurons of one lab have 30 and 9 rows, that of another has 5."""
+    rows = []
+    for i, count in enumerate((30, 9, 5)):
+        image = np.full(SHAPE, i, np.uint8)
+        rows += [stored(image, np.zeros(SHAPE), f"n{i}", lab=f"lab {i // 2}", neuron_blocks=count)] * count
+    blocks = numbers(islice(stream(source(Dataset.from_list(rows, FEATURES)), balance=balance), 900))
+    assert [blocks.count(i) / 900 for i in range(3)] == pytest.approx(shares, abs=0.06)
 
 
 @pytest.mark.parametrize("used", [0, 1, 5, 13, 30])

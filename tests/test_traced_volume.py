@@ -163,7 +163,7 @@ def test_a_pickle_holds_no_voxels(dataset):
         ({"dtype": "uint16"}, "n0: expected 89600 bytes .* found 44800"),
         ({"image": [b"abc"] * 10}, "n0: expected 44800 bytes .* found 30"),
         ({"swc": "# nothing\n"}, "n0: no node"),
-        ({"swc": "1 0 a 0 0 1 -1\n"}, "n0:1: expected 7 columns"),
+        ({"swc": "1 0 a 0 0 1 -1\n"}, "n0:1: x must be a number"),
         ({"swc": "1 0 0 0 0 1 7\n"}, "n0:1: node 1: its parent 7"),
     ],
 )

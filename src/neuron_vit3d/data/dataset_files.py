@@ -59,6 +59,7 @@ def features(config: str):
         {
             "neuron_id": text,
             "lab": text,
+            "neuron_blocks": Value("int64"),  # rows of this neuron, for who wants neurons equally often
             "origin": sizes,  # z, y, x of the first voxel in the volume
             "shape": sizes,  # z, y, x, the same for all
             "dtype": text,

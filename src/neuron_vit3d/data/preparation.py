@@ -6,7 +6,6 @@ in how many processes, and what had been done before.
 
 import contextlib
 import glob
-import hashlib
 import json
 import math
 import warnings
@@ -16,15 +15,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..morphology import Tree, points_along, read_swc
+from ..morphology import Tree, read_swc
 from ..volumes import Volume, check_finite, check_signal, read_volume
 from ..volumes.volume import replacing
 from .alignment import AS_IS, check_alignment
+from .block_rows import cut_blocks
 from .dataset_files import CONFIGS, PARTS, file_name, write_block_rows, write_volume_row
 from .gold166 import Origin, read_pixel_size
 from .labels import LabelPolicy, labels_of_window, prepare_tree, signal_level
 from .pairing import Candidate
-from .pairs import IGNORE_INDEX
 from .preparation_report import PairReport, thumbnail
 from .sources import DataError, Source
 from .splits import SPLIT_BY, part_of
@@ -265,76 +264,22 @@ def _write_neuron(neuron: _Neuron, job: Job) -> None:
         "source": job.candidate.image,
     }
     write_volume_row(job.file("volumes"), image, row)
-    write_block_rows(job.file("blocks"), _block_rows(neuron, job))
+    blocks = cut_blocks(
+        job.candidate.neuron_id,
+        image,
+        neuron.tree,
+        job.options.labels,
+        neuron.level,
+        lab=origin.lab,
+        block_shape=job.options.block_shape,
+        background=job.options.background,
+        seed=job.options.seed,
+    )
+    write_block_rows(job.file("blocks"), blocks)
     record = {"fingerprint": job.fingerprint(), "report": asdict(neuron.report)}
     job.record().parent.mkdir(parents=True, exist_ok=True)
     with replacing(job.record()) as temporary:  # last: it says that all else is there
         temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
-
-
-def _block_rows(neuron: _Neuron, job: Job) -> Iterator[dict]:
-    """Rows of "blocks" in random order: every piece of a grid that the tree passes through, and some of the others."""
-    options, image = job.options, neuron.image
-    seed = int.from_bytes(hashlib.sha256(f"{options.seed} {job.candidate.neuron_id}".encode()).digest()[:8], "big")
-    rng = np.random.default_rng(seed)
-    black, white = intensity_range(image)
-    for origin in rng.permutation(
-        choose_blocks(neuron.tree, image.shape, options.block_shape, options.background, rng)
-    ):
-        inside = tuple(
-            slice(o, min(o + b, n)) for o, b, n in zip(origin, options.block_shape, image.shape, strict=True)
-        )
-        beyond = [(0, b - (s.stop - s.start)) for b, s in zip(options.block_shape, inside, strict=True)]
-        labels = labels_of_window(neuron.tree, image, inside, options.labels, neuron.level)
-        piece = np.pad(image[inside], beyond, mode="symmetric")
-        mask = np.pad(labels, beyond, constant_values=IGNORE_INDEX)
-        yield {
-            "neuron_id": job.candidate.neuron_id,
-            "lab": job.origin.lab,
-            "origin": origin.tolist(),
-            "shape": list(options.block_shape),
-            "dtype": image.dtype.name,
-            "image": np.ascontiguousarray(piece, piece.dtype.newbyteorder("<")).tobytes(),
-            "mask": mask.tobytes(),
-            "black": black,
-            "white": white,
-        }
-
-
-def choose_blocks(
-    tree: Tree,
-    shape: tuple[int, int, int],
-    block_shape: tuple[int, int, int],
-    background: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Origins (n, 3) z y x of the blocks of a grid over the volume: all with a point of the tree, and a share without."""
-    starts = []
-    for length, side in zip(shape, block_shape, strict=True):
-        starts.append(np.linspace(0, max(0, length - side), -(-length // side)).round().astype(np.int64))
-    points = points_along(tree, 2.0)[:, ::-1]
-    points = points[((points > -0.5) & (points < np.array(shape) - 0.5)).all(axis=1)]
-    cells = [np.searchsorted(start, axis, "right") - 1 for start, axis in zip(starts, points.T.round(), strict=True)]
-    grid = [len(start) for start in starts]
-    with_neuron = np.unique(np.ravel_multi_index(cells, grid))
-    others = np.setdiff1d(np.arange(np.prod(grid)), with_neuron, assume_unique=True)
-    wanted = round(len(with_neuron) * background / (1 - background))
-    chosen = np.concatenate([with_neuron, rng.choice(others, min(wanted, len(others)), replace=False)])
-    return np.stack(
-        [start[index] for start, index in zip(starts, np.unravel_index(chosen, grid), strict=True)], axis=1
-    )
-
-
-def intensity_range(image: np.ndarray, lower: float = 1.0, upper: float = 99.5) -> tuple[float, float]:
-    """The intensities of a volume (z, y, x) that become 0 and 1, as `NeuronViT3DImageProcessor` has them by default: a
-    percentile of (a sample of) its voxels, and one of its maximum projection."""
-    stride = max(1, round((image.size / 1e6) ** 0.5))
-    black = float(np.percentile(image[:, ::stride, ::stride], lower))
-    projection = image.max(axis=0)
-    white = float(np.percentile(projection, upper))
-    if white <= black:
-        white = float(projection.max())
-    return black, white if white > black else black + 1.0
 
 
 def _count_neuron_voxels(image: np.ndarray, tree: Tree, policy: LabelPolicy, level: float | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -224,7 +225,8 @@ def _odds(volumes: Sequence, balance: str) -> np.ndarray:
         odds = np.array([np.prod(volume.shape, dtype=float) for volume in volumes])
     elif balance == "lab":
         labs = [getattr(volume, "lab", None) for volume in volumes]
-        odds = np.array([1 / labs.count(lab) for lab in labs])
+        count = Counter(labs)
+        odds = np.array([1 / count[lab] for lab in labs])
     else:
         raise DataError(f"balance: expected 'neuron', 'lab' or 'volume', got {balance!r}")
     return odds / odds.sum()

@@ -8,9 +8,10 @@ follows from seed, epoch, rank and worker, so a run can be resumed in the middle
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from itertools import count
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,9 +22,11 @@ from .sampling import ArrayVolume, choose_place, cut_window
 from .sources import DataError
 
 
-_COLUMNS = ("neuron_id", "shape", "dtype", "image", "mask", "black", "white")
+_COLUMNS = ("neuron_id", "lab", "neuron_blocks", "shape", "dtype", "image", "mask", "black", "white")
 # Another neuron for `Augmentation.mix` is looked for in so many rows before the present one.
 _DONORS = 8
+# Of the rows of what is met most often, the share that is taken at least.
+_FEWEST_TAKEN = 0.1
 # With fewer files than this their parts are shards as well: neighbouring rows often show the same neuron.
 _FEW_SHARDS = 64
 # Rows that a shard hands over at a time; they stay undecoded in Arrow memory.
@@ -50,6 +53,9 @@ class StreamedBlocks(IterableDataset):
             of a tile) where the row shows a neuron; the others lie anywhere in their row.
         augmentation: how blocks are varied; the other neuron of `mix` is one of the rows that the worker passed before.
         seed: of everything random.
+        balance: what blocks come from equally often: "neuron", "lab" (then each of its neurons), or "volume" (each row).
+            Rows of what has more of them than others are passed over at random, but at most nine of ten, or a stream would
+            be read for nothing. What is still to come is not known: the first blocks are less balanced.
         interleave: how many shards are read at a time.
         rank, world_size: of this process; None: as torch.distributed, or torchrun's or accelerate's environment say when
             this object is made.
@@ -71,6 +77,7 @@ class StreamedBlocks(IterableDataset):
         foreground_probability: float = 0.7,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        balance: Literal["neuron", "lab", "volume"] = "neuron",
         interleave: int = 4,
         rank: int | None = None,
         world_size: int | None = None,
@@ -80,6 +87,8 @@ class StreamedBlocks(IterableDataset):
             raise DataError(f"expected a dataset of the config 'blocks', found none of its column {min(missing)!r}")
         if processor.num_channels != 1:
             raise DataError(f"stored blocks have one channel, the processor expects {processor.num_channels}")
+        if balance not in ("neuron", "lab", "volume"):
+            raise DataError(f"balance: expected 'neuron', 'lab' or 'volume', got {balance!r}")
         if interleave < 1:
             raise DataError(f"interleave: expected at least 1 shard at a time, got {interleave}")
         if hasattr(dataset, "reshard") and dataset.num_shards < _FEW_SHARDS:
@@ -87,6 +96,7 @@ class StreamedBlocks(IterableDataset):
         self.rows = dataset.select_columns(list(_COLUMNS)).with_format("arrow")
         self.processor, self.tile_size, self.length = processor, tile_size, length
         self.foreground_probability, self.seed, self.interleave = foreground_probability, seed, interleave
+        self.balance = balance
         self.augmentation = augmentation or Augmentation()
         self.rank, self.world_size = _place_among_processes(rank, world_size)
         # Epoch; batches to pass over, blocks in each; in shared memory, so that workers that live on hear of a change.
@@ -135,9 +145,11 @@ class StreamedBlocks(IterableDataset):
         consumer, consumers = self.rank * workers + number, self.world_size * workers
         recent = deque(maxlen=_DONORS)
         self._given = used
-        # A few rows before the first that is used: another neuron may come from them.
-        first = max(0, used - _DONORS)
-        for index, row in enumerate(self._rows(epoch, consumer, consumers, first), start=first):
+        # A few rows before the first that is used: another neuron may come from them. Which rows are passed over for balance
+        # depends on all before.
+        first = max(0, used - _DONORS) if self.balance == "volume" else 0
+        rows = self._balanced(self._rows(epoch, consumer, consumers, first), [self.seed, epoch, consumer])
+        for index, row in enumerate(rows, start=first):
             if length is not None and index >= length:
                 return
             if index >= used:
@@ -145,6 +157,23 @@ class StreamedBlocks(IterableDataset):
                 rng = np.random.default_rng([self.seed, epoch, self.rank, number, index])
                 yield self._block(row, recent, rng)
             recent.append(row)
+
+    def _balanced(self, rows: Iterator, seed: list[int]) -> Iterator:
+        """Those rows that are not passed over, in their order."""
+        if self.balance == "volume":
+            yield from rows
+            return
+        rng = np.random.default_rng(seed)
+        weights, of_lab = {}, defaultdict(dict)  # lab -> neuron -> its rows; weight of a row, by lab and neuron
+        for row in rows:
+            neuron = _value(row, "neuron_id")
+            lab = _value(row, "lab") if self.balance == "lab" else neuron
+            if neuron not in of_lab[lab]:
+                of_lab[lab][neuron] = _value(row, "neuron_blocks")
+                for other, count in of_lab[lab].items():
+                    weights[lab, other] = 1 / (len(of_lab[lab]) * count)
+            if rng.random() < max(weights[lab, neuron] / max(weights.values()), _FEWEST_TAKEN):
+                yield row
 
     def _block(self, row, recent: deque, rng: np.random.Generator) -> dict[str, np.ndarray]:
         volume = _decode(row)
