@@ -40,7 +40,9 @@ def main(
     licence: Annotated[str | None, typer.Option(help="Of images whose licence the table does not tell.")] = None,
     scratch: Annotated[Path | None, typer.Option(help="Folder for what is read out of an archive.")] = None,
     push_to_hub: Annotated[str | None, typer.Option(help="Publish as name/repository.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private; refuse a public one.")
+    ] = False,
     title: Annotated[str, typer.Option(help="Of the dataset's card.")] = "Traced neurons",
     hub_license: Annotated[str, typer.Option(help="Of the whole, as the Hub spells it.")] = "other",
 ) -> None:
@@ -67,6 +69,10 @@ def main(
             seed=seed,
             licence=licence,
         )
+        if push_to_hub:
+            from neuron_vit3d.hub import check_can_publish
+
+            check_can_publish(push_to_hub, license=hub_license, private=private)  # before hours of work
         with Bar() as bar:
             reports = prepare(
                 root,
@@ -83,6 +89,8 @@ def main(
         print(
             f"{count['used']} used, {count['repaired']} repaired, {count['left out']} left out: {output / 'report.csv'}"
         )
+        if not count["used"] + count["repaired"]:
+            raise ValueError(f"no pair could be used: {output / 'report.csv'} says why")
         if push_to_hub:
             print(push(output, push_to_hub, title, hub_license, private, num_proc))
     except (ValueError, OSError) as error:

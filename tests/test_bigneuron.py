@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from release import NAMES, neuron, write_bad_samples, write_release, write_sample, write_zip
+from release import NAMES, neuron, vaa3d, write_bad_samples, write_release, write_sample, write_zip
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Tree, load_bigneuron, rasterize
 from neuron_vit3d.data.bigneuron import DataError, PreparationOptions, prepare
@@ -153,8 +155,6 @@ def test_a_tree_that_cannot_be_read_gives_way_to_the_next(tmp_path):
 
 
 def test_flipped_and_scaled_trees_are_repaired_and_told(tmp_path):
-    from dataclasses import replace
-
     made = neuron(0)
     write_sample(tmp_path / "in" / "a", "a.v3draw", "a.swc")
     height = made.volume.shape[1]
@@ -233,6 +233,12 @@ def test_blocks_that_are_chosen():
         ({"background": 1.0}, "background"),
         ({"split_by": "day"}, "split_by must be one of neuron, lab"),
         ({"fractions": (0.5, 0.4, 0.2)}, "fractions"),
+        ({"fractions": (float("nan"),) * 3}, "fractions"),
+        ({"block_shape": (9.5, 20, 20)}, "block_shape"),
+        ({"block_shape": (100_000,) * 3}, "block_shape must have at most"),
+        ({"channel": -1}, "channel must be a whole number, at least 0"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"labels": None}, "labels must be a LabelPolicy"),
     ],
 )
 def test_wrong_options(options, match):
@@ -255,6 +261,63 @@ def test_wrong_roots_and_outputs(release, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="expected a folder to write to"):
         prepare(release, tmp_path / "file")
+
+
+def test_a_preparation_that_was_interrupted_does_not_pass_for_whole(release, tmp_path):
+    def interrupt(report, done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(release, tmp_path / "out", options=ALL_TRAIN, progress=interrupt)
+    with pytest.raises(DataError, match="its preparation was interrupted"):
+        load_bigneuron(tmp_path / "out")
+    prepare(release, tmp_path / "out", options=ALL_TRAIN)
+    assert len(load_bigneuron(tmp_path / "out")["train"]) == len(NAMES)
+
+
+def test_options_for_what_is_prepared_already(prepared):
+    with pytest.raises(ValueError, match="is prepared already, so options, strict would change nothing"):
+        load_bigneuron(prepared, options=ALL_TRAIN, strict=True)
+
+
+def test_what_was_left_out_is_not_tried_again(tmp_path, monkeypatch):
+    root = write_release(tmp_path / "in", NAMES[:1])
+    write_bad_samples(root)
+    first = prepare(root, tmp_path / "out", options=ALL_TRAIN)
+    monkeypatch.setattr("neuron_vit3d.data.bigneuron.prepare_neuron", None)  # nothing is left to prepare
+    assert prepare(root, tmp_path / "out", options=ALL_TRAIN) == first
+
+
+def test_a_damaged_annotation_file_stops_nothing(tmp_path):
+    root = write_release(tmp_path / "in", NAMES[:1])
+    raw = bytearray(write_zip(tmp_path / "a.zip", root).read_bytes())
+    at = raw.find(b".ano", raw.find(b"done_a/a.v3dpbd.ano\0") if b"done_a/a.v3dpbd.ano\0" in raw else 0)
+    raw[at + 10] ^= 0xFF  # in its packed bytes
+    (tmp_path / "a.zip").write_bytes(raw)
+    (report,) = prepare(tmp_path / "a.zip", tmp_path / "out", options=ALL_TRAIN)
+    assert report.status == "used"
+
+
+def test_a_stray_node_far_away_costs_nothing(tmp_path):
+    write_sample(tmp_path / "in", "a.v3draw", "a.swc")
+    with (tmp_path / "in" / "a.swc").open("a") as file:
+        file.write("9999 0 3e8 3e8 3e8 1 1\n")
+    tracemalloc.start()
+    (report,) = prepare(tmp_path / "in", tmp_path / "out", options=ALL_TRAIN)
+    assert report.status == "left out" and "fits in no way" in report.note  # nearly all of it is elsewhere
+    (report,) = prepare(tmp_path / "in", tmp_path / "out", options=replace(ALL_TRAIN, check_alignment=False))
+    assert report.status == "used" and tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
+
+
+def test_untraced_signal_of_dark_neurons_is_not_ignored_and_told(tmp_path):
+    write_sample(tmp_path / "in", "a.v3draw", "a.swc")
+    (tmp_path / "in" / "a.v3draw").write_bytes(vaa3d(255 - neuron(0).volume.array, False))
+    options = replace(ALL_TRAIN, labels=LabelPolicy(ignore_untraced=True))
+    (report,) = prepare(tmp_path / "in", tmp_path / "out", options=options)
+    assert report.status == "used" and "untraced signal is not ignored" in report.note
+    assert load_bigneuron(tmp_path / "out")["train"]["ignore_untraced"] == [False]
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_bigneuron.py"
@@ -288,6 +351,13 @@ def test_the_script_in_two_processes(release, prepared, tmp_path):
         f"6 used, 0 repaired, 0 left out: {tmp_path / 'out' / 'report.csv'}\n",
     ), done.stderr
     assert arrow_files(tmp_path / "out") == arrow_files(prepared)
+    bad = tmp_path / "bad"
+    write_sample(bad, "a.v3draw", "a.swc")
+    (bad / "a.swc").write_text("")
+    nothing = subprocess.run(
+        [*words[:2], str(bad), str(tmp_path / "none")], capture_output=True, text=True, check=False
+    )
+    assert nothing.returncode == 2 and "prepare_bigneuron.py: no pair could be used: " in nothing.stderr
     done = subprocess.run([*words, "--shard", "2/2"], capture_output=True, text=True, check=False)
     assert (
         done.returncode == 2

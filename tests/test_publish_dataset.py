@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_server import HubServer
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, constants
 from release import NAMES, neuron, write_release
 
 from neuron_vit3d.data.bigneuron import load_bigneuron
 from neuron_vit3d.hub import PublishError, publish_dataset
+from neuron_vit3d.hub.publish_dataset import check_can_publish
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_bigneuron.py"
@@ -114,11 +115,199 @@ def test_a_token_that_may_not_write(tmp_path):
     assert done.stderr.startswith("prepare_bigneuron.py: ") and done.stderr.count("\n") == 1
 
 
-def test_what_is_known_before_the_hub_is_asked():
-    with pytest.raises(PublishError, match="user/neurons: HF_HUB_OFFLINE=1"):
-        publish_dataset({}, "user/neurons", title="x", license="other")
-    with pytest.raises(PublishError, match="expected name/repository"):
-        publish_dataset({}, "neurons", title="x", license="other")
+def test_what_is_known_before_the_hub_is_asked(monkeypatch):
+    def refused(message, repo_id="user/neurons"):
+        with pytest.raises(PublishError, match=message):
+            publish_dataset({}, repo_id, title="x", license="other")
+        with pytest.raises(PublishError, match=message):
+            check_can_publish(repo_id, license="other")
+
+    refused("user/neurons: HF_HUB_OFFLINE=1")
+    refused("expected name/repository", "neurons")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(sys.modules["neuron_vit3d.hub.answers"], "get_token", lambda: None)
+    refused("user/neurons: no token: log in with `hf auth login`")
+
+
+# Answers a call a line, so that the libraries are imported once.
+CLIENT = """
+import json, sys, warnings
+from datasets import DatasetDict, Dataset, are_progress_bars_disabled
+from huggingface_hub import constants
+from huggingface_hub.utils import are_progress_bars_disabled as are_hub_bars_disabled
+from neuron_vit3d.data.dataset_files import features
+from neuron_vit3d.hub.publish_dataset import check_can_publish, publish_dataset
+
+def rows(config, ids):
+    empty = dict.fromkeys(features(config))
+    rows = [empty | {"neuron_id": name, "lab": "L", "shape": [2, 9, 9], "dtype": "uint8"} for name in ids]
+    return Dataset.from_list(rows, features=features(config))
+
+CONFIGS = {
+    config: DatasetDict({"train": rows(config, "ab"), "test": rows(config, "c")}) for config in ("volumes", "blocks")
+}
+
+def ask(call, endpoint=None, **arguments):
+    before, arguments = constants.ENDPOINT, {"license": "cc-by-4.0"} | arguments
+    constants.ENDPOINT = endpoint or before
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            if call == "check":
+                done = {"done": check_can_publish(**arguments)}
+            else:
+                configs = {name: CONFIGS[name] for name in arguments.pop("configs", CONFIGS)}
+                done = {"done": publish_dataset(configs, title="Mine", **arguments)}
+        except Exception as error:
+            done = {"error": type(error).__name__, "message": str(error)}
+        finally:
+            constants.ENDPOINT = before
+    bars = [not are_progress_bars_disabled(), not are_hub_bars_disabled()]
+    return done | {"bars": bars, "warnings": [str(one.message) for one in caught if one.category is UserWarning]}
+
+for line in sys.stdin:
+    print("SAY", json.dumps(ask(**json.loads(line))), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory):
+    """Calls `publish_dataset` or `check_can_publish` in a process whose Hub is the one on the loopback.
+
+    Whatever happens, no bar is in its log, which is no terminal, and they are as they were afterwards.
+    """
+    log = tmp_path_factory.mktemp("log") / "stderr"
+    environment = hub.environment(tmp_path_factory.mktemp("home"))
+    with log.open("w") as stderr:
+        words = [sys.executable, "-c", CLIENT]
+        process = subprocess.Popen(words, env=environment, stdin=-1, stdout=-1, stderr=stderr, text=True)
+
+    def ask(call: str, repo_id: str, **arguments) -> dict:
+        process.stdin.write(json.dumps({"call": call, "repo_id": repo_id, **arguments}, default=str) + "\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            if line.startswith("SAY "):
+                answer = json.loads(line[4:])
+                assert answer["bars"] == [True, True] and "it/s" not in log.read_text() and "%|" not in log.read_text()
+                return answer
+        raise AssertionError(log.read_text()[-3000:])
+
+    yield ask
+    process.stdin.close()
+    process.wait(timeout=60)
+    process.stdout.close()
+
+
+def commits(hub, repo_id) -> int:
+    return len(hub.commits(repo_id, repo_type="dataset")) if ("dataset", repo_id) in hub.repos else 0
+
+
+def card_of(hub, repo_id) -> DatasetCard:
+    return DatasetCard(hub.files(repo_id, repo_type="dataset")["README.md"].decode())
+
+
+@pytest.mark.parametrize("call", ["check", "publish"])
+@pytest.mark.parametrize(
+    ("repo_id", "arguments", "message"),
+    [
+        ("user/new", {"license": "cc-by"}, 'the Hub refuses the card, correct the license: "license" must be one of'),
+        ("user/new", {"token": "reader"}, "the token may not write there (it may only read): use one with write"),
+        ("user/new", {"token": "stolen"}, "the Hub does not accept the token: log in again"),
+        ("else/new", {}, "the token may not write there (it is of user): use one with write access to else"),
+        ("user/new", {"endpoint": "http://127.0.0.1:9"}, "the Hub (http://127.0.0.1:9) cannot be reached"),
+        ("user/open", {"private": True}, "is public already: make it private on its page, or publish without private"),
+        ("user/broken", {}, "correct the metadata of its README.md there first: "),
+    ],
+)
+def test_what_the_hub_would_refuse_is_found_before_anything_is_uploaded(
+    hub, client, call, repo_id, arguments, message
+):
+    readmes = {"open": b"", "broken": b"---\n- a\n---\n"}
+    if (name := repo_id.split("/")[1]) in readmes and ("dataset", repo_id) not in hub.repos:
+        hub.add_repo(repo_id, {"README.md": readmes[name]}, repo_type="dataset")
+    before = commits(hub, repo_id)
+    answer = client(call, repo_id, **arguments)
+    assert answer.get("error") == "PublishError" and answer["message"].startswith(f"{repo_id}: {message}"), answer
+    assert "\n" not in answer["message"] and commits(hub, repo_id) == before
+    assert not any("/lfs/" in path or "preupload" in path for _, path in hub.requests if f"{repo_id}" in path)
+
+
+def test_local_mistakes_are_found_before_anything_is_uploaded(hub, client, tmp_path):
+    answer = client("publish", "user/mistaken", picture=tmp_path / "none.png")
+    assert answer["error"] == "ValueError" and "none.png" in answer["message"]
+    answer = client("publish", "user/mistaken", configs=["blocks"])
+    assert "expected the configuration 'volumes'" in answer["message"]
+    assert not commits(hub, "user/mistaken")
+
+
+def test_checking_changes_nothing(hub, client):
+    assert client("check", "user/unborn") | {"bars": 0} == {"done": None, "bars": 0, "warnings": []}
+    assert client("check", "org/unborn", private=True)["done"] is None
+    assert not commits(hub, "user/unborn") and not commits(hub, "org/unborn")
+
+
+def test_our_card_is_made_again_until_somebody_edits_it(hub, client):
+    foreign = {"more/a.parquet": bytes(5_000_000), "a.parquet": bytes(5_000_000)}
+    hub.add_repo("user/kept", foreign | {"README.md": b"---\nlanguage: en\n---\n"}, repo_type="dataset")
+    repo = hub.repos["dataset", "user/kept"]
+
+    def edit(old: str, new: str) -> None:
+        blobs = dict(repo.history("main")[-1].blobs)
+        text = blobs["README.md"].data.decode()
+        assert old in text
+        blobs["README.md"] = type(blobs["README.md"])(text.replace(old, new).encode(), False)
+        repo.commit("refs/heads/main", repo.history("main"), blobs, "by hand")
+
+    assert client("publish", "user/kept")["warnings"] == []
+    card, files = card_of(hub, "user/kept"), hub.files("user/kept", repo_type="dataset")
+    size = sum(len(content) for path, content in files.items() if path.startswith(("volumes/", "blocks/")))
+    assert f"3 neurons, {size / 1e6:.1f} MB to download" in card.text  # foreign files are not ours to count
+    assert (card.data.language, card.data.license, card.data.pretty_name) == ("en", "cc-by-4.0", "Mine")
+    edit("language: en", "language: de")
+    assert client("publish", "user/kept", needs="Patience.")["warnings"] == []
+    again = card_of(hub, "user/kept")
+    assert "Patience." in again.text and again.data.language == "de"
+
+    edit("Patience.", "My own words.")
+    edit("pretty_name: Mine", "pretty_name: Hers")
+    edited = card_of(hub, "user/kept")
+    for call in ("check", "publish"):
+        (warning,) = client(call, "user/kept", license="other")["warnings"]
+        assert warning.startswith("user/kept: has a README.md with a text of its own, which is kept")
+    after = card_of(hub, "user/kept")
+    assert after.text == edited.text and "My own words." in after.text
+    assert (after.data.pretty_name, after.data.license) == ("Hers", "other")
+
+
+def test_a_readme_of_somebody_else_keeps_its_text(hub, client, tmp_path):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"png")
+    text = "# Neurons\r\n\r\nMy own words.\r\n"
+    hub.add_repo("user/words", {"README.md": text.encode()}, repo_type="dataset")
+    answer = client("publish", "user/words", picture=picture)
+    assert "no card is made (delete it to get one)" in answer["warnings"][0]
+    files, card = hub.files("user/words", repo_type="dataset"), card_of(hub, "user/words")
+    assert files["README.md"].decode().endswith(f"\n---\n{text}") and "figures/example.png" not in files
+    assert card.data.license == "cc-by-4.0" and len(card.data.configs) == len(card.data.dataset_info) == 2
+
+
+def test_an_upload_that_was_cut_off_is_completed_by_the_next(hub, client):
+    hub.fail("POST", "validate-yaml", status=500)
+    assert client("check", "user/cut")["message"].endswith("(asked to fail); nothing was uploaded; run the same again")
+    hub.fail("PUT", "^/lfs/datasets/user/cut", status=403)
+    message = client("publish", "user/cut")["message"]
+    assert message.startswith(
+        "user/cut: the upload was cut off (403); what was uploaded stays there, and until the rest"
+    )
+    assert "a neuron may be in test of one configuration and in train of another; run the same again" in message
+    assert client("publish", "user/cut")["done"].startswith(f"{hub.url}/datasets/user/cut/commit/")
+    assert len(card_of(hub, "user/cut").data.configs) == 2
 
 
 def test_facts_are_counted_by_laboratory():

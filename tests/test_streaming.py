@@ -9,31 +9,19 @@ from itertools import islice, pairwise
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, IterableDataset, List, Value
+from datasets import Dataset, IterableDataset
 from hub_server import HubServer
 from torch.utils.data import DataLoader
 
 from neuron_vit3d import NeuronViT3DImageProcessor, synthetic_neuron
 from neuron_vit3d.data import streaming
 from neuron_vit3d.data.augmentation import Augmentation
+from neuron_vit3d.data.dataset_files import features
 from neuron_vit3d.data.sources import DataError
 from neuron_vit3d.data.streaming import StreamedBlocks
 
 
-FEATURES = Features(
-    {
-        "neuron_id": Value("string"),
-        "lab": Value("string"),
-        "neuron_blocks": Value("int64"),
-        "origin": List(Value("int64")),
-        "shape": List(Value("int64")),
-        "dtype": Value("string"),
-        "image": Value("large_binary"),
-        "mask": Value("large_binary"),
-        "black": Value("float64"),
-        "white": Value("float64"),
-    }
-)
+FEATURES = features("blocks")
 SHAPE = (7, 40, 40)
 
 
@@ -382,11 +370,10 @@ accelerator.wait_for_everyone()
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_stopped_run_goes_on_with_the_same_blocks(neurons, tmp_path, processes):
     """Real processes: drawn from volumes by accelerate's loader, and streamed, by rows and by shards; 8 batches a rank."""
-    from test_traced_volume import FEATURES as VOLUME_FEATURES
     from test_traced_volume import row as volume_row
 
     volumes = [volume_row(synthetic_neuron((10, 70, 64), seed=seed), f"n{seed}") for seed in range(3)]
-    Dataset.from_list(volumes, VOLUME_FEATURES).save_to_disk(tmp_path / "volumes")
+    Dataset.from_list(volumes, features("volumes")).save_to_disk(tmp_path / "volumes")
     neurons.save_to_disk(tmp_path / "blocks")
     script = tmp_path / "run.py"
     script.write_text(RUN)

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from neuron_vit3d import NeuronViT3DImageProcessor, rasterize, synthetic_neuron
 from neuron_vit3d.data.augmentation import Augmentation
+from neuron_vit3d.data.dataset_files import features
 from neuron_vit3d.data.pairs import LabelledVolume
 from neuron_vit3d.data.sampling import BlockDataset
 from neuron_vit3d.data.sources import DataError
@@ -17,22 +18,12 @@ from neuron_vit3d.data.traced_volume import TracedVolume
 
 
 SHAPE = (10, 70, 64)
-FEATURES = Features(
-    {
-        "neuron_id": Value("string"),
-        "image": List(Value("large_binary")),
-        "shape": List(Value("int64")),
-        "dtype": Value("string"),
-        "swc": Value("string"),
-        "signal_level": Value("float64"),
-        "lab": Value("string"),
-    }
-)
+FEATURES = features("volumes")
 
 
 def row(neuron, name: str, dtype: str = "uint8") -> dict:
     voxels = neuron.volume.array.astype(np.dtype(dtype).newbyteorder("<"))
-    return {
+    return dict.fromkeys(FEATURES) | {
         "neuron_id": name,
         "image": [plane.tobytes() for plane in voxels],
         "shape": list(voxels.shape),

@@ -71,7 +71,7 @@ def choose_blocks(
     starts = []
     for length, side in zip(shape, block_shape, strict=True):
         starts.append(np.linspace(0, max(0, length - side), -(-length // side)).round().astype(np.int64))
-    points = points_along(tree, 2.0)[:, ::-1]
+    points = points_along(tree, 2.0, shape)[:, ::-1]
     points = points[((points > -0.5) & (points < np.array(shape) - 0.5)).all(axis=1)]
     cells = [np.searchsorted(start, axis, "right") - 1 for start, axis in zip(starts, points.T.round(), strict=True)]
     grid = [len(start) for start in starts]

@@ -11,6 +11,7 @@ The voxels of an image are stored slice by slice, each slice as raw bytes, and l
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -154,10 +155,14 @@ def write_readme(folder: Path) -> None:
 
 
 def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        size = temporary.stat().st_size
-    return size
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+            return temporary.stat().st_size
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{path}: cannot be written: {os.strerror(error.errno) if error.errno else error}"
+        ) from error

@@ -7,7 +7,7 @@ release states no licence a file, so none is assumed.
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -56,6 +56,41 @@ _COLUMNS = {
     "z": ("z_um",),
 }
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_MICROMETRES = {"um", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"}
+_NANOMETRES = {"nm", "nanometer", "nanometers", "nanometre", "nanometres"}
+_BETWEEN_NUMBERS = {"x", "y", "z", "xy", "xyz", "by", "and", "per", "voxel", "pixel"}  # words that are no unit
+_OTHER_UNITS = {"m", "mm", "cm", "pm", "å", "inch", "inches", "angstrom", "angstroms"}
+_OTHER_UNITS |= {f"{prefix}met{end}" for prefix in ("", "milli", "centi") for end in ("er", "ers", "re", "res")}
+_NO_NUMBERS = {"nan", "inf", "infinity"}
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+class Origins(dict[str, Origin]):
+    """A table of origins by path, as [`read_origins`] reads it; `find` looks an image up by the longest common tail."""
+
+    def __init__(self, rows: dict[str, Origin]):
+        super().__init__(rows)
+        self._by_tail: dict[str, list[str]] = {}
+        for row in rows:
+            for tail in _tails(row):
+                self._by_tail.setdefault(tail, []).append(row)
+        self._clear = {tail: len({rows[row] for row in fitting}) == 1 for tail, fitting in self._by_tail.items()}
+
+    def find(self, image: str) -> tuple[Origin | None, str | None]:
+        """The origin in the rows whose paths have most in common with the image's, from the end; and a note where they differ."""
+        tail = next((tail for tail in _tails(image) if tail in self._by_tail), None)
+        if tail is None:
+            return None, None
+        rows = self._by_tail[tail]
+        if not self._clear[tail]:
+            return None, f"the table of origins has {len(rows)} rows for {tail}, which contradict each other"
+        return self[rows[0]], None
+
+    def unmatched(self, images: Iterable[str]) -> list[str]:
+        """The rows, by their paths, that say nothing about any of the images."""
+        tails = {next((tail for tail in _tails(image) if tail in self._by_tail), None) for image in images} - {None}
+        matched = {row for tail in tails if self._clear[tail] for row in self._by_tail[tail]}
+        return [row for row in self if row not in matched]
 
 
 def group_of(image: str) -> str | None:
@@ -63,8 +98,9 @@ def group_of(image: str) -> str | None:
     return next((part for part in PurePosixPath(image).parts[:-1] if _GROUP_PREFIX.match(part)), None)
 
 
-def origin_of(image: str, table: Mapping[str, Origin] | None = None) -> tuple[Origin, str | None]:
-    """What is known about an image by its folder and by a table, which goes first; and a note where its group is unknown."""
+def origin_of(image: str, table: Origins | None = None) -> tuple[Origin, str | None]:
+    """What is known about an image by its folder and by a table, which goes first; and a note where its group is unknown, or
+    where the table contradicts itself."""
     group, note = group_of(image), None
     origin = Origin()
     if group:
@@ -74,30 +110,40 @@ def origin_of(image: str, table: Mapping[str, Origin] | None = None) -> tuple[Or
             note = f"unknown group {group}: its species and microscopy are not known"
         else:
             origin = Origin(*known)
-    told = (table or {}).get(PurePosixPath(image).name)
+    told, contradiction = table.find(image) if table else (None, None)
     if told:
         origin = replace(origin, **{key: value for key, value in vars(told).items() if value is not None})
         note = note if origin.species is None else None
-    return origin, note
+    return origin, "; ".join(filter(None, [note, contradiction])) or None
 
 
-def read_origins(text: str, name: str) -> dict[str, Origin]:
-    """A table (CSV) of images by file name, with any of the columns species, lab, microscopy, licence, xy_um and z_um.
+def read_origins(text: str, name: str) -> Origins:
+    """A table (CSV, with commas or semicolons) of images, with any of the columns species, lab, microscopy, licence, xy_um, z_um.
 
-    The release's own table works as it is (`checked3_path`, `organism`). `name` is for messages.
+    Images are named by file name, or by path where file names repeat (`m1/stack.tif`, `m2/stack.tif`). The release's own
+    table works as it is (`checked3_path`, `organism`). `name` is for messages.
 
     Raises:
-        DataError: no column names the image, or a size is no positive number.
+        DataError: no column names the image, a size is no positive number, two rows contradict each other, or it is no CSV.
     """
-    reader = csv.DictReader(io.StringIO(text))
+    header = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in header and "," not in header else ",")
+    try:
+        return _read_rows(reader, name)
+    except csv.Error as error:
+        raise DataError(f"{name}:{reader.line_num}: expected a CSV table, found {error}") from error
+
+
+def _read_rows(reader: csv.DictReader, name: str) -> Origins:
     names = {column.strip().lower(): column for column in reader.fieldnames or ()}
     columns = {
         key: next((names[alias] for alias in aliases if alias in names), None) for key, aliases in _COLUMNS.items()
     }
     if columns["image"] is None:
         raise DataError(f"{name}: expected a CSV table with a column 'image', found {', '.join(names) or 'nothing'}")
-    table = {}
-    for line, row in enumerate(reader, start=2):
+    rows, lines = {}, {}
+    for row in reader:
+        line = reader.line_num
         values = {key: (row.get(column) or "").strip() or None if column else None for key, column in columns.items()}
         if values["image"] is None:
             continue
@@ -112,30 +158,58 @@ def read_origins(text: str, name: str) -> dict[str, Origin]:
                     f"{name}:{line}: expected voxel sizes in micrometres, found {values['xy']}, {values['z']}"
                 )
             size = (z, xy, xy)
-        about = (values["species"], values["lab"], values["microscopy"], values["licence"], size)
-        table[PurePosixPath(values["image"].replace("\\", "/")).name] = Origin(*about)
-    return table
+        origin = Origin(values["species"], values["lab"], values["microscopy"], values["licence"], size)
+        path = "/".join(part for part in values["image"].replace("\\", "/").split("/") if part not in ("", "."))
+        if rows.setdefault(path, origin) != origin:
+            raise DataError(
+                f"{name}: expected one row for {path}, found two that differ, lines {lines[path]} and {line}"
+            )
+        lines.setdefault(path, line)
+    return Origins(rows)
 
 
 def read_pixel_size(text: str, name: str) -> tuple[float, float, float]:
     """Voxel size (z, y, x) in micrometres out of a `*.pixelsize.txt`.
 
-    Its numbers are x y z, or xy z, or one for all three; `x=`, `y:`, `z` before them decide where they are written; `nm`
-    anywhere means nanometres.
+    Its numbers are x y z, or xy z, or one for all three; `x=`, `y:`, `z`, `xy` before them decide where they are written. They
+    are micrometres (um, µm, microns), or nanometres where it says `nm`.
 
     Raises:
-        DataError: it holds none, or none that can be a size.
+        DataError: it holds none, none that can be a size, another unit or two, or a number such as `1,5`, which may be two.
     """
-    named = {axis.lower(): float(value) for axis, value in re.findall(rf"\b([xyzXYZ])\b\W*?({_NUMBER.pattern})", text)}
+
+    def refuse(expected: str) -> DataError:
+        return DataError(f"{name}: expected {expected}, found {text.strip()[:60]!r}")
+
+    text_folded = text.casefold()
+    words = set(_WORD.findall(_NUMBER.sub(" ", text_folded)))
+    after = [_WORD.match(text_folded[found.end() :].lstrip()) for found in _NUMBER.finditer(text_folded)]
+    units = {word[0] for word in after if word} - _MICROMETRES - _NANOMETRES - _BETWEEN_NUMBERS
+    if words & _NO_NUMBERS:
+        raise refuse("positive voxel sizes")
+    if units or words & _OTHER_UNITS:
+        raise refuse(f"the voxel size in um or nm, not in {min(units | words & _OTHER_UNITS)!r}")
+    if words & _MICROMETRES and words & _NANOMETRES:
+        raise refuse("the voxel size in one unit")
+    if re.search(r"(?<![\d.,])\d+,\d+(?![\d.,])", text):
+        raise refuse("numbers with a decimal point, or blanks between them")
+    named = {axis: float(value) for axis, value in re.findall(rf"\b(xy|[xyz])\b\W*?({_NUMBER.pattern})", text.lower())}
     numbers = [float(value) for value in _NUMBER.findall(text)]
-    if {"x", "z"} <= set(named):
-        x, y, z = named["x"], named.get("y", named["x"]), named["z"]
+    if "z" in named and ("x" in named or "xy" in named):
+        x, z = named.get("x", named.get("xy")), named["z"]
+        y = named.get("y", x)
     elif 1 <= len(numbers) <= 3:
         x, y, z = {1: numbers * 3, 2: [numbers[0], *numbers], 3: numbers}[len(numbers)]
     else:
-        raise DataError(f"{name}: expected the voxel size as up to three numbers (x y z), found {text.strip()[:60]!r}")
-    factor = 1e-3 if re.search(r"\bnm\b", text) else 1.0
+        raise refuse("the voxel size as up to three numbers (x y z)")
+    factor = 1e-3 if words & _NANOMETRES else 1.0
     size = (z * factor, y * factor, x * factor)
     if not all(0 < side < 1e6 for side in size):
-        raise DataError(f"{name}: expected positive voxel sizes, found {text.strip()[:60]!r}")
+        raise refuse("positive voxel sizes")
     return size
+
+
+def _tails(path: str) -> list[str]:
+    """`a/b/c` -> `a/b/c`, `b/c`, `c`."""
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]

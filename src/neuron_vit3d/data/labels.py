@@ -176,7 +176,7 @@ def signal_level(tree: Tree, image: np.ndarray) -> float:
         ValueError: the image is not (z, y, x).
     """
     image = checked_image(image)
-    points = points_along(tree)
+    points = points_along(tree, shape=image.shape)
     voxels = np.rint(points[:, ::-1]).astype(np.int64)
     voxels = np.unique(voxels[((voxels >= 0) & (voxels < image.shape)).all(axis=1)], axis=0)
     if not len(voxels):

@@ -9,35 +9,35 @@ BigNeuron's gold trees lie beside their images and are named after them, in seve
     img.swc                                 neither
     00_sorted_img....swc                    any of these, sorted again later
 
-Of several the sorted one is taken, then a stamped one (the newest), then the plain one. The names of folders play no part, so
-their prefixes (`err_`, `hard_` ...) do no harm.
+Of several the sorted one is taken, then a stamped one (the newest), then the plain one. A tree in another folder is looked for
+where none lies beside the image. Names are compared exactly, then without regard to case, then with brackets, quotes and
+blanks as `_`, which is what writers of trees make of them (`tree_names`); a looser comparison counts only where one image fits. Trees whose
+names say that a program drew them (`img_app2.swc`, `consensus.swc`) are never taken.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field
 
 from ..volumes import is_volume_name, volume_stem
+from .tree_names import Fit, ImageNames, Reading, file_name, folder_name, readings_of, readings_of_gold, tree_stem
 
 
 TREE_SUFFIXES = (".swc", ".eswc")
 PIXEL_SIZE_SUFFIX = ".pixelsize.txt"
 ANNOTATION_SUFFIX = ".ano"
-_SORTED_LATER = re.compile(r"^\d+_sorted_")
-_AFTER_THE_IMAGE = re.compile(
-    r"(?P<neuron>\.neuron\d+)?(?:\.ano)?(?P<stamp>_stamp_[\d_]*\d)?(?P<sorted>(?:(?:\.e?swc)?_sorted)*)"
-)
-_ANNOTATION_LINE = re.compile(r"^\s*SWCFILE\s*=\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+_AUTOMATIC = re.compile(r"(?:^|[\W_])(?:app\d|auto|most(?![a-z])|neutube|snake)|consensus", re.IGNORECASE)
+_ANNOTATION_LINE = re.compile(r"^\s*(SWCFILE|RAWIMG)\s*=\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+_KINDS = {3: "sorted", 2: "stamped", 1: "plain", 0: "other"}
 
 
 @dataclass(frozen=True)
 class Candidate:
     """An image and the trees that may be its gold standard, the best one first; paths are relative to the root.
 
-    `neuron_id` is the image's path without suffix (and without the folder that is named like it); `passed_over` says what
-    was not taken, and why.
+    `neuron_id`: see the function, unique among the images. `passed_over` says what was not taken, and why: the trees after the
+    first one, and others beside the image, which are not in `trees`. `note` says what is odd about the first tree.
     """
 
     neuron_id: str
@@ -45,6 +45,7 @@ class Candidate:
     trees: tuple[str, ...]
     pixel_size: str | None = None
     passed_over: dict[str, str] = field(default_factory=dict)
+    note: str | None = None
 
 
 def find_candidates(
@@ -52,169 +53,265 @@ def find_candidates(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Pairs images with trees.
 
+    Trees that are named after the image and lie beside it go first; then the only other tree beside a folder's only image;
+    then those named after it in other folders, where those with the longest common tail of the path count
+    (`images/m1/a.tif`, `swc/m1/a.swc`).
+
     Args:
         files: paths relative to a root, with `/`.
-        annotations: text of `.ano` files by path; one names the tree (`SWCFILE=`) where stamps alone do not decide.
+        annotations: text of `.ano` files by path; one names the tree (`SWCFILE=`) where stamps or names do not decide.
 
     Returns:
         candidates sorted by neuron_id, and `{path: why}` of images and trees that are in none.
     """
-    folders = defaultdict(list)
-    for path in sorted(files):
-        folders[PurePosixPath(path).parent.as_posix()].append(path)
-    candidates, left_images, left_trees, left_out = [], [], [], {}
-    for inside in folders.values():
-        images, others = _distinct_images(inside)
-        left_out |= others
-        trees = [path for path in inside if path.lower().endswith(TREE_SUFFIXES)]
-        named = {
-            path: _ANNOTATION_LINE.findall(text) for path, text in (annotations or {}).items() if path in set(inside)
-        }
-        owners = {tree: _owner(tree, images) for tree in trees}
-        for image in images:
-            own = [tree for tree in trees if owners[tree] == image]
-            if not own and len(images) == 1:
-                own = trees
-                if len(own) > 1:  # names say nothing: nobody can know which one is meant
-                    left_out[image] = f"{len(own)} trees lie beside it and none is named after it: {_names(own)}"
-                    left_out |= dict.fromkeys(own, f"several trees lie beside {_name(image)}, none named after it")
-                    continue
-            if not own:
-                left_images.append(image)
-                continue
-            ranked, passed_over, why_not = _rank(
-                image, own, {_name(name) for names in named.values() for name in names}
-            )
-            if why_not:
-                left_out[image] = why_not
-                left_out |= dict.fromkeys(own, why_not)
-                continue
-            candidates.append(Candidate(neuron_id(image), image, ranked, _pixel_size(image, inside), passed_over))
-        used = {tree for candidate in candidates for tree in (*candidate.trees, *candidate.passed_over)}
-        left_trees += [tree for tree in trees if tree not in used and tree not in left_out]
-    matched, rest = _match_across_folders(left_images, left_trees)
-    left_out |= rest
-    found = _told_apart(candidates + matched)
-    return sorted(found, key=lambda one: one.neuron_id), dict(sorted(left_out.items()))
+    pairing = _Pairing(sorted(set(files)), annotations or {})
+    pairing.pair_beside()
+    pairing.pair_alone()
+    pairing.pair_across_folders()
+    pairing.explain_the_rest()
+    return sorted(pairing.candidates(), key=lambda one: one.neuron_id), dict(sorted(pairing.left_out.items()))
 
 
 def neuron_id(image: str) -> str:
-    """`group/sample/neuron.v3dpbd` -> `group/sample/neuron`; `group/neuron/neuron.tif` and `group/neuron/image.tif` ->
-    `group/neuron`. The release's own top folder is left out, so that folder and archive give the same ids."""
-    path = PurePosixPath(image)
-    parts = [part for part in path.parent.parts if part.lower() != "gold166"]
-    stem = volume_stem(path.name)
-    if not (parts and (stem.lower() == "image" or stem == parts[-1])):
-        parts.append(stem)
-    return "/".join(parts)
+    """The image's path without suffix: `group/sample/n.v3dpbd` -> `group/sample/n`; `group/n/image.tif` -> `group/n`.
+
+    The release's own top folder is left out, so that folder and archive give the same ids. Where `group/n.tif` exists
+    too, find_candidates calls `group/n/image.tif` `group/n/image`.
+    """
+    return _possible_ids(image)[0]
 
 
 def is_image_name(path: str) -> bool:
     """Whether a file of this name holds an image, rather than labels (`labels.tif`, `a.mask.tif`) or no volume."""
-    return is_volume_name(_name(path)) and not volume_stem(_name(path)).lower().endswith(("mask", "labels"))
+    return is_volume_name(file_name(path)) and not volume_stem(file_name(path)).lower().endswith(("mask", "labels"))
 
 
-def _told_apart(candidates: list[Candidate]) -> list[Candidate]:
-    """Where two images would have one id (`a.tif` and `a/a.tif`) both keep their whole path."""
-    count = Counter(one.neuron_id for one in candidates)
-    return [
-        replace(one, neuron_id=one.image[: len(one.image) - len(_name(one.image))] + volume_stem(_name(one.image)))
-        if count[one.neuron_id] > 1
-        else one
-        for one in candidates
-    ]
+class _Pairing:
+    """The state of find_candidates: what is paired, what is left out, and why."""
+
+    def __init__(self, files: list[str], annotations: Mapping[str, str]):
+        self.files, self.known = files, set(files)
+        self.left_out: dict[str, str] = {}
+        self.images = defaultdict(list)  # folder -> images; of one stack in several formats the first
+        self.trees = defaultdict(list)  # folder -> trees
+        self.beside = ImageNames()
+        self.ranked: dict[str, tuple[str, ...]] = {}  # image -> its trees
+        self.passed_over = defaultdict(dict)
+        self.notes = defaultdict(list)
+        self.reasons: dict[str, str] = {}  # image or tree -> why it is left out, if nothing is found for it
+        self.used: set[str] = set()
+        stems = {}
+        for path in files:
+            if path.lower().endswith(TREE_SUFFIXES):
+                self.trees[folder_name(path)].append(path)
+            elif is_image_name(path):
+                first = stems.setdefault(_stem(path), path)
+                if first == path:
+                    self.images[folder_name(path)].append(path)
+                    self.beside.add(path, [folder_name(path)])
+                else:
+                    self.left_out[path] = f"the same stack as {file_name(first)}, which is taken"
+        self.annotated: dict[str, tuple[str | None, str]] = {}  # tree -> (image, file that names the tree)
+        for path, text in annotations.items():
+            self._read_annotation(path, text)
+
+    def pair_beside(self) -> None:
+        """Images with trees that are named after them, or that an annotation file names, in the same folder."""
+        own = defaultdict(list)
+        for folder, trees in self.trees.items():
+            for tree in trees if folder in self.images else ():
+                if (fit := self.beside.find(tree, readings_of_gold(tree), [folder])) and fit.image:
+                    own[fit.image].append(fit)
+                elif (image := self.annotated.get(tree, (None,))[0]) and not self._is_automatic(tree):
+                    own[image].append(Fit(tree, [image]))
+        for image, fits in own.items():
+            why_not = self._take(image, fits)
+            if why_not:
+                self.left_out |= dict.fromkeys([image, *(fit.tree for fit in fits)], why_not)
+
+    def pair_alone(self) -> None:
+        """The only image of a folder takes its only tree, whatever that is called."""
+        for folder, images in self.images.items():
+            if len(images) > 1 or folder not in self.trees or not self._is_free(images[0]):
+                continue
+            trees = [tree for tree in self.trees[folder] if not self._is_automatic(tree)]
+            if len(trees) == 1:
+                self._take(images[0], [Fit(trees[0], images)])
+            elif trees:  # names say nothing: nobody can know which one is meant
+                self.reasons |= dict.fromkeys(
+                    trees, f"several trees lie beside {file_name(images[0])}, none named after it"
+                )
+                self.reasons[images[0]] = (
+                    f"{len(trees)} trees lie beside it and none is named after it: {_names(trees)}"
+                )
+
+    def pair_across_folders(self) -> None:
+        """Images in one folder, trees in another: where the names and the tails of the paths leave no choice."""
+        strays = [tree for trees in self.trees.values() for tree in trees if self._is_free(tree)]
+        images = [image for images in self.images.values() for image in images]
+        if not strays or not any(self._is_free(image) for image in images):
+            return
+        index, own, unclear = ImageNames(), defaultdict(list), {}
+        for image in images:
+            index.add(image, _tails(folder_name(image)), has_tree=not self._is_free(image))
+        for tree in strays:
+            fit = index.find(tree, readings_of_gold(tree), _tails(folder_name(tree)))
+            if fit and fit.image:
+                own[fit.image].append(fit)
+            elif fit and fit.images:
+                unclear.setdefault(id(fit.images), (fit.images, []))[1].append(tree)
+            elif fit:
+                self.reasons.setdefault(tree, "a tree whose image has another one beside it")
+        for images, trees in unclear.values():
+            for image in images:
+                self.reasons[image] = (
+                    f"no tree beside it, and this is not the only image that may be meant by {_names(trees)}"
+                )
+        for image, fits in own.items():
+            nearest = max(len(fit.place) for fit in fits)
+            near = [fit for fit in fits if len(fit.place) == nearest]
+            far = [fit.tree for fit in fits if len(fit.place) < nearest]
+            if self._take(image, near):
+                told = ", ".join(sorted(fit.tree for fit in near)[:4])
+                self.reasons[image] = f"no tree beside it, and elsewhere more than one may be meant: {told}"
+                self.reasons |= dict.fromkeys([fit.tree for fit in near], f"one of several that {image} may mean")
+            else:
+                why = f"the folder of {self.ranked[image][0]} is more like the image's"
+                self.passed_over[image] |= dict.fromkeys(far, why)
+                self.used |= set(far)
+
+    def explain_the_rest(self) -> None:
+        """Trees beside an image that has one are told with it; other halves of pairs are left out."""
+        automatic = defaultdict(list)
+        for trees in self.trees.values():
+            for tree in trees:
+                if not self._is_free(tree):
+                    continue
+                image, is_automatic = self._likely_image(tree), self._is_automatic(tree)
+                if image in self.ranked:
+                    why = "an automatic tracing, by its name" if is_automatic else "not named as the image's gold tree"
+                    self.passed_over[image][tree] = why
+                elif is_automatic:
+                    automatic[image].append(tree)
+                    self.left_out[tree] = "an automatic tracing, by its name"
+                else:
+                    self.left_out[tree] = self.reasons.get(tree, "a tree without an image")
+        for images in self.images.values():
+            for image in filter(self._is_free, images):
+                why = self.reasons.get(image, "an image without a tree")
+                if image not in self.reasons and automatic[image]:
+                    why = f"no gold tree, only automatic tracings by their names: {_names(automatic[image])}"
+                self.left_out[image] = "; ".join([why, *self.notes[image]])
+
+    def candidates(self) -> list[Candidate]:
+        images = [image for images in self.images.values() for image in images]
+        ids, sizes = _told_apart(images), self._pixel_sizes()
+        return [
+            Candidate(
+                ids[image],
+                image,
+                trees,
+                sizes.get(image),
+                dict(self.passed_over[image]),
+                "; ".join(self.notes[image]) or None,
+            )
+            for image, trees in self.ranked.items()
+        ]
+
+    def _pixel_sizes(self) -> dict[str, str]:
+        """The file that tells an image's voxel size: named after it, or the only one beside the only image."""
+        texts, found = defaultdict(list), {}
+        for path in self.files:
+            if path.lower().endswith(PIXEL_SIZE_SUFFIX):
+                texts[folder_name(path)].append(path)
+        for folder, paths in texts.items():
+            for path in paths:
+                fit = self.beside.find(path, [Reading(file_name(path)[: -len(PIXEL_SIZE_SUFFIX)])], [folder])
+                if fit and fit.image:
+                    found.setdefault(fit.image, path)
+            if len(paths) == len(self.images.get(folder, ())) == 1:
+                found.setdefault(self.images[folder][0], paths[0])
+        return found
+
+    def _take(self, image: str, fits: list[Fit]) -> str | None:
+        """Pairs an image with trees, the best one first, or says why none can be chosen."""
+        neurons = {fit.neuron for fit in fits} - {None}
+        if len(neurons) > 1:
+            return (
+                f"the image has {len(neurons)} neurons with a tree each, expected one: {_names(f.tree for f in fits)}"
+            )
+        ranks = {fit.tree: fit.rank(fit.tree in self.annotated) for fit in fits}
+        ranked = sorted(ranks, key=lambda tree: (ranks[tree], tree), reverse=True)
+        best = ranked[0]
+        twins = [tree for tree in ranked if ranks[tree] == ranks[best]]
+        if len(twins) > 1:
+            return f"{len(twins)} trees are equally good, expected one gold tree: {_names(twins)}"
+        self.ranked[image] = tuple(ranked)
+        self.used |= set(ranked)
+        why = f"{_KINDS[ranks[best][0]]} {file_name(best)} goes before it"
+        self.passed_over[image] |= dict.fromkeys(ranked[1:], why)
+        if ranks[best][0] == 0:
+            named_by = f", but {file_name(self.annotated[best][1])} names it" if best in self.annotated else ""
+            self.notes[image].append(f"{file_name(best)} is not named after the image{named_by}")
+        return None
+
+    def _is_free(self, path: str) -> bool:
+        return path not in self.ranked and path not in self.used and path not in self.left_out
+
+    def _likely_image(self, tree: str) -> str | None:
+        """The image beside a tree whose name the tree's begins with, or the folder's only image."""
+        fit = self.beside.find(tree, readings_of(tree), [folder_name(tree)])
+        images = self.images.get(folder_name(tree), ())
+        return fit.image if fit and fit.image else images[0] if len(images) == 1 else None
+
+    def _is_automatic(self, tree: str) -> bool:
+        """Whether what follows the image's name says that a program drew the tree; or the tree's name, where no image fits."""
+        fit = self.beside.find(tree, readings_of(tree), [folder_name(tree)])
+        return bool(_AUTOMATIC.search(fit.reading.rest if fit else tree_stem(tree)))
+
+    def _read_annotation(self, path: str, text: str) -> None:
+        """Notes which trees an `.ano` file names, and for which image: the one it is named after, or names, or the only one."""
+        told = defaultdict(list)
+        for key, value in _ANNOTATION_LINE.findall(text):
+            told[key.upper()].append(file_name(value.replace("\\", "/")))  # written under Windows, too
+        folder, names = folder_name(path), [file_name(path)[: -len(ANNOTATION_SUFFIX)], *told["RAWIMG"]]
+        fit = self.beside.find(path, [Reading(name) for name in names], [folder])
+        images = self.images.get(folder, ())
+        image = fit.image if fit and fit.image else images[0] if len(images) == 1 else None
+        for name in told["SWCFILE"]:
+            tree = f"{folder}/{name}".lstrip("/")
+            if tree in self.known:
+                self.annotated[tree] = (image, path)
+            elif image:
+                self.notes[image].append(f"{file_name(path)} names {name}, which is absent")
 
 
-def _distinct_images(inside: list[str]) -> tuple[list[str], dict[str, str]]:
-    """The images of a folder; of one stack in several formats the first."""
-    images, left_out = {}, {}
-    for path in inside:
-        if is_image_name(path):
-            first = images.setdefault(volume_stem(_name(path)), path)
-            if first != path:
-                left_out[path] = f"the same stack as {_name(first)}, which is taken"
-    return list(images.values()), left_out
+def _possible_ids(image: str) -> list[str]:
+    whole = f"{folder_name(image)}/{volume_stem(file_name(image))}".lstrip("/")
+    parts = whole.split("/")
+    parts = parts[1:] if len(parts) > 1 and parts[0].lower() == "gold166" else parts
+    short = parts[:-1] if len(parts) > 1 and parts[-1].lower() == "image" else parts
+    return ["/".join(short), "/".join(parts), whole, image]
 
 
-def _owner(tree: str, images: list[str]) -> str | None:
-    """The image that a tree is named after; the longest name wins (`a.tif`, `a_stamp_1.tif`)."""
-    fitting = [image for image in images if _suffix_of_name(tree, image) is not None]
-    return max(fitting, key=lambda image: len(_name(image)), default=None)
+def _told_apart(images: list[str]) -> dict[str, str]:
+    """image -> id. Of those that would have one id (`c.tif`, `c/image.tif`) the one with the shortest path gets it."""
+    ids = {}
+    for image in sorted(images, key=lambda one: (one.count("/"), one)):
+        ids[next(name for name in _possible_ids(image) if name not in ids)] = image
+    return {image: name for name, image in ids.items()}
 
 
-def _suffix_of_name(tree: str, image: str) -> re.Match | None:
-    """What follows the image's name in the tree's; None where it is not named after the image."""
-    stem = _SORTED_LATER.sub("", _name(tree))
-    stem = _plain(stem[: -len(PurePosixPath(stem).suffix)])
-    for base in (_plain(_name(image)), _plain(volume_stem(_name(image)))):
-        if stem.startswith(base) and (match := _AFTER_THE_IMAGE.fullmatch(stem[len(base) :])):
-            return match
-    return None
+def _tails(folder: str) -> list[tuple[str, ...]]:
+    """Ends of a folder's path, the longest first, down to none."""
+    parts = tuple(folder.split("/")) if folder else ()
+    return [parts[start:] for start in range(len(parts) + 1)]
 
 
-def _rank(image: str, trees: list[str], named: set[str]) -> tuple[tuple[str, ...], dict[str, str], str | None]:
-    """(the trees from best to worst, what is passed over and why, why none can be chosen)."""
-
-    def order(tree: str) -> tuple:
-        match = _suffix_of_name(tree, image)
-        if match is None:
-            return (0,)
-        stamp, times_sorted = match["stamp"] or "", len(re.findall("_sorted", match["sorted"]))
-        digits = re.sub(r"\D", "", stamp)
-        kind = 3 if times_sorted else 2 if stamp else 1
-        return (kind, _name(tree) in named, digits, times_sorted)
-
-    ranked = sorted(trees, key=lambda tree: (order(tree), tree), reverse=True)
-    best = ranked[0]
-    neurons = {match["neuron"] for tree in trees if (match := _suffix_of_name(tree, image)) and match["neuron"]}
-    if len(neurons) > 1:
-        return (), {}, f"the image has {len(neurons)} neurons with a tree each, expected one: {_names(trees)}"
-    twins = [tree for tree in ranked if order(tree) == order(best)]
-    if len(twins) > 1:
-        return (), {}, f"{len(twins)} trees are equally good, expected one gold tree: {_names(twins)}"
-    kinds = {3: "sorted", 2: "stamped", 1: "plain", 0: "other"}
-    passed = {tree: f"{kinds[order(best)[0]]} {_name(best)} goes before it" for tree in ranked[1:]}
-    return tuple(ranked), passed, None
+def _stem(image: str) -> str:
+    return f"{folder_name(image)}/{volume_stem(file_name(image))}"
 
 
-def _match_across_folders(images: list[str], trees: list[str]) -> tuple[list[Candidate], dict[str, str]]:
-    """Images in one folder, trees in another (`images/a.tif`, `swc/a.swc`): where the names leave no choice."""
-    candidates, left_out = [], {}
-    by_image = {image: [tree for tree in trees if _suffix_of_name(tree, image)] for image in images}
-    wanted = defaultdict(list)
-    for image, own in by_image.items():
-        for tree in own:
-            wanted[tree].append(image)
-    for image, own in by_image.items():
-        if len(own) == 1 and wanted[own[0]] == [image]:
-            candidates.append(Candidate(neuron_id(image), image, (own[0],)))
-        elif own:
-            left_out[image] = f"no tree beside it, and elsewhere more than one may be meant: {_names(own)}"
-        else:
-            left_out[image] = "an image without a tree"
-    used = {candidate.trees[0] for candidate in candidates}
-    left_out |= {tree: "a tree without an image" for tree in trees if tree not in used}
-    return candidates, left_out
-
-
-def _pixel_size(image: str, inside: list[str]) -> str | None:
-    """The file that tells the image's voxel size: named after it, or the only one in the folder."""
-    texts = [path for path in inside if path.lower().endswith(PIXEL_SIZE_SUFFIX)]
-    bases = {_name(image).lower(), volume_stem(_name(image)).lower()}
-    for path in texts:
-        if _name(path)[: -len(PIXEL_SIZE_SUFFIX)].lower() in bases:
-            return path
-    return texts[0] if len(texts) == 1 and len(_distinct_images(inside)[0]) == 1 else None
-
-
-def _plain(name: str) -> str:
-    """What writers of trees make of a name: brackets, quotes and blanks become `_`."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", name).lower()
-
-
-def _name(path: str) -> str:
-    return PurePosixPath(path).name
-
-
-def _names(paths: list[str]) -> str:
-    return ", ".join(_name(path) for path in sorted(paths)[:4]) + (" ..." if len(paths) > 4 else "")
+def _names(paths: Iterable[str]) -> str:
+    paths = sorted(paths)
+    return ", ".join(file_name(path) for path in paths[:4]) + (" ..." if len(paths) > 4 else "")

@@ -52,10 +52,18 @@ def find_pairs(root: str | os.PathLike) -> list[Pair]:
     files = list(FolderSource(root).files)
     candidates, left_out = find_candidates(files)
     pairs = [Pair(found.neuron_id, root / found.image, root / found.trees[0]) for found in candidates]
-    known = set(files)
+    known, names, taken = set(files), {pair.name for pair in pairs}, set()
     for image in left_out:
-        if is_volume_name(image) and (labels := _labels_of(image, known)):
-            pairs.append(Pair(neuron_id(image), root / image, root / labels))
+        if is_volume_name(image) and (labels := _labels_of(image, known)) and labels not in taken:
+            taken.add(labels)
+            name = neuron_id(image)
+            name = (
+                name
+                if name not in names
+                else str(PurePosixPath(image).parent / volume_stem(PurePosixPath(image).name))
+            )
+            names.add(name)
+            pairs.append(Pair(name, root / image, root / labels))
     pairs.sort(key=lambda pair: pair.name)
     if not pairs:
         raise DataError(f"{root}: expected images with SWC files beside them, found no pair")

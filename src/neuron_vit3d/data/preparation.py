@@ -10,7 +10,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -31,7 +31,9 @@ from .splits import SPLIT_BY, part_of
 
 FORMAT = 1  # of the files; another one makes everything anew
 RECORDS = ".prepared"  # folder of what was done, beside the dataset's own
+COMPLETE = "complete"  # file in there: all neurons are done
 _SLICES_AT_ONCE = 16
+_LARGEST_BLOCK = 1 << 28  # voxels
 
 
 @dataclass(frozen=True)
@@ -62,21 +64,27 @@ class PreparationOptions:
     licence: str | None = None
 
     def __post_init__(self):
-        if len(self.block_shape) != 3 or min(self.block_shape) < 1:
+        if not isinstance(self.labels, LabelPolicy):
+            raise ValueError(f"labels must be a LabelPolicy; got {self.labels!r}")
+        for name, least in (("channel", 0), ("seed", None)):
+            value = getattr(self, name)
+            if not (_is_whole(value, least) or (name == "channel" and value is None)):
+                raise ValueError(f"{name} must be a whole number{', at least 0' if least == 0 else ''}; got {value!r}")
+        if len(self.block_shape) != 3 or not all(_is_whole(side, 1) for side in self.block_shape):
             raise ValueError(f"block_shape must be three positive sizes (z, y, x); got {self.block_shape}")
+        if math.prod(self.block_shape) > _LARGEST_BLOCK:
+            raise ValueError(f"block_shape must have at most {_LARGEST_BLOCK} voxels; got {self.block_shape}")
         if not 0 <= self.background < 1:
             raise ValueError(f"background must be in [0, 1); got {self.background}")
         if self.split_by not in SPLIT_BY:
             raise ValueError(f"split_by must be one of {', '.join(SPLIT_BY)}; got {self.split_by!r}")
-        if len(self.fractions) != 3 or min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
-            raise ValueError(f"fractions must be three shares (train, validation, test) of 1; got {self.fractions}")
+        shares = self.fractions
+        if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"fractions must be three shares (train, validation, test) of 1; got {shares}")
 
     def key(self) -> dict:
-        """What the files of a neuron depend on, as JSON knows it; the split is none of it, it only tells where they lie."""
-        values = asdict(self)
-        for name in ("split_by", "fractions"):
-            values.pop(name)
-        return json.loads(json.dumps(values))
+        """What the files of a neuron depend on; the split is none of it, it only tells where they lie."""
+        return {name: value for name, value in asdict(self).items() if name not in ("split_by", "fractions")}
 
 
 @dataclass(frozen=True)
@@ -97,13 +105,14 @@ class Job:
         return part_of(self.candidate.neuron_id, self.origin.lab, **by)
 
     def fingerprint(self) -> dict:
-        return {
+        told = {
             "format": FORMAT,
             "options": self.options.key(),
-            "origin": json.loads(json.dumps(asdict(self.origin))),
-            "trees": list(self.candidate.trees),
+            "origin": asdict(self.origin),
+            "candidate": asdict(self.candidate),
             "stamps": self.stamps,
         }
+        return json.loads(json.dumps(told))  # as it comes back from the record
 
     def file(self, config: str, part: str | None = None) -> Path:
         return self.folder / config / (part or self.part) / f"{file_name(self.candidate.neuron_id)}.arrow"
@@ -116,14 +125,14 @@ def earlier_report(job: Job) -> PairReport | None:
     """The report of a run before, if it had the same input and options and its files are there; they are moved to the right part."""
     try:
         record = json.loads(job.record().read_text(encoding="utf-8"))
+        if record["fingerprint"] != job.fingerprint():
+            return None
         told = record["report"]
         told |= {
             name: tuple(told[name]) for name in ("shape", "voxel_size") if told[name] is not None
         }  # JSON has lists
         report = PairReport(**told)
-        if record["fingerprint"] != job.fingerprint():
-            return None
-        for config in CONFIGS:
+        for config in CONFIGS if report.status != "left out" else ():
             found = next(path for part in PARTS if (path := job.file(config, part)).exists())
             job.file(config).parent.mkdir(parents=True, exist_ok=True)
             found.replace(job.file(config))
@@ -139,17 +148,32 @@ def prepare_neuron(source: Source, job: Job) -> PairReport:
         OSError: something cannot be written.
     """
     _remove_earlier(job)
-    with contextlib.ExitStack() as stack:
-        try:
-            path = stack.enter_context(source.local(job.candidate.image))
+    try:
+        with source.local(job.candidate.image) as path:
             neuron = _read_neuron(source, path, job)
-        except (ValueError, OSError, MemoryError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return left_out(job.candidate.neuron_id, job.candidate.image, job.candidate.trees[0], reason)
-        if neuron.report.status != "left out":
-            _write_neuron(neuron, job)
-        _write_picture(neuron, job)
-        return neuron.report
+            if neuron.report.status != "left out":
+                _write_neuron(neuron, job)
+            _write_picture(neuron, job)
+            report = neuron.report
+    except (_Unreadable, MemoryError) as error:  # may be readable another time: no record
+        return _left_out(job, error)
+    except ValueError as error:
+        _remove_earlier(job)
+        report = _left_out(job, error)
+    record = {"fingerprint": job.fingerprint(), "report": asdict(report)}
+    job.record().parent.mkdir(parents=True, exist_ok=True)
+    with replacing(job.record()) as temporary:  # last: it says that all else is there
+        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    return report
+
+
+class _Unreadable(Exception):
+    """A file of the collection cannot be read, for whatever the machine says; what it holds is not known."""
+
+
+def _left_out(job: Job, error: Exception) -> PairReport:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return left_out(job.candidate.neuron_id, job.candidate.image, job.candidate.trees[0], reason)
 
 
 def left_out(neuron_id: str, image: str, swc: str, reason: str) -> PairReport:
@@ -164,6 +188,7 @@ class _Neuron:
     image: np.ndarray
     tree: Tree
     voxel_size: tuple[float, float, float] | None
+    policy: LabelPolicy
     level: float | None
     is_dark: bool
     report: PairReport
@@ -189,17 +214,21 @@ def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
     with _named(path, candidate.image):
         check_finite(Volume(image, source=str(path)))
         check_signal(Volume(image, source=str(path)))
-    level = signal_level(tree, image)
-    level = level if math.isfinite(level) else None
-    status = "used"
+    status, policy, level, neuron_voxels = "used", options.labels, None, 0
+    is_dark = found is not None and found.is_dark
     if found is not None and found.fit != AS_IS:
         status = "repaired" if found.fit else "left out"
         notes.append(str(found))
     if status != "left out":
-        tree = prepare_tree(tree, image, options.labels)
-    neuron_voxels = 0
-    if status != "left out":
-        neuron_voxels = _count_neuron_voxels(image, tree, options.labels, level)
+        level = signal_level(tree, image)
+        if policy.ignore_untraced and (is_dark or not math.isfinite(level)):
+            policy = replace(policy, ignore_untraced=False)
+            notes.append(
+                "untraced signal is not ignored: the neuron is darker than its surroundings, or not in the image"
+            )
+        level = level if math.isfinite(level) else None
+        tree = prepare_tree(tree, image, policy)
+        neuron_voxels = _count_neuron_voxels(image, tree, policy, level)
         if not neuron_voxels:
             raise DataError(f"{swc}: marks no voxel of {candidate.image} with shape {image.shape} (z, y, x)")
     report = PairReport(
@@ -217,18 +246,18 @@ def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
         neuron_voxels=neuron_voxels,
         note="; ".join(note for note in notes if note),
     )
-    return _Neuron(image, tree, size, level, found is not None and found.is_dark, report)
+    return _Neuron(image, tree, size, policy, level, is_dark, report)
 
 
 def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[str]]:
     """The best tree that can be read, its path, and what is to be told about the others."""
-    notes, first = [], None
+    notes, first = [candidate.note], None
     for swc in candidate.trees:
         try:
             with source.local(swc) as path, _named(path, swc):
                 tree = read_swc(path, mend_structure=True)  # drawn by hand in fragments; what was mended is told
             break
-        except (ValueError, OSError) as error:
+        except (ValueError, _Unreadable) as error:
             first = first or error
             notes.append(f"passed over: {' '.join(str(error).split())}")
     else:
@@ -243,7 +272,7 @@ def _voxel_size(source: Source, job: Job, volume: Volume) -> tuple[tuple[float, 
     if job.candidate.pixel_size:
         try:
             return read_pixel_size(source.read_text(job.candidate.pixel_size), job.candidate.pixel_size), None
-        except (ValueError, OSError) as error:
+        except (DataError, PermissionError) as error:
             note = " ".join(str(error).split())
     return job.origin.voxel_size or volume.voxel_size, note
 
@@ -255,8 +284,8 @@ def _write_neuron(neuron: _Neuron, job: Job) -> None:
         "voxel_size": None if neuron.voxel_size is None else list(neuron.voxel_size),
         "swc": neuron.tree.to_text(),
         "signal_level": neuron.level,
-        "edge_band": job.options.labels.edge_band,
-        "ignore_untraced": job.options.labels.ignore_untraced,
+        "edge_band": neuron.policy.edge_band,
+        "ignore_untraced": neuron.policy.ignore_untraced,
         "species": origin.species,
         "lab": origin.lab,
         "microscopy": origin.microscopy,
@@ -268,7 +297,7 @@ def _write_neuron(neuron: _Neuron, job: Job) -> None:
         job.candidate.neuron_id,
         image,
         neuron.tree,
-        job.options.labels,
+        neuron.policy,
         neuron.level,
         lab=origin.lab,
         block_shape=job.options.block_shape,
@@ -276,10 +305,6 @@ def _write_neuron(neuron: _Neuron, job: Job) -> None:
         seed=job.options.seed,
     )
     write_block_rows(job.file("blocks"), blocks)
-    record = {"fingerprint": job.fingerprint(), "report": asdict(neuron.report)}
-    job.record().parent.mkdir(parents=True, exist_ok=True)
-    with replacing(job.record()) as temporary:  # last: it says that all else is there
-        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _count_neuron_voxels(image: np.ndarray, tree: Tree, policy: LabelPolicy, level: float | None) -> int:
@@ -309,8 +334,15 @@ def _remove_earlier(job: Job) -> None:
 
 @contextlib.contextmanager
 def _named(local: Path, name: str) -> Iterator[None]:
-    """Errors and warnings name a file as it is called in the collection, not the copy that was read."""
+    """Errors name a file as it is called in the collection, not the copy that was read."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise DataError(str(error).replace(str(local), name)) from error
+    except OSError as error:
+        raise _Unreadable(f"{name}: cannot be read: {error.strerror or error}") from error
+
+
+def _is_whole(value, least: int | None) -> bool:
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_whole and (least is None or value >= least)

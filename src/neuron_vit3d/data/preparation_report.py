@@ -37,6 +37,7 @@ COLUMNS = (
 
 THUMBNAIL = 256  # pixels, of the longer side
 PER_PAGE = 24
+MOST_PAGES = 40
 _IN_A_ROW = 6
 _GAP, _CAPTION, _HEADER = 16, 78, 48
 _PAGE, _CARD, _TEXT, _FAINT = (24, 26, 30), (12, 13, 15), (232, 234, 238), (150, 156, 166)
@@ -128,6 +129,7 @@ def write_pages(
     pictures: Mapping[str, str | os.PathLike],
     *,
     per_page: int = PER_PAGE,
+    most_pages: int = MOST_PAGES,
 ) -> list[Path]:
     """Writes contact sheets `report-01.png`, `report-02.png`, ...: what was left out first, then what was repaired, then the rest.
 
@@ -137,6 +139,7 @@ def write_pages(
         pictures: neuron_id -> PNG made by `thumbnail`. A pair without one (or whose file cannot be read) is shown by its
             name and note alone.
         per_page: pairs on a page.
+        most_pages: pages at most; the last one says how many pairs have no place on them.
 
     Returns:
         The pages written; none if there are no rows.
@@ -144,11 +147,15 @@ def write_pages(
     folder = Path(folder)
     ordered = sorted(rows, key=lambda row: (_ORDER.index(row.status), row.neuron_id, row.image, row.swc))
     parts = [ordered[start : start + per_page] for start in range(0, len(ordered), per_page)]
-    digits = max(2, len(str(len(parts))))
+    not_shown = sum(map(len, parts[most_pages:]))
+    parts = parts[:most_pages]
     pages = []
     for number, part in enumerate(parts, start=1):
-        page = _page(part, pictures, _title(ordered), f"page {number} of {len(parts)}")
-        pages.append(folder / f"report-{number:0{digits}d}.png")
+        told = f"page {number} of {len(parts)}"
+        if not_shown and number == len(parts):
+            told += f"; {not_shown} more are in report.csv alone"
+        page = _page(part, pictures, _title(ordered), told)
+        pages.append(folder / f"report-{number:02d}.png")
         with replacing(pages[-1]) as temporary:
             page.save(temporary, format="PNG")
     for path in folder.glob("report-*.png"):

@@ -170,4 +170,4 @@ def checked_image(image: np.ndarray) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != 3 or 0 in image.shape:
         raise ValueError(f"expected an image (z, y, x), got shape {image.shape}")
-    return image
+    return image.astype(np.float32) if image.dtype == np.float16 else image  # scipy's filters know no half precision

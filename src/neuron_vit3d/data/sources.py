@@ -5,19 +5,25 @@
         with source.local("a/b.v3dpbd") as path:    # a file to read; from an archive a temporary copy, gone afterwards
             ...
 
-An archive is never unpacked as a whole. Its entries are refused, each with a reason, where their names lead out of the
-archive, where they are links or encrypted, and where their sizes cannot be true.
+Files are refused, each with a reason, that cannot be read, are no regular files, or have names that are not UTF-8. An archive
+is never unpacked as a whole. Its entries are refused where their names lead out of the archive or come twice, where they are
+links, encrypted, archives or OME-Zarrs themselves, and where their sizes cannot be true.
 """
 
 import contextlib
 import os
+import posixpath
+import re
 import shutil
+import stat
+import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from ..volumes import is_volume_folder
+from ..volumes import is_volume_folder, volume_stem
 
 
 # Deflate gives at most 1032 bytes for one (RFC 1951: 258 bytes from 2 bits); others are held to a generous bound.
@@ -28,11 +34,29 @@ _MOST_BYTES_PER_BYTE = {
     zipfile.ZIP_LZMA: 1 << 15,
 }
 _COPY_BYTES = 1 << 20
+_LONGEST_NAME = 200  # bytes; file systems take 255
 _IGNORED_FOLDERS = {"__MACOSX"}
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# What zipfile raises on damaged archives; MemoryError and OverflowError come from sizes that are none.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    ValueError,
+    EOFError,
+    IndexError,
+    OSError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
 
 
 class DataError(ValueError):
     """A collection, a file in it or a pair that cannot be used; the message names it."""
+
+
+class ScratchError(OSError):
+    """The scratch folder, where entries of an archive are copied to, is full, gone or closed to us: an error of the run."""
 
 
 class Source:
@@ -43,11 +67,16 @@ class Source:
     refused: dict[str, str]
 
     def local(self, path: str) -> contextlib.AbstractContextManager[Path]:
-        """A file or folder on disk that holds `path`, with its name. Raises DataError where an archive's entry is damaged."""
+        """A file or folder on disk that holds `path`, with its name (one of over 200 bytes keeps its suffix alone).
+
+        Raises:
+            DataError: an archive's entry is damaged.
+            ScratchError: the copy of an entry cannot be written; nothing is wrong with the entry.
+        """
         raise NotImplementedError
 
     def stamp(self, path: str) -> str:
-        """Changes when the file changes."""
+        """Changes when the file changes, or any file of a volume that is a folder."""
         raise NotImplementedError
 
     def read_text(self, path: str, most: int = 1 << 16) -> str:
@@ -65,49 +94,49 @@ class Source:
         self.close()
 
 
-def open_source(root: str | os.PathLike, scratch: str | os.PathLike | None = None) -> Source:
-    """A folder or a zip archive. `scratch`: where entries of an archive are copied to, the system's temporary folder if None.
+def open_source(root: str | os.PathLike, scratch: str | os.PathLike | None = None, scan: bool = True) -> Source:
+    """A folder or a zip archive.
+
+    Args:
+        root: the one or the other.
+        scratch: an existing folder, where entries of an archive are copied to; None: the system's temporary folder.
+        scan: False: a folder is not looked through, `files` stays empty; for workers that are told their paths. An archive's
+            list of entries is read in either case.
 
     Raises:
-        DataError: there is neither.
+        DataError: there is neither folder nor archive, it cannot be read, or scratch is no folder.
     """
     root = Path(root)
+    if scratch is not None and not Path(scratch).is_dir():
+        found = "a file" if Path(scratch).exists() else "nothing there"
+        raise DataError(f"{scratch}: expected an existing folder as scratch, found {found}")
     if root.is_dir():
-        return FolderSource(root)
+        return FolderSource(root, scan)
     if not root.exists():
         raise DataError(f"{root}: expected a folder or a zip archive, found nothing there")
-    if not zipfile.is_zipfile(root):
-        raise DataError(
-            f"{root}: expected a folder or a zip archive, found another file (a download that was cut off?)"
-        )
+    if not root.is_file():
+        raise DataError(f"{root}: expected a folder or a zip archive, found no regular file")
     return ZipSource(root, scratch)
 
 
 class FolderSource(Source):
-    """The visible files of a folder and all below; links to folders are followed, each folder is seen once."""
+    """The visible files of a folder and all below; links to folders are followed, each folder is seen once.
 
-    def __init__(self, root: Path):
+    With `scan` False nothing is looked through: `files` is empty, `local` and `stamp` work for any path below the root.
+    """
+
+    def __init__(self, root: Path, scan: bool = True):
         self.root, self.name, self.refused, self.files = root, str(root), {}, {}
-        seen = set()
-        for folder, subfolders, names in os.walk(root, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for folder, subfolders, names in _walk(root, self._refuse_folder) if scan else ():
+            subfolders[:] = sorted(
+                name for name in subfolders if not name.startswith(".") and self._has_utf8_name(folder, name)
+            )
             for name in [name for name in subfolders if is_volume_folder(Path(folder, name))]:
                 subfolders.remove(name)
-                path = Path(folder, name)
-                self.files[path.relative_to(root).as_posix()] = _folder_bytes(path)
+                self._add(Path(folder, name))
             for name in names:
-                path = Path(folder, name)
-                if name.startswith("."):
-                    continue
-                try:
-                    self.files[path.relative_to(root).as_posix()] = path.stat().st_size
-                except OSError as error:
-                    self.refused[path.relative_to(root).as_posix()] = f"cannot be read: {error.strerror or error}"
+                if not name.startswith(".") and self._has_utf8_name(folder, name):
+                    self._add(Path(folder, name))
         self.files = dict(sorted(self.files.items()))
 
     @contextlib.contextmanager
@@ -115,8 +144,33 @@ class FolderSource(Source):
         yield self.root / path
 
     def stamp(self, path: str) -> str:
-        state = (self.root / path).stat()
-        return f"{self.files[path]} bytes, changed {state.st_mtime_ns}"
+        count, changed = _bytes_and_change(self.root / path)
+        return f"{count} bytes, changed {changed}"
+
+    def _add(self, path: Path) -> None:
+        name = path.relative_to(self.root).as_posix()
+        try:
+            self.files[name] = _bytes_and_change(path)[0]
+        except DataError as error:
+            self.refused[name] = str(error)
+        except OSError as error:
+            inside = f" ({_printable(str(error.filename))})" if error.filename and Path(error.filename) != path else ""
+            self.refused[name] = f"cannot be read: {error.strerror or error}{inside}"
+
+    def _has_utf8_name(self, folder: str, name: str) -> bool:
+        """Whether a name can be written into reports; os.walk gives bytes that are not UTF-8 as surrogates."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            self.refused[_printable(Path(folder, name).relative_to(self.root).as_posix())] = "its name is not UTF-8"
+            return False
+        return True
+
+    def _refuse_folder(self, error: OSError) -> None:
+        path = Path(error.filename)
+        if path == self.root:
+            raise DataError(f"{self.root}: cannot be read: {error.strerror or error}") from error
+        self.refused[path.relative_to(self.root).as_posix()] = f"cannot be read: {error.strerror or error}"
 
 
 class ZipSource(Source):
@@ -125,41 +179,40 @@ class ZipSource(Source):
     def __init__(self, path: Path, scratch: str | os.PathLike | None = None):
         self.name, self.scratch, self.refused, self._entries = str(path), scratch, {}, {}
         try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: expected a zip archive, found a damaged one: {error}") from error
-        for entry in self._archive.infolist():
-            if entry.is_dir() or not set(PurePosixPath(entry.filename).parts).isdisjoint(_IGNORED_FOLDERS):
-                continue
-            if any(part.startswith(".") and part not in ("..", ".") for part in entry.filename.split("/")):
-                continue
-            reason = _why_refused(entry) or ("is in the archive twice" if entry.filename in self._entries else None)
-            if reason:
-                self.refused[entry.filename] = reason
-            else:
-                self._entries[entry.filename] = entry
+            self._sort(self._archive.infolist(), size)
+        except _DAMAGE as error:
+            raise DataError(
+                f"{path}: expected a folder or a zip archive, found another file or a damaged archive "
+                f"(a download that was cut off?): {_one_line(error)}"
+            ) from error
         self.files = {name: self._entries[name].file_size for name in sorted(self._entries)}
 
     @contextlib.contextmanager
     def local(self, path: str) -> Iterator[Path]:
         entry = self._entries[path]
-        where = f"{self.name}: {path}"
-        with tempfile.TemporaryDirectory(prefix="neuron_vit3d_", dir=self.scratch) as folder:
-            free = shutil.disk_usage(folder).free
-            if entry.file_size > free:
-                raise DataError(f"{where}: needs {entry.file_size} bytes in {folder}, where {free} are free")
-            copy = Path(folder, PurePosixPath(path).name)
+        with contextlib.ExitStack() as stack:
             try:
-                with self._archive.open(entry) as packed, copy.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked, _COPY_BYTES)  # stops at the size that the archive says
-            except OSError:
-                raise
-            except Exception as error:  # zlib, lzma, struct and zipfile each have their own
-                raise DataError(
-                    f"{where}: cannot be unpacked: {' '.join(str(error).split()) or type(error).__name__}"
-                ) from error
-            if copy.stat().st_size != entry.file_size:
-                raise DataError(f"{where}: the archive says {entry.file_size} bytes, found {copy.stat().st_size}")
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="neuron_vit3d_", dir=self.scratch))
+                free = shutil.disk_usage(folder).free
+            except OSError as error:
+                raise self._scratch_error(path, error.strerror or error) from error
+            if entry.file_size > free:
+                raise self._scratch_error(path, f"needs {entry.file_size} bytes, {free} are free")
+            copy, count = Path(folder, _name_of_copy(path)), 0
+            try:
+                with copy.open("wb") as unpacked, contextlib.closing(self._unpack(path)) as pieces:
+                    for piece in pieces:
+                        count += unpacked.write(piece)
+            except OSError as error:  # of writing: those of reading are DataErrors by now
+                raise self._scratch_error(path, error.strerror or error) from error
+            if count != entry.file_size:
+                raise DataError(f"{self.name}: {path}: the archive says {entry.file_size} bytes, found {count}")
             yield copy
 
     def stamp(self, path: str) -> str:
@@ -169,23 +222,126 @@ class ZipSource(Source):
     def close(self) -> None:
         self._archive.close()
 
+    def _sort(self, entries: list[zipfile.ZipInfo], size: int) -> None:
+        """Into those that are read and those that are refused. Names are taken whole: zipfile cuts them off at a NUL byte."""
+        names = [entry.orig_filename for entry in entries]
+        times = Counter(
+            posixpath.normpath(name) for name in names if not name.endswith("/") and not _why_refused_by_name(name)
+        )
+        for name, entry in zip(names, entries, strict=True):
+            folders = name.split("/")[:-1]
+            volume = next((i for i, part in enumerate(folders, 1) if is_volume_folder(Path(part))), None)
+            inner = "/".join(folders[:volume]) if volume else name  # of an OME-Zarr its folder stands for all in it
+            if _is_ignored(inner) or (name.endswith("/") and not volume):
+                continue
+            if reason := _why_refused_by_name(name):
+                self.refused[_printable(name) or "(no name)"] = reason
+            elif volume:
+                self.refused[_printable(inner)] = "an OME-Zarr inside an archive is not read: unpack it"
+            elif times[posixpath.normpath(name)] > 1:
+                self.refused[_printable(name)] = "is in the archive twice"
+            elif reason := _why_refused(entry, size):
+                self.refused[_printable(name)] = reason
+            else:
+                self._entries[name] = entry
 
-def _why_refused(entry: zipfile.ZipInfo) -> str | None:
-    """Why an entry is not read; zipfile itself has cut the name off at a NUL byte."""
-    name = entry.orig_filename
-    if "\\" in name or "\0" in name or name.startswith("/") or ":" in name.split("/")[0] or ".." in name.split("/"):
+    def _unpack(self, path: str) -> Iterator[bytes]:
+        """An entry's bytes, as many as the archive says at most. Whatever goes wrong in reading is the entry's: DataError."""
+        try:
+            with self._archive.open(self._entries[path]) as packed:
+                while piece := packed.read(_COPY_BYTES):
+                    yield piece
+        except Exception as error:  # zlib, bz2 (OSError), lzma, struct and zipfile each have their own
+            raise DataError(f"{self.name}: {path}: cannot be unpacked: {_one_line(error)}") from error
+
+    def _scratch_error(self, path: str, reason: object) -> ScratchError:
+        scratch = self.scratch or tempfile.tempdir or "the system's temporary folder"
+        return ScratchError(
+            f"{scratch}: cannot hold a copy of {self.name}: {path}: {reason}; set scratch to a folder with room"
+        )
+
+
+def _is_ignored(name: str) -> bool:
+    parts = name.split("/")
+    hidden = any(part.startswith(".") and part not in ("..", ".") for part in parts)
+    return hidden or not _IGNORED_FOLDERS.isdisjoint(parts)
+
+
+def _why_refused_by_name(name: str) -> str | None:
+    if not name:
+        return "has no name"
+    if "\0" in name:
+        return "its name holds a NUL byte"
+    if "\\" in name or name.startswith("/") or ":" in name.split("/")[0] or ".." in name.split("/"):
         return "its name leads out of the archive"
+    return None
+
+
+def _why_refused(entry: zipfile.ZipInfo, size: int) -> str | None:
+    """Why an entry of an archive of `size` bytes is not read, its name apart."""
     if (entry.external_attr >> 16) & 0o170000 == 0o120000:
         return "is a link"
     if entry.flag_bits & 1:
         return "is encrypted"
+    if entry.orig_filename.lower().endswith(".zip"):
+        return "an archive inside an archive is not read: unpack it"
     most = _MOST_BYTES_PER_BYTE.get(entry.compress_type)
     if most is None:
         return f"is packed by method {entry.compress_type}, which is not supported"
+    if entry.header_offset < 0 or entry.header_offset + entry.compress_size > size:
+        return f"its {entry.compress_size} packed bytes lie outside the archive of {size} bytes: damaged"
     if entry.file_size > entry.compress_size * most:
         return f"the archive says {entry.file_size} bytes, which its {entry.compress_size} packed bytes cannot hold"
     return None
 
 
-def _folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _name_of_copy(path: str) -> str:
+    """The entry's own name where every file system takes it, else one with its suffix, which is what readers go by."""
+    name = PurePosixPath(path).name
+    if name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME:
+        return name
+    suffix = name[len(volume_stem(name)) :] or PurePosixPath(name).suffix
+    return "volume" + (suffix if len(suffix.encode()) <= _LONGEST_NAME else "")
+
+
+def _walk(top: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """os.walk through links as well, with each folder once."""
+    seen = set()
+    for folder, subfolders, names in os.walk(top, followlinks=True, onerror=onerror):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        yield folder, subfolders, names
+
+
+def _bytes_and_change(path: Path) -> tuple[int, int]:
+    """Bytes and time of the last change (ns) of a file, or of all below a folder, its folders' times included: a chunk that is
+    renamed keeps its own. Raises OSError for what cannot be read, DataError for pipes and devices, which may hang a reader."""
+    state = path.stat()
+    if stat.S_ISREG(state.st_mode):
+        return state.st_size, state.st_mtime_ns
+    if not stat.S_ISDIR(state.st_mode):
+        raise DataError("is no regular file")
+    count, changed = 0, 0
+    for folder, _, names in _walk(path, _raise):
+        changed = max(changed, os.stat(folder).st_mtime_ns)
+        for name in names:
+            state = os.stat(os.path.join(folder, name))
+            if not stat.S_ISREG(state.st_mode):
+                raise DataError(f"holds {_printable(name)}, which is no regular file")
+            count, changed = count + state.st_size, max(changed, state.st_mtime_ns)
+    return count, changed
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _printable(name: str) -> str:
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -8,7 +8,8 @@ from .dataset_files import PARTS
 
 
 SPLIT_BY = ("neuron", "lab")
-_FOLDER_PREFIX = re.compile(r"^(?:(?:err|done|hard|sv|ho)_)+")
+_PREFIX = re.compile(r"^(?:(?:err|done|hard|sv|ho)_)+(?=.)", re.DOTALL)
+_EXTRACT = re.compile(r"(?<=.)\.extract_\d+$", re.DOTALL)
 
 
 def part_of(
@@ -21,7 +22,7 @@ def part_of(
 ) -> str:
     """The part of a neuron: "train", "validation" or "test".
 
-    A neuron's (or laboratory's) name and the seed are hashed to a number in [0, 1), and the fractions cut that range. So
+    A neuron's whole id (or laboratory's name) and the seed are hashed to a number in [0, 1), and the fractions cut that range. So
     no neuron changes its part when others are added or taken away, on any machine; the parts' sizes are the
     fractions only on average.
 
@@ -43,6 +44,12 @@ def part_of(
 
 
 def _key(neuron_id: str) -> str:
-    """What must stay together: a neuron under whatever prefix its folder has, and all extracts of one stack."""
-    name = _FOLDER_PREFIX.sub("", neuron_id.split("/")[-1])
-    return re.sub(r"\.extract_\d+$", "", name)
+    """What must stay together: a neuron under whatever prefix its folders have, and all extracts of one stack.
+
+    `g/done_x/x`, `g/x/image` and `g/x` are one neuron (an image in a folder of its name, or called `image`), and
+    `g/x.extract_3/x.extract_3` is a part of it.
+    """
+    parts = [_EXTRACT.sub("", _PREFIX.sub("", part)) for part in neuron_id.split("/")]
+    while len(parts) > 1 and parts[-1].lower() == "image":
+        parts.pop()
+    return "/".join(part for part, before in zip(parts, [None, *parts], strict=False) if part != before)

@@ -5,7 +5,7 @@ from .assemble import assemble
 from .cards import dataset_card, model_card
 from .facts import CardError, DatasetFacts, ModelFacts, read_facts
 from .publish import publish
-from .publish_dataset import publish_dataset
+from .publish_dataset import check_can_publish, publish_dataset
 
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ModelFacts",
     "PublishError",
     "assemble",
+    "check_can_publish",
     "dataset_card",
     "model_card",
     "publish",

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 
-from huggingface_hub import constants, get_token
+from huggingface_hub import HfApi, RepoCard, constants, get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import DatasetInfo, ModelInfo
 from huggingface_hub.utils import validate_repo_id
 
 
@@ -35,6 +36,32 @@ def token_for(repo_id: str, token: str | None) -> str:
     if not token:
         raise PublishError(f"{repo_id}: no token: log in with `hf auth login`, set HF_TOKEN, or pass token=...")
     return token
+
+
+def existing_repository(api: HfApi, repo_id: str, repo_type: str, private: bool) -> ModelInfo | DatasetInfo | None:
+    """The state of a repository; None: there is none, or the token may not see it. Refuses a public one for `private`."""
+    try:
+        info = api.repo_info(repo_id, repo_type=repo_type)
+    except RepositoryNotFoundError as error:
+        if error.response.status_code == 401:
+            raise
+        return None
+    if private and not info.private:
+        raise PublishError(f"{repo_id}: is public already: make it private on its page, or publish without private")
+    return info
+
+
+def check_card(repo_id: str, card: RepoCard, correct: str) -> None:
+    """Asks the Hub, which would refuse the commit for its card, but only when everything else is there.
+
+    correct: what is to be corrected, for the message.
+    """
+    try:
+        card.validate()
+    except HfHubHTTPError:
+        raise
+    except ValueError as error:
+        raise PublishError(f"{repo_id}: the Hub refuses the card, correct {correct}: {_complaints(error)}") from error
 
 
 @contextlib.contextmanager
@@ -99,7 +126,7 @@ def _reason_of_answer(repo_id: str, error: HfHubHTTPError, when_cut_off: str, ot
     return f"the Hub refused ({status}): {said}"
 
 
-def complaints(error: ValueError) -> str:
+def _complaints(error: ValueError) -> str:
     """What the Hub says against a card, from the JSON of its answer."""
     try:
         return "; ".join(_one_line(entry["message"]) for entry in json.loads(str(error))["errors"])

@@ -56,7 +56,7 @@ def assemble(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with _without_bars():
+        with without_bars():
             model, processor = _load(checkpoint)
             model.config.name_or_path = ""
             model.save_pretrained(partial)
@@ -77,8 +77,8 @@ def assemble(
 
 
 @contextlib.contextmanager
-def _without_bars():
-    """A checkpoint on this disk is read and written too fast for transformers' progress bars."""
+def without_bars():
+    """Hides the progress bars of transformers and huggingface_hub: a checkpoint on this disk is there too fast for them."""
     shown, others_hidden = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
     transformers_logging.disable_progress_bar()  # and those of huggingface_hub
     try:

@@ -16,14 +16,10 @@ from huggingface_hub import (
     HfApi,
     ModelCard,
 )
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 
-from .answers import PublishError, check_name, complaints, one_clear_error, token_for
+from .answers import PublishError, check_card, check_name, existing_repository, one_clear_error, token_for
 from .assemble import assemble
 from .cards import PICTURE
 from .evidence import TRAINING_CONFIG, TRAINING_LOGS
@@ -82,7 +78,7 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="neuron_vit3d_") as temporary:
         folder = assemble(checkpoint, Path(temporary) / "checkpoint", facts, repo_id)
         with one_clear_error(repo_id, _ALL_OR_NOTHING, _PROPOSE):
-            _validate_card(repo_id, folder)
+            check_card(repo_id, ModelCard.load(folder / "README.md"), "the facts")
             api = HfApi(token=token)
             head = _head(api, repo_id, private, revision, create_pr)
             files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
@@ -99,32 +95,15 @@ def publish(
             )
 
 
-def _validate_card(repo_id: str, folder: Path) -> None:
-    """The Hub would refuse the commit for its card, but only after the repository was made."""
-    try:
-        ModelCard.load(folder / "README.md").validate()
-    except HfHubHTTPError:
-        raise
-    except ValueError as error:
-        raise PublishError(f"{repo_id}: the Hub refuses the card, correct the facts: {complaints(error)}") from error
-
-
 def _head(api: HfApi, repo_id: str, private: bool, revision: str | None, create_pr: bool) -> ModelInfo:
     """The state that the commit goes on top of; makes the repository and the branch where they do not exist."""
-    try:
-        info = api.model_info(repo_id)
-    except RepositoryNotFoundError as error:
-        if error.response.status_code == 401:
-            raise
+    info = existing_repository(api, repo_id, "model", private)
+    if info is None:
         if create_pr:
-            raise PublishError(
-                f"{repo_id}: no such repository to open a pull request in, or the token may not see it"
-            ) from error
+            raise PublishError(f"{repo_id}: no such repository to open a pull request in, or the token may not see it")
         # Where `private` is not asked for, an organisation's own rule decides.
         api.create_repo(repo_id, private=private or None)
         info = api.model_info(repo_id)
-    if private and not info.private:
-        raise PublishError(f"{repo_id}: is public already: make it private on its page, or publish without private")
     if revision is None:
         return info
     try:

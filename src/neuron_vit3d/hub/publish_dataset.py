@@ -1,15 +1,24 @@
 """publish_dataset: prepared neurons go to the Hub as Parquet, with a card that counts them."""
 
+import contextlib
+import dataclasses
+import hashlib
 import os
+import re
+import sys
 import tempfile
+import warnings
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi
+import yaml
+from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
+from huggingface_hub.hf_api import DatasetInfo
 
-from .answers import PublishError, check_name, one_clear_error, token_for
+from .answers import PublishError, check_card, check_name, existing_repository, one_clear_error, token_for
+from .assemble import without_bars
 from .cards import dataset_card, picture_path
 from .facts import DatasetConfig, DatasetFacts, DataSource, Picture, Recipe, Split
 
@@ -20,7 +29,15 @@ if TYPE_CHECKING:
 _PARTS = ("train", "validation", "test")
 _VOLUME_SHARD_BYTES, _BLOCK_SHARD_BYTES = 500_000_000, 100_000_000
 _FEWEST_BLOCK_SHARDS = 16  # so that many processes can stream, each from its own
-_WHEN_CUT_OFF = "what was uploaded stays there; run the same again, it uploads only what is missing"
+_README = "README.md"
+_WHEN_CUT_OFF = (
+    "what was uploaded stays there, and until the rest is, a neuron may be in test of one configuration and in train of "
+    "another; run the same again, it uploads only what is missing"
+)
+_NOT_BEGUN = "nothing was uploaded; run the same again"
+# Ends the text of our cards; the digits are of the text above it, by which we know whether somebody has edited it.
+_MARK = "<!-- made by neuron_vit3d, which replaces this text as long as nobody has edited it: {digits} -->"
+_MARKED = re.compile(re.escape(_MARK).replace(r"\{digits\}", "([0-9a-f]{16})") + r"\s*\Z")
 _SAY_UNKNOWN = "not stated"
 _WHAT = {
     "volumes": "a neuron: the whole image and its tree",
@@ -49,6 +66,12 @@ def publish_dataset(
     """Uploads the configurations "volumes" and "blocks" of a prepared dataset, then a card made of what is in them.
 
     Blocks are shuffled first, so that whoever streams them meets all neurons early. Interrupted, the same call goes on.
+    Each configuration is a commit, and the card another. Between them, where the repository held another split, a neuron
+    may be in test of one configuration and in train of the other: nobody should train on it until the call has come to
+    its end.
+
+    A README.md that somebody else has written, or edited, keeps its text and metadata, with a warning; only the license,
+    the configurations and what the metadata lack are set.
 
     Args:
         configs: by name, as [`load_bigneuron`] gives them.
@@ -57,43 +80,56 @@ def publish_dataset(
         license: of the whole, as the Hub spells it (`cc-by-4.0`, `other`).
         picture, caption: shown on the card.
         needs, commands: how it is made again: what that needs, and the shell commands.
-        private: make a new repository private.
+        private: make a new repository private, and refuse one that is public.
         token: of the Hub; None: the one that `hf auth login` or HF_TOKEN left.
 
     Returns:
         The address of the commit with the card.
 
     Raises:
-        PublishError (an OSError): the Hub cannot be reached or refuses.
+        PublishError (an OSError): as [`check_can_publish`], before anything is uploaded; later: the Hub cannot be reached
+            or refuses.
+        ValueError: the picture is no file; nothing was uploaded.
     """
-    check_name(repo_id)
-    token = token_for(repo_id, token)
-    api = HfApi(token=token)
-    with one_clear_error(repo_id, _WHEN_CUT_OFF):
+    api = _checked_api(repo_id, license, private, token)
+    facts = dataset_facts(
+        configs,
+        title=title,
+        license=license,
+        picture=Picture(Path(picture), caption) if picture else None,
+        size_bytes=0,
+        make_again=Recipe(needs, commands),
+    )
+    shown = [CommitOperationAdd(picture_path(facts), facts.picture.file)] if facts.picture else []
+    with one_clear_error(repo_id, _WHEN_CUT_OFF), _without_bars_in_a_log():
         for name, parts in configs.items():
             parts = parts.shuffle(seed=0, keep_in_memory=True) if name == "blocks" else parts
             shards = {part: _num_shards(name, dataset) for part, dataset in parts.items()}
-            parts.push_to_hub(repo_id, name, num_shards=shards, private=private or None, token=token)
+            parts.push_to_hub(repo_id, name, num_shards=shards, private=private or None, token=api.token)
         files = api.list_repo_tree(repo_id, repo_type="dataset", recursive=True)
-        size = sum(getattr(file, "size", 0) or 0 for file in files if file.path.endswith(".parquet"))
-        facts = dataset_facts(
-            configs,
-            title=title,
-            license=license,
-            picture=Picture(Path(picture), caption) if picture else None,
-            size_bytes=size,
-            make_again=Recipe(needs, commands),
-        )
-        with tempfile.TemporaryDirectory(prefix="neuron_vit3d_") as cache:
-            written = DatasetCard.load(api.hf_hub_download(repo_id, "README.md", repo_type="dataset", cache_dir=cache))
-        card = dataset_card(facts, repo_id)
-        for key in ("configs", "dataset_info"):  # which files belong to which part: the upload wrote it
-            setattr(card.data, key, getattr(written.data, key))
-        operations = [CommitOperationAdd("README.md", str(card).encode())]
-        if facts.picture:
-            operations.append(CommitOperationAdd(picture_path(facts), facts.picture.file))
+        pushed = [file for file in files if file.path.endswith(".parquet") and file.path.partition("/")[0] in configs]
+        facts = dataclasses.replace(facts, size_bytes=sum(file.size for file in pushed))
+        written = _readme(api, repo_id)  # the upload's, or an older one with which files belong to which part
+        operations = [CommitOperationAdd(_README, _merged(dataset_card(facts, repo_id), written).encode())]
+        operations += shown if _is_ours(written.text) else []
         commit = api.create_commit(repo_id, operations, commit_message="Card", repo_type="dataset")
         return commit.commit_url
+
+
+def check_can_publish(repo_id: str, *, license: str, private: bool = False, token: str | None = None) -> None:
+    """Finds before hours of preparing and uploading what [`publish_dataset`] would be refused for. Changes nothing.
+
+    Args:
+        repo_id, license, private, token: as there.
+
+    Raises:
+        PublishError (an OSError): the name cannot be one on the Hub; the Hub cannot be reached, or HF_HUB_OFFLINE forbids
+            it; there is no token, or it may not write there; the Hub does not know the license; the repository is public
+            and should be private, or the metadata of its README.md cannot be read.
+
+    Warns (UserWarning) where the repository has a README.md that is going to be kept.
+    """
+    _checked_api(repo_id, license, private, token)
 
 
 def dataset_facts(
@@ -167,3 +203,82 @@ def _num_shards(config: str, dataset) -> int:
 
 def _distinct(values) -> list[str]:
     return sorted({value for value in values if value})
+
+
+def _checked_api(repo_id: str, license: str, private: bool, token: str | None) -> HfApi:
+    check_name(repo_id)
+    api = HfApi(token=token_for(repo_id, token))
+    with one_clear_error(repo_id, _NOT_BEGUN), _without_bars_in_a_log():
+        info = existing_repository(api, repo_id, "dataset", private)
+        _check_may_write(api, repo_id, info)
+        readme = _readme(api, repo_id) if info and any(f.rfilename == _README for f in info.siblings or []) else None
+        card = readme or DatasetCard("---\nlicense: other\n---\n")
+        card.data.license = license
+        check_card(repo_id, card, "the license" if readme is None else f"the license, or its {_README} there")
+    if readme and not _is_ours(readme.text):
+        warnings.warn(
+            f"{repo_id}: has a {_README} with a text of its own, which is kept: no card is made (delete it to get one)",
+            stacklevel=3,
+        )
+    return api
+
+
+def _check_may_write(api: HfApi, repo_id: str, info: DatasetInfo | None) -> None:
+    """Refuses a token that surely may not write there; what one with fine-grained rights may, only writing tells."""
+    user = api.whoami(cache=True)
+    role = user.get("auth", {}).get("accessToken", {}).get("role")
+    namespace = (info.id if info else repo_id).split("/")[0]
+    names = [user.get("name", ""), *(org.get("name", "") for org in user.get("orgs", []))]
+    if role == "read" or (role == "write" and namespace.lower() not in map(str.lower, names)):
+        why = "it may only read" if role == "read" else f"it is of {names[0]}"
+        raise PublishError(
+            f"{repo_id}: the token may not write there ({why}): use one with write access to {namespace}"
+        )
+
+
+def _readme(api: HfApi, repo_id: str) -> DatasetCard:
+    with tempfile.TemporaryDirectory(prefix="neuron_vit3d_") as cache:
+        path = api.hf_hub_download(repo_id, _README, repo_type="dataset", cache_dir=cache)
+        try:
+            return DatasetCard.load(path)
+        except (ValueError, TypeError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise PublishError(f"{repo_id}: correct the metadata of its {_README} there first: {reason}") from error
+
+
+def _merged(card: DatasetCard, written: DatasetCard) -> str:
+    """The README.md: our card over the metadata that are there, or, where the text there is not ours, below them."""
+    ours, there = card.data.to_dict(), written.data.to_dict()
+    if _is_ours(written.text):
+        data, text = there | ours, f"{card.text.rstrip()}\n\n{_MARK.format(digits=_digits(card.text))}\n"
+    else:
+        data, text = there | {key: ours[key] for key in ours if key not in there or key == "license"}, written.text
+    return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n{text}"
+
+
+def _is_ours(text: str) -> bool:
+    """Whether nobody else's words are in the text of a README.md; there are none where datasets has written it."""
+    mark = _MARKED.search(text)
+    return not text.strip() or bool(mark and mark[1] == _digits(text[: mark.start()]))
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _without_bars_in_a_log() -> Iterator[None]:
+    """Hides the progress bars of datasets and huggingface_hub where stderr is no terminal: what a log needs is the error."""
+    import datasets
+
+    if sys.stderr.isatty():
+        yield
+        return
+    hidden = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        with without_bars():
+            yield
+    finally:
+        if not hidden:
+            datasets.enable_progress_bars()
