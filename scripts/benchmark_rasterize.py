@@ -1,8 +1,8 @@
 """Measures `rasterize`, and sets swcgeom's `ToImageStack` beside it; writes reports/rasterize.md.
 
-python scripts/benchmark_rasterize.py                           # this package alone; the report says so
+python scripts/benchmark_rasterize.py compare                   # this package alone; the report says so
 pip install --target /tmp/peer swcgeom
-python scripts/benchmark_rasterize.py --peer /tmp/peer          # with swcgeom, which is no dependency
+python scripts/benchmark_rasterize.py compare --peer /tmp/peer          # with swcgeom, which is no dependency
 
 Every figure is of a fresh process. Memory is what the process needs at its peak above what it had before drawing.
 """

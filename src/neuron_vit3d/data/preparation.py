@@ -195,7 +195,7 @@ class _Neuron:
 
 
 def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
-    """Image and tree, checked and aligned. Raises ValueError or OSError, naming the file, where there is nothing to use."""
+    """Image and tree, checked and aligned. Raises ValueError or _Unreadable, naming the file, where there is nothing to use."""
     options, candidate = job.options, job.candidate
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

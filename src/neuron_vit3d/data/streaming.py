@@ -25,8 +25,8 @@ from .sources import DataError
 _COLUMNS = ("neuron_id", "lab", "neuron_blocks", "shape", "dtype", "image", "mask", "black", "white")
 # Another neuron for `Augmentation.mix` is looked for in so many rows before the present one.
 _DONORS = 8
-# Of the rows of what is met most often, the share that is taken at least.
-_FEWEST_TAKEN = 0.1
+# Blocks of one row are alike: more than this many would be no gain.
+_MOST_BLOCKS_OF_A_ROW = 4
 # With fewer files than this their parts are shards as well: neighbouring rows often show the same neuron.
 _FEW_SHARDS = 64
 # Rows that a shard hands over at a time; they stay undecoded in Arrow memory.
@@ -34,12 +34,12 @@ _ROWS_AT_ONCE = 8
 
 
 class StreamedBlocks(IterableDataset):
-    """Blocks from the rows of a `blocks` config, one from each row, in a seeded random order.
+    """Blocks from the rows of a `blocks` config, in a seeded random order.
 
     A `datasets.Dataset` is read in an order drawn anew for every pass; rows are dealt to ranks and workers. A
     `datasets.IterableDataset` (`load_dataset(repo, "blocks", split="train", streaming=True)`) has shards: they are dealt to
     ranks and workers, or, where there are fewer shards than those, all read all shards and take every n-th row. Each of
-    them reads `interleave` shards in turn. In one pass a row is met once by one worker of one rank.
+    them reads `interleave` shards in turn. In one pass a row is met once, by one worker of one rank.
 
     A block depends on (seed, epoch, rank, worker, how many came before) and on the numbers of ranks and workers.
     With accelerate do not `prepare` the DataLoader of this dataset: it would deal the blocks to the ranks a second time.
@@ -53,9 +53,9 @@ class StreamedBlocks(IterableDataset):
             of a tile) where the row shows a neuron; the others lie anywhere in their row.
         augmentation: how blocks are varied; the other neuron of `mix` is one of the rows that the worker passed before.
         seed: of everything random.
-        balance: what blocks come from equally often: "neuron", "lab" (then each of its neurons), or "volume" (each row).
-            Rows of what has more of them than others are passed over at random, but at most nine of ten, or a stream would
-            be read for nothing. What is still to come is not known: the first blocks are less balanced.
+        balance: what blocks come from equally often: "neuron", "lab" (then each of its neurons), or "volume" (each row gives
+            a block). A row of what has few gives several blocks, up to four, and one of what has many gives one or none:
+            as many blocks as rows. What is still to come is not known, so the first blocks are less balanced.
         interleave: how many shards are read at a time.
         rank, world_size: of this process; None: as torch.distributed, or torchrun's or accelerate's environment say when
             this object is made.
@@ -145,8 +145,8 @@ class StreamedBlocks(IterableDataset):
         consumer, consumers = self.rank * workers + number, self.world_size * workers
         recent = deque(maxlen=_DONORS)
         self._given = used
-        # A few rows before the first that is used: another neuron may come from them. Which rows are passed over for balance
-        # depends on all before.
+        # A few rows before the first that is used: another neuron may come from them. How many blocks a row gives depends on
+        # all before.
         first = max(0, used - _DONORS) if self.balance == "volume" else 0
         rows = self._balanced(self._rows(epoch, consumer, consumers, first), [self.seed, epoch, consumer])
         for index, row in enumerate(rows, start=first):
@@ -156,23 +156,28 @@ class StreamedBlocks(IterableDataset):
                 self._given = index + 1
                 rng = np.random.default_rng([self.seed, epoch, self.rank, number, index])
                 yield self._block(row, recent, rng)
-            recent.append(row)
+            if not recent or recent[-1] is not row:
+                recent.append(row)
 
     def _balanced(self, rows: Iterator, seed: list[int]) -> Iterator:
-        """Those rows that are not passed over, in their order."""
+        """The rows in their order, each as often as blocks are to be cut from it."""
         if self.balance == "volume":
             yield from rows
             return
-        rng = np.random.default_rng(seed)
-        weights, of_lab = {}, defaultdict(dict)  # lab -> neuron -> its rows; weight of a row, by lab and neuron
+        rng, known, of_lab = (
+            np.random.default_rng(seed),
+            0,
+            defaultdict(set),
+        )  # rows that are known of; lab -> its neurons
         for row in rows:
-            neuron = _value(row, "neuron_id")
+            neuron, count = _value(row, "neuron_id"), _value(row, "neuron_blocks")
             lab = _value(row, "lab") if self.balance == "lab" else neuron
             if neuron not in of_lab[lab]:
-                of_lab[lab][neuron] = _value(row, "neuron_blocks")
-                for other, count in of_lab[lab].items():
-                    weights[lab, other] = 1 / (len(of_lab[lab]) * count)
-            if rng.random() < max(weights[lab, neuron] / max(weights.values()), _FEWEST_TAKEN):
+                of_lab[lab].add(neuron)
+                known += count
+            # One on average over the rows, and for each lab, and each of its neurons, the same in sum.
+            wanted = known / len(of_lab) / (len(of_lab[lab]) * count)
+            for _ in range(int(min(wanted, _MOST_BLOCKS_OF_A_ROW) + rng.random())):
                 yield row
 
     def _block(self, row, recent: deque, rng: np.random.Generator) -> dict[str, np.ndarray]:
