@@ -94,10 +94,12 @@ def run(
 
 @app.command(hidden=True)
 def push(folder: Path) -> None:
-    """Pushes the prepared blocks to the Hub of the environment."""
+    """Publishes what was prepared on the Hub of the environment, as users do."""
     from neuron_vit3d import load_bigneuron
+    from neuron_vit3d.hub import publish_dataset
 
-    load_bigneuron(folder / "prepared", "blocks")["train"].push_to_hub(REPO, "blocks", split="train", num_shards=4)
+    configs = {config: load_bigneuron(folder / "prepared", config) for config in ("volumes", "blocks")}
+    publish_dataset(configs, REPO, title="Synthetic neurons", license="other")
 
 
 @app.command(hidden=True)
