@@ -27,7 +27,7 @@ from .tree_names import Fit, ImageNames, Reading, file_name, folder_name, readin
 TREE_SUFFIXES = (".swc", ".eswc")
 PIXEL_SIZE_SUFFIX = ".pixelsize.txt"
 ANNOTATION_SUFFIX = ".ano"
-_AUTOMATIC = re.compile(r"(?:^|[\W_])(?:app\d|auto|most(?![a-z])|neutube|snake)|consensus", re.IGNORECASE)
+_AUTOMATIC = re.compile(r"(?:^|[\W_])(?:app\d|auto(?![a-z])|most(?![a-z])|neutube|snake)|consensus", re.IGNORECASE)
 _ANNOTATION_LINE = re.compile(r"^\s*(SWCFILE|RAWIMG)\s*=\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 _KINDS = {3: "sorted", 2: "stamped", 1: "plain", 0: "other"}
 
