@@ -48,6 +48,7 @@ def main(
 ) -> None:
     """Prepares images with SWC files as a `datasets` dataset."""
     from neuron_vit3d.data.bigneuron import PreparationOptions, prepare
+    from neuron_vit3d.data.dataset_files import part_files
     from neuron_vit3d.data.labels import LabelPolicy
 
     try:
@@ -91,6 +92,10 @@ def main(
         )
         if not count["used"] + count["repaired"]:
             raise ValueError(f"no pair could be used: {output / 'report.csv'} says why")
+        parts = {part: len(files) for part, files in part_files(output, "volumes").items()}
+        print(", ".join(f"{part} {number}" for part, number in parts.items()))
+        if not parts["train"]:
+            print("no neuron is in train: choose another --seed, or other --fractions", file=sys.stderr)
         if push_to_hub:
             print(push(output, push_to_hub, title, hub_license, private, num_proc))
     except (ValueError, OSError) as error:

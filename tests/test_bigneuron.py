@@ -348,7 +348,7 @@ def test_the_script_in_two_processes(release, prepared, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (
         0,
-        f"6 used, 0 repaired, 0 left out: {tmp_path / 'out' / 'report.csv'}\n",
+        f"6 used, 0 repaired, 0 left out: {tmp_path / 'out' / 'report.csv'}\ntrain 6, validation 0, test 0\n",
     ), done.stderr
     assert arrow_files(tmp_path / "out") == arrow_files(prepared)
     bad = tmp_path / "bad"

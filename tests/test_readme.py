@@ -61,8 +61,8 @@ def prepare(folder: Path) -> None:
     np.save(folder / "image.npy", neuron.volume.array)
     write_volume(folder / "gold.mask.tif", Volume(neuron.mask))
     neuron.tree.write(folder / "gold.swc")
-    for part, seed in (("train", 4), ("validation", 5)):
-        write_synthetic_pairs(folder / "neurons" / part, 1, seed=seed, shape=(6, 48, 48), quality="clean")
+    for part, count in (("train", 4), ("validation", 1)):  # so many that one comes to be in the dataset's part "train"
+        write_synthetic_pairs(folder / "neurons" / part, count, seed=count, shape=(6, 48, 48), quality="clean")
     (folder / "repository").symlink_to(REPOSITORY)
     (folder / "scripts").symlink_to(REPOSITORY / "scripts")
     for name in ("default.yaml", "default.png"):
