@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from neuron_vit3d.morphology import Tree, moved, points_along
+from neuron_vit3d.morphology import Tree, points_along
 
 
 def tree(*points, parents) -> Tree:
@@ -26,8 +26,3 @@ def test_cut_off_at_the_borders():
     inside = tree((1, 1, 1), (4, 5, 6), parents=[-1, 0])
     assert np.allclose(points_along(inside, shape=(10, 20, 30)), points_along(inside))
     assert len(points_along(tree((50, 0, 0), (60, 0, 0), parents=[-1, 0]), shape=(10, 20, 30))) == 0
-
-
-def test_moved():
-    made = tree((0, 1, 2), (3, 4, 5), parents=[-1, 0])
-    assert np.array_equal(moved(made, (1, -1, 0.5)).xyz, made.xyz + np.array([1, -1, 0.5])) and made.xyz[0, 0] == 0

@@ -1,6 +1,7 @@
 """Folders of images with their traces: which image belongs to which SWC file, and what the labels of its voxels are."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -53,15 +54,17 @@ def find_pairs(root: str | os.PathLike) -> list[Pair]:
     candidates, left_out = find_candidates(files)
     pairs = [Pair(found.neuron_id, root / found.image, root / found.trees[0]) for found in candidates]
     known, names, taken = set(files), {pair.name for pair in pairs}, set()
+    images = Counter(PurePosixPath(path).parent for path in files if is_image_name(path))  # in each folder
     for image in left_out:
-        if is_volume_name(image) and (labels := _labels_of(image, known)) and labels not in taken:
+        if (
+            is_volume_name(image)
+            and (labels := _labels_of(image, known, alone=images[PurePosixPath(image).parent] == 1))
+            and labels not in taken
+        ):
             taken.add(labels)
             name = neuron_id(image)
-            name = (
-                name
-                if name not in names
-                else str(PurePosixPath(image).parent / volume_stem(PurePosixPath(image).name))
-            )
+            if name in names:
+                name = str(PurePosixPath(image).parent / volume_stem(PurePosixPath(image).name))
             names.add(name)
             pairs.append(Pair(name, root / image, root / labels))
     pairs.sort(key=lambda pair: pair.name)
@@ -98,11 +101,11 @@ def read_pair(
     return LabelledVolume(pair.name, image, labels)
 
 
-def _labels_of(image: str, files: set[str]) -> str | None:
-    """The label image that belongs to an image, both relative to the root."""
+def _labels_of(image: str, files: set[str], *, alone: bool) -> str | None:
+    """The label image that belongs to an image, both relative to the root; `alone`: it is its folder's only image."""
     folder, stem = PurePosixPath(image).parent, volume_stem(PurePosixPath(image).name)
     names = [f"{base}.{kind}.tif" for kind in ("mask", "labels") for base in (stem, PurePosixPath(image).name)]
-    if sum(is_image_name(path) for path in files if PurePosixPath(path).parent == folder) == 1:
+    if alone:
         names += ["labels.tif", "mask.tif"]
     return next((path for name in names if (path := (folder / name).as_posix()) in files), None)
 

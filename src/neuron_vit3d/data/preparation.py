@@ -22,10 +22,10 @@ from .alignment import AS_IS, check_alignment
 from .block_rows import cut_blocks
 from .dataset_files import CONFIGS, PARTS, file_name, write_block_rows, write_volume_row
 from .gold166 import Origin, read_pixel_size
-from .labels import LabelPolicy, labels_of_window, prepare_tree, signal_level
+from .labels import LabelPolicy, draw_labels, prepare_tree, signal_level
 from .pairing import Candidate
 from .preparation_report import PairReport, thumbnail
-from .sources import DataError, Source
+from .sources import DataError, Source, one_line
 from .splits import SPLIT_BY, part_of
 
 
@@ -172,8 +172,7 @@ class _Unreadable(Exception):
 
 
 def _left_out(job: Job, error: Exception) -> PairReport:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return left_out(job.candidate.neuron_id, job.candidate.image, job.candidate.trees[0], reason)
+    return left_out(job.candidate.neuron_id, job.candidate.image, job.candidate.trees[0], one_line(error))
 
 
 def left_out(neuron_id: str, image: str, swc: str, reason: str) -> PairReport:
@@ -228,7 +227,7 @@ def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
             )
         level = level if math.isfinite(level) else None
         tree = prepare_tree(tree, image, policy)
-        neuron_voxels = _count_neuron_voxels(image, tree, policy, level)
+        neuron_voxels = _count_neuron_voxels(image.shape, tree, policy)
         if not neuron_voxels:
             raise DataError(f"{swc}: marks no voxel of {candidate.image} with shape {image.shape} (z, y, x)")
     report = PairReport(
@@ -259,7 +258,7 @@ def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[st
             break
         except (ValueError, _Unreadable) as error:
             first = first or error
-            notes.append(f"passed over: {' '.join(str(error).split())}")
+            notes.append(f"passed over: {one_line(error)}")
     else:
         raise first
     others = [PurePosixPath(path).name for path in candidate.passed_over if path != swc]
@@ -273,7 +272,7 @@ def _voxel_size(source: Source, job: Job, volume: Volume) -> tuple[tuple[float, 
         try:
             return read_pixel_size(source.read_text(job.candidate.pixel_size), job.candidate.pixel_size), None
         except (DataError, PermissionError) as error:
-            note = " ".join(str(error).split())
+            note = one_line(error)
     return job.origin.voxel_size or volume.voxel_size, note
 
 
@@ -307,11 +306,12 @@ def _write_neuron(neuron: _Neuron, job: Job) -> None:
     write_block_rows(job.file("blocks"), blocks)
 
 
-def _count_neuron_voxels(image: np.ndarray, tree: Tree, policy: LabelPolicy, level: float | None) -> int:
-    count = 0
-    for z in range(0, len(image), _SLICES_AT_ONCE):
-        window = (slice(z, min(z + _SLICES_AT_ONCE, len(image))), *(slice(0, side) for side in image.shape[1:]))
-        count += int(np.count_nonzero(labels_of_window(tree, image, window, policy, level) == 1))
+def _count_neuron_voxels(shape: tuple[int, int, int], tree: Tree, policy: LabelPolicy) -> int:
+    """Voxels labelled 1. Ignored signal is none of them, so the image is not looked at."""
+    policy, count = replace(policy, ignore_untraced=False), 0
+    for z in range(0, shape[0], _SLICES_AT_ONCE):
+        slab = (min(_SLICES_AT_ONCE, shape[0] - z), *shape[1:])
+        count += int(np.count_nonzero(draw_labels(tree, slab, policy, origin=(z, 0, 0)) == 1))
     return count
 
 

@@ -10,6 +10,7 @@ is never unpacked as a whole. Its entries are refused where their names lead out
 links, encrypted, archives or OME-Zarrs themselves, and where their sizes cannot be true.
 """
 
+import abc
 import contextlib
 import os
 import posixpath
@@ -59,13 +60,19 @@ class ScratchError(OSError):
     """The scratch folder, where entries of an archive are copied to, is full, gone or closed to us: an error of the run."""
 
 
-class Source:
+def one_line(error: BaseException) -> str:
+    """What an error says, for a message or a note of one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class Source(abc.ABC):
     """Files below a root. Attributes: name (for messages); files {path: bytes}; refused {path: why it is not among them}."""
 
     name: str
     files: dict[str, int]
     refused: dict[str, str]
 
+    @abc.abstractmethod
     def local(self, path: str) -> contextlib.AbstractContextManager[Path]:
         """A file or folder on disk that holds `path`, with its name (one of over 200 bytes keeps its suffix alone).
 
@@ -73,19 +80,19 @@ class Source:
             DataError: an archive's entry is damaged.
             ScratchError: the copy of an entry cannot be written; nothing is wrong with the entry.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def stamp(self, path: str) -> str:
         """Changes when the file changes, or any file of a volume that is a folder."""
-        raise NotImplementedError
 
     def read_text(self, path: str, most: int = 1 << 16) -> str:
         """The first `most` bytes of a small text file."""
         with self.local(path) as file, file.open("rb") as handle:
             return handle.read(most).decode("utf-8", errors="replace")
 
+    @abc.abstractmethod
     def close(self) -> None:
-        pass
+        """Closes what is open."""
 
     def __enter__(self) -> "Source":
         return self
@@ -147,6 +154,9 @@ class FolderSource(Source):
         count, changed = _bytes_and_change(self.root / path)
         return f"{count} bytes, changed {changed}"
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def _add(self, path: Path) -> None:
         name = path.relative_to(self.root).as_posix()
         try:
@@ -189,7 +199,7 @@ class ZipSource(Source):
         except _DAMAGE as error:
             raise DataError(
                 f"{path}: expected a folder or a zip archive, found another file or a damaged archive "
-                f"(a download that was cut off?): {_one_line(error)}"
+                f"(a download that was cut off?): {one_line(error)}"
             ) from error
         self.files = {name: self._entries[name].file_size for name in sorted(self._entries)}
 
@@ -252,7 +262,7 @@ class ZipSource(Source):
                 while piece := packed.read(_COPY_BYTES):
                     yield piece
         except Exception as error:  # zlib, bz2 (OSError), lzma, struct and zipfile each have their own
-            raise DataError(f"{self.name}: {path}: cannot be unpacked: {_one_line(error)}") from error
+            raise DataError(f"{self.name}: {path}: cannot be unpacked: {one_line(error)}") from error
 
     def _scratch_error(self, path: str, reason: object) -> ScratchError:
         scratch = self.scratch or tempfile.tempdir or "the system's temporary folder"
@@ -341,7 +351,3 @@ def _raise(error: OSError) -> None:
 
 def _printable(name: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

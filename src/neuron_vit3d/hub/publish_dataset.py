@@ -26,7 +26,7 @@ from .facts import DatasetConfig, DatasetFacts, DataSource, Picture, Recipe, Spl
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-_PARTS = ("train", "validation", "test")
+_PARTS = tuple(field.name for field in dataclasses.fields(Split))
 _VOLUME_SHARD_BYTES, _BLOCK_SHARD_BYTES = 500_000_000, 100_000_000
 _FEWEST_BLOCK_SHARDS = 16  # so that many processes can stream, each from its own
 _README = "README.md"

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from .geometry import repeated
 from .swc import SWCError, Tree
 
 
@@ -93,7 +94,7 @@ def _samples(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
     if length.sum() > _MAX_SAMPLES:
         raise SWCError(f"a tree of length {length.sum():.3g} cannot be in voxels (at most {_MAX_SAMPLES:.0e})")
     count = (1 + length + 0.5).astype(np.int64)
-    edge, number = _repeat(count)
+    edge, number = repeated(count)
     last = np.maximum(count - 1, 1)
     points = begin[edge] + (number / last[edge])[:, None] * (end - begin)[edge]
     is_end = (number == 0) | (number == count[edge] - 1)
@@ -115,7 +116,7 @@ def _distance_to_segments(points: np.ndarray, begin: np.ndarray, end: np.ndarray
 
     length = np.linalg.norm(end - begin, axis=1)
     count = np.maximum(np.ceil(length / max(1.0, length.sum() / _MAX_PIECES)), 1).astype(np.int64)
-    segment, number = _repeat(count)
+    segment, number = repeated(count)
     half = float((length / count).max()) / 2 * (1 + 1e-9)
     middle = begin[segment] + ((number + 0.5) / count[segment])[:, None] * (end - begin)[segment]
     search = cKDTree(middle)
@@ -142,9 +143,3 @@ def _point_to_segment(points: np.ndarray, begin: np.ndarray, end: np.ndarray) ->
     squared = (along * along).sum(axis=-1)
     position = (offset * along).sum(axis=-1) / np.where(squared > 0, squared, 1)
     return np.linalg.norm(offset - np.clip(position, 0, 1)[..., None] * along, axis=-1)
-
-
-def _repeat(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row i `count[i]` times: the rows, and the running number within each."""
-    row = np.repeat(np.arange(len(count)), count)
-    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)

@@ -1,6 +1,4 @@
-"""Points along a tree, and the tree moved elsewhere."""
-
-from dataclasses import replace
+"""Points along a tree, and the arithmetic of lines and rows that drawing and comparing trees share."""
 
 import numpy as np
 
@@ -21,28 +19,36 @@ def points_along(tree: Tree, step: float = 1.0, shape: tuple[int, int, int] | No
     child, parent = tree.segments.T
     begin, along = tree.xyz[child], tree.xyz[parent] - tree.xyz[child]
     if shape is not None:
-        enter, leave = _between_borders(begin, along, np.array(shape[::-1], dtype=np.float64))
+        first, last = span_between(begin, along, -0.5, np.array(shape[::-1], dtype=np.float64) - 0.5)
+        enter, leave = np.maximum(first, 0.0), np.minimum(last, 1.0)
         inside = enter <= leave
         begin, along, enter, leave = begin[inside], along[inside], enter[inside, None], leave[inside, None]
         begin, along = begin + enter * along, (leave - enter) * along
-    length = np.linalg.norm(along, axis=1)
-    pieces = np.ceil(length / step).astype(np.int64)
-    edge = np.repeat(np.arange(len(length)), pieces + 1)
-    number = np.arange(len(edge)) - np.repeat(np.cumsum(pieces + 1) - (pieces + 1), pieces + 1)
+    pieces = np.ceil(np.linalg.norm(along, axis=1) / step).astype(np.int64)
+    edge, number = repeated(pieces + 1)
     return begin[edge] + (number / np.maximum(pieces, 1)[edge])[:, None] * along[edge]
 
 
-def moved(tree: Tree, shift: tuple[float, float, float]) -> Tree:
-    """The tree moved by `shift` (x, y, z) voxels."""
-    return replace(tree, xyz=tree.xyz + np.asarray(shift, dtype=np.float64))
+def span_between(origin: np.ndarray, axis: np.ndarray, low, high) -> tuple[np.ndarray, np.ndarray]:
+    """Where lines run through a box (Liang and Barsky 1984).
 
+    Args:
+        origin, axis: (n, 3) of the lines origin + t * axis.
+        low, high: the box's faces, broadcast to (n, 3).
 
-def _between_borders(begin: np.ndarray, along: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Between which shares of its length a segment is inside the volume (Liang and Barsky 1984); never: enter > leave."""
+    Returns:
+        (n,) first and last t inside of the box; first > last for a line that misses it.
+    """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        first, last = (-0.5 - begin) / along, (size - 0.5 - begin) / along
-    still = along == 0  # runs between the two faces, or never does
-    between = (begin >= -0.5) & (begin <= size - 0.5)
-    low = np.where(still, np.where(between, -np.inf, np.inf), np.minimum(first, last))
-    high = np.where(still, np.where(between, np.inf, -np.inf), np.maximum(first, last))
-    return np.maximum(low.max(axis=1), 0.0), np.minimum(high.min(axis=1), 1.0)
+        to_low, to_high = (low - origin) / axis, (high - origin) / axis
+    still = axis == 0  # runs between the two faces, or never does
+    between = (origin >= low) & (origin <= high)
+    first = np.where(still, np.where(between, -np.inf, np.inf), np.minimum(to_low, to_high))
+    last = np.where(still, np.where(between, np.inf, -np.inf), np.maximum(to_low, to_high))
+    return first.max(axis=1), last.min(axis=1)
+
+
+def repeated(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row i `count[i]` times: the rows, and the running number within each."""
+    row = np.repeat(np.arange(len(count)), count)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from .geometry import repeated, span_between
 from .swc import SWCError, Tree
 
 
@@ -153,7 +154,7 @@ def _cut_into_boxes(tubes: _Tubes, shape: tuple[int, int, int]) -> Iterator[_Box
     # The axis-parallel box around an oblique part of length l has about (l / 1.7 + 2 r)^3 voxels: l = 2 r wastes least.
     count = np.maximum(np.ceil((leave - enter) / np.maximum(2 * widest, 6)), 1).astype(np.int64)
     for group in _groups(count, _BOXES_AT_ONCE):
-        row, part = _repeat(count[group])
+        row, part = repeated(count[group])
         row += group.start
         step = (leave - enter)[row] / count[row]
         parts = tubes.take(row).moved(enter[row] + part * step)
@@ -166,17 +167,10 @@ def _cut_into_boxes(tubes: _Tubes, shape: tuple[int, int, int]) -> Iterator[_Box
 
 
 def _inside_volume(tubes: _Tubes, widest: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Between which positions the axis is near enough to the volume to matter (Liang and Barsky 1984); none: enter > leave."""
+    """Between which positions the axis is near enough to the volume to matter; none: enter > leave."""
     margin = widest[:, None] + 1e-6
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        to_first = (-margin - tubes.origin) / tubes.axis
-        to_last = (last + margin - tubes.origin) / tubes.axis
-    low, high = np.minimum(to_first, to_last), np.maximum(to_first, to_last)
-    still = tubes.axis == 0  # runs between the two faces, or never does
-    between = (tubes.origin >= -margin) & (tubes.origin <= last + margin)
-    low = np.where(still, np.where(between, -np.inf, np.inf), low)
-    high = np.where(still, np.where(between, np.inf, -np.inf), high)
-    return np.maximum(low.max(axis=1), tubes.begin), np.minimum(high.min(axis=1), tubes.end)
+    first, stop = span_between(tubes.origin, tubes.axis, -margin, last + margin)
+    return np.maximum(first, tubes.begin), np.minimum(stop, tubes.end)
 
 
 def _split_boxes(boxes: _Boxes) -> Iterator[_Boxes]:
@@ -187,7 +181,7 @@ def _split_boxes(boxes: _Boxes) -> Iterator[_Boxes]:
         yield boxes
         return
     for group in _groups(count, _BOXES_AT_ONCE):
-        row, part = _repeat(count[group])
+        row, part = repeated(count[group])
         row += group.start
         across, along = tiles[row, 0], tiles[row, 1]
         tile = np.stack([part % across, part // across % along, part // (across * along)], axis=1)
@@ -300,9 +294,3 @@ def _groups(count: np.ndarray, limit: int) -> Iterator[slice]:
         group = np.cumsum(count) // limit
         edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(count)]
         yield from (slice(a, b) for a, b in pairwise(edges))
-
-
-def _repeat(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row i `count[i]` times: the rows, and the running number within each."""
-    row = np.repeat(np.arange(len(count)), count)
-    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .formats import needs, one_line
 from .units import voxel_size_of
-from .volume import Volume, VolumeError, VolumeReader, checked_channel
+from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel
 
 
 _PLUGINS = {
@@ -43,9 +43,7 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
     """Open one channel of a microscope's file; see `volumes.open_volume`. Raises VolumeError."""
     image, voxel_size = _open(path)
     channels = int(image.dims.C)
-    if channel is None and channels > 1:
-        raise VolumeError(f"{path}: has {channels} channels: choose one with channel=0 .. {channels - 1} (--channel)")
-    index = checked_channel(channel or 0, channels, str(path))
+    index = checked_channel(chosen_channel(channel, channels, str(path)), channels, str(path))
     try:
         slices = image.get_image_dask_data("ZYX", T=0, C=index)
     except Exception as error:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from .tiff_metadata import describe
-from .volume import Volume, VolumeError, VolumeReader, checked_channel
+from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel
 
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -51,12 +51,7 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
     """Open one channel of a TIFF stack; see `volumes.open_volume`. Raises VolumeError."""
     stack = _Stack(path)
     try:
-        if channel is None and stack.num_channels > 1:
-            last = stack.num_channels - 1
-            raise VolumeError(
-                f"{path}: has {stack.num_channels} channels: choose one with channel=0 .. {last} (--channel)"
-            )
-        index = stack.checked(0 if channel is None else channel)
+        index = stack.checked(chosen_channel(channel, stack.num_channels, str(path)))
         mapped = stack.mapped
     except BaseException:
         stack.close()

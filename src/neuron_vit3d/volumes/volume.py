@@ -196,12 +196,7 @@ class VolumeReader:
 
 def single_channel(volume: Volume, channel: int | None = None, name: str | None = None) -> Volume:
     """The volume with axes (z, y, x) that a step for one channel needs; raises VolumeError if it is not clear which."""
-    if channel is None and volume.num_channels > 1:
-        channels = volume.num_channels
-        raise VolumeError(
-            f"{name or volume.source}: has {channels} channels: choose one with channel=0 .. {channels - 1} (--channel)"
-        )
-    return volume.channel(channel or 0)
+    return volume.channel(chosen_channel(channel, volume.num_channels, name or volume.source))
 
 
 def check_finite(volume: "Volume | VolumeReader", name: str | None = None) -> None:
@@ -250,6 +245,15 @@ def checked_voxel_size(voxel_size, name: str) -> tuple[float, float, float] | No
             f"{name}: expected voxel_size z, y, x in micrometres, positive and finite, got {voxel_size!r}"
         )
     return sizes
+
+
+def chosen_channel(channel: int | None, num_channels: int, name: str) -> int:
+    """`channel`, or 0 where there is only one; raises VolumeError where there are several and none was chosen."""
+    if channel is None and num_channels > 1:
+        raise VolumeError(
+            f"{name}: has {num_channels} channels: choose one with channel=0 .. {num_channels - 1} (--channel)"
+        )
+    return 0 if channel is None else channel
 
 
 def checked_channel(channel: int, num_channels: int, name: str) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .formats import needs, one_line
 from .units import micrometres, voxel_size_of
-from .volume import Volume, VolumeError, VolumeReader, checked_channel
+from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel
 
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
@@ -42,12 +42,8 @@ def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> 
 def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
     """Open one channel of an OME-Zarr image; see `volumes.open_volume`. Raises VolumeError."""
     image = _Image(path)
-    if channel is None and image.num_channels > 1:
-        last = image.num_channels - 1
-        raise VolumeError(
-            f"{path}: has {image.num_channels} channels: choose one with channel=0 .. {last} (--channel)"
-        )
-    index = checked_channel(channel or 0, image.num_channels, str(path))
+    channel = chosen_channel(channel, image.num_channels, str(path))
+    index = checked_channel(channel, image.num_channels, str(path))
     return VolumeReader(
         image.shape, image.dtype, image.voxel_size, str(path), lambda z0, z1: image.read(index, z0, z1)
     )

@@ -114,11 +114,8 @@ class NeuronSegmentation(StoredAsBytes, evaluate.Metric):
 
 
 def _scores(predicted, labels, voxel_size, ignore_index) -> dict[str, float]:
-    gold, ignore = _mask(labels), None
-    if ignore_index is not None:
-        ignore = labels == ignore_index
-        gold &= ~ignore
-    scores = segmentation_scores(predicted, gold, ignore=ignore, voxel_size=voxel_size)
+    ignore = None if ignore_index is None else labels == ignore_index
+    scores = segmentation_scores(predicted, _mask(labels), ignore=ignore, voxel_size=voxel_size)
     return {name: float(score) for name, score in scores.items()}
 
 
