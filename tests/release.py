@@ -1,11 +1,11 @@
 """A small release of BigNeuron: generated neurons under the release's own names, and everything that can be wrong with one."""
 
-import struct
 import zipfile
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from pbd_files import PBD, RAW, header
 
 from neuron_vit3d import synthetic_neuron
 
@@ -28,11 +28,10 @@ def neuron(seed: int):
 
 def vaa3d(array: np.ndarray, compressed: bool) -> bytes:
     """A v3draw or v3dpbd file of an uint8 volume (z, y, x)."""
-    key = b"v3d_volume_pkbitdf_encod" if compressed else b"raw_image_stack_by_hpeng"
     raw = array.tobytes()
     if compressed:  # literal runs alone
         raw = b"".join(bytes([len(raw[i : i + 33]) - 1]) + raw[i : i + 33] for i in range(0, len(raw), 33))
-    return key + b"L" + struct.pack("<h4i", 1, *array.shape[::-1], 1) + raw
+    return header(PBD if compressed else RAW, (1, *array.shape), 1) + raw
 
 
 def write_sample(folder: Path, image: str, tree: str, seed: int = 0, *, worse: bool = True) -> None:
@@ -78,8 +77,7 @@ def write_bad_samples(root: Path) -> dict[str, str]:
     whole = (group / "cut" / "cut.v3dpbd").read_bytes()
     (group / "cut" / "cut.v3dpbd").write_bytes(whole[: len(whole) // 2])
     write_sample(group / "lie", "lie.v3draw", "lie.v3draw.swc")
-    header = b"raw_image_stack_by_hpeng" + b"L" + struct.pack("<h4i", 2, 100_000, 100_000, 1000, 1)
-    (group / "lie" / "lie.v3draw").write_bytes(header + bytes(1000))
+    (group / "lie" / "lie.v3draw").write_bytes(header(RAW, (1, 1000, 100_000, 100_000), 2) + bytes(1000))
     noise = np.random.default_rng(0).integers(0, 90, SHAPE, dtype=np.uint8)
     write_sample(group / "astray", "astray.v3dpbd", "astray.v3dpbd.swc")
     (group / "astray" / "astray.v3dpbd").write_bytes(vaa3d(noise, True))

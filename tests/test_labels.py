@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tubes import line, picture_of
 
 from neuron_vit3d.data.labels import (
     THINNEST_WITHOUT_GAPS,
@@ -16,18 +17,6 @@ from neuron_vit3d.data.labels import (
     signal_level,
 )
 from neuron_vit3d.morphology import Tree, rasterize
-
-
-def line(begin, end, radius, steps=1) -> Tree:
-    points = np.linspace(begin, end, steps + 1)
-    return Tree.from_parents(points, np.full(steps + 1, float(radius)), np.arange(-1, steps))
-
-
-def picture_of(tree: Tree, shape, *, brightness=100.0, blur=1.0, noise=0.0, seed=0) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
-
-    light = gaussian_filter(20 + brightness * rasterize(tree, shape).astype(np.float32), (2 * blur, blur, blur))
-    return light + noise * np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 @st.composite

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_client import hub_client
 from hub_server import HubServer
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
@@ -164,24 +165,8 @@ def hub():
 @pytest.fixture(scope="module")
 def client(hub, tmp_path_factory):
     """Calls `publish` (or loads, and returns logits) in a process whose Hub is the one on the loopback."""
-    environment = hub.environment(tmp_path_factory.mktemp("home"))
-    log = tmp_path_factory.mktemp("log") / "stderr"
-    words = [sys.executable, "-c", CLIENT, str(Path(__file__).parent)]
-    with log.open("w") as stderr:
-        process = subprocess.Popen(words, env=environment, stdin=-1, stdout=-1, stderr=stderr, text=True)
-
-    def ask(call="publish", **arguments) -> dict:
-        process.stdin.write(json.dumps({"call": call, **arguments}, default=str) + "\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            if line.startswith("SAY "):
-                return json.loads(line[4:])
-        raise AssertionError(log.read_text()[-3000:])
-
-    yield ask
-    process.stdin.close()
-    process.wait(timeout=60)
-    process.stdout.close()
+    with hub_client(hub, tmp_path_factory.mktemp("client"), CLIENT, str(Path(__file__).parent)) as answer_to:
+        yield lambda call="publish", **arguments: answer_to(call=call, **arguments)
 
 
 @pytest.fixture

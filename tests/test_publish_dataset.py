@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_client import hub_client
 from hub_server import HubServer
 from huggingface_hub import DatasetCard, constants
 from release import NAMES, neuron, write_release
@@ -182,26 +183,15 @@ def client(hub, tmp_path_factory):
 
     Whatever happens, no bar is in its log, which is no terminal, and they are as they were afterwards.
     """
-    log = tmp_path_factory.mktemp("log") / "stderr"
-    environment = hub.environment(tmp_path_factory.mktemp("home"))
-    with log.open("w") as stderr:
-        words = [sys.executable, "-c", CLIENT]
-        process = subprocess.Popen(words, env=environment, stdin=-1, stdout=-1, stderr=stderr, text=True)
+    folder = tmp_path_factory.mktemp("client")
+    with hub_client(hub, folder, CLIENT) as answer_to:
 
-    def ask(call: str, repo_id: str, **arguments) -> dict:
-        process.stdin.write(json.dumps({"call": call, "repo_id": repo_id, **arguments}, default=str) + "\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            if line.startswith("SAY "):
-                answer = json.loads(line[4:])
-                assert answer["bars"] == [True, True] and "it/s" not in log.read_text() and "%|" not in log.read_text()
-                return answer
-        raise AssertionError(log.read_text()[-3000:])
+        def ask(call: str, repo_id: str, **arguments) -> dict:
+            answer, log = answer_to(call=call, repo_id=repo_id, **arguments), (folder / "stderr").read_text()
+            assert answer["bars"] == [True, True] and "it/s" not in log and "%|" not in log
+            return answer
 
-    yield ask
-    process.stdin.close()
-    process.wait(timeout=60)
-    process.stdout.close()
+        yield ask
 
 
 def commits(hub, repo_id) -> int:

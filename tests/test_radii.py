@@ -4,23 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tubes import line, picture_of
 
 from neuron_vit3d import synthetic_neuron
 from neuron_vit3d.data.radii import estimate_radii
 from neuron_vit3d.morphology import Tree, rasterize, read_swc
 from neuron_vit3d.volumes import read_volume
-
-
-def line(begin, end, radius, steps=1) -> Tree:
-    points = np.linspace(begin, end, steps + 1)
-    return Tree.from_parents(points, np.full(steps + 1, float(radius)), np.arange(-1, steps))
-
-
-def picture_of(tree: Tree, shape, *, brightness=100.0, blur=1.0, noise=0.0, seed=0) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
-
-    light = gaussian_filter(20 + brightness * rasterize(tree, shape).astype(np.float32), (2 * blur, blur, blur))
-    return light + noise * np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
