@@ -1,7 +1,8 @@
-"""Measures that the model computes what it should. Both parts print Markdown, and write it to a file with --output.
+"""Measures that the model computes what it should, and how fast. All parts print Markdown, and write it with --output.
 
 python scripts/benchmark_model.py inflation                        # inflated against 2D hidden states, family by family
 python scripts/benchmark_model.py precision --image stack.tif      # attention, compilation, bfloat16
+python scripts/benchmark_model.py slices --base-model vit-tiny-patch16-224    # several slices labelled in one pass
 """
 
 import inspect
@@ -179,6 +180,47 @@ def precision(
 
 def largest(logits: dict, one: str, other: str) -> float:
     return float((logits[one] - logits[other]).abs().max())
+
+
+@app.command()
+def slices(
+    base_model: Annotated[str, typer.Option(help="2D vision transformer.")],
+    output: OutputOption = None,
+    rounds: int = 3,
+) -> None:
+    """Seconds to segment a volume when one pass labels 1, 3 or 5 slices, apart or overlapping; over those with 1."""
+    import time
+
+    import numpy as np
+
+    from neuron_vit3d import NeuronViT3DForSegmentation
+    from neuron_vit3d.inference import Segmenter, segment
+    from neuron_vit3d.volumes import Volume
+
+    volume = Volume(np.random.default_rng(0).integers(0, 255, (45, 384, 384), dtype=np.uint8))
+    ways = {"1": (1, 0), "3": (3, 0), "3, averaged": (3, 2), "5": (5, 0), "5, averaged": (5, 4)}
+    segmenters = {}
+    for name, (labelled, overlap) in ways.items():
+        model = NeuronViT3DForSegmentation.from_pretrained_2d(
+            base_model, num_output_slices=labelled, dtype=torch.float32
+        )
+        segmenters[name] = Segmenter(model, tile_size=192, tile_overlap=32, slice_overlap=overlap)
+    seconds = {name: [] for name in ways}
+    for _ in range(rounds):  # by turns, so that whatever else the machine does falls on all
+        for name, segmenter in segmenters.items():
+            started = time.perf_counter()
+            segment(volume, segmenter)
+            seconds[name].append(time.perf_counter() - started)
+    lines = [
+        f"{Path(base_model).name}, blocks of 5 slices, a volume of {' x '.join(map(str, volume.shape))}, float32.",
+        "",
+        f"| slices labelled in one pass | seconds over those with 1, median of {rounds} ratios |",
+        "|---|---|",
+    ]
+    for name in ways:
+        ratio = np.median(np.array(seconds[name]) / np.array(seconds["1"]))
+        lines.append(f"| {name} | {ratio:.2f} |")
+    report("benchmark_model.py slices", lines, output)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def with_reports(text: str) -> str:
 
     def filled(match: re.Match) -> str:
         report = (REPOSITORY / match[1]).read_text()
-        body = re.sub(r"\A# .*\n+", "", report).strip().replace("](", "](reports/")  # links are beside the report
+        beside = Path(match[1]).parent.as_posix()  # where a report's links lead
+        body = re.sub(r"\A# .*\n+", "", report).strip().replace("](", f"]({beside}/")
         return f"<!-- {match[1]} -->\n{body}\n<!-- end -->"
 
     return _PLACE.sub(filled, text)

@@ -1,6 +1,7 @@
 """Cutting and stitching: tiles cover every pixel, and what is cut apart is put together again."""
 
 import doctest
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_vit3d.model import blocks
-from neuron_vit3d.model.blocks import BlockGrid, PlaneStitcher, cut, stitch, tile_starts
+from neuron_vit3d.model.blocks import BlockGrid, Stitcher, cut, stitch, tile_starts
 
 
 def test_examples_in_the_docstrings_are_true():
@@ -61,19 +62,20 @@ def test_overlap_of_a_whole_tile_is_refused(overlap):
 
 @st.composite
 def grids(draw):
-    """Grids of small volumes, with 1 or 3 labelled slices a block; tiles may be larger than the plane."""
+    """Grids of small volumes, with 1, 3 or 5 labelled slices a block; tiles may be larger than the plane."""
     tile = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-    num_output_slices = draw(st.sampled_from([1, 3]))
+    num_output_slices = draw(st.sampled_from([1, 3, 5]))
     return BlockGrid(
         shape=draw(st.tuples(st.integers(1, 9), st.integers(1, 20), st.integers(1, 20))),
         tile=tile,
         overlap=tuple(draw(st.integers(0, side - 1)) for side in tile),
         num_slices=draw(st.sampled_from([size for size in (1, 3, 5, 7) if size >= num_output_slices])),
         num_output_slices=num_output_slices,
+        slice_overlap=draw(st.integers(0, num_output_slices - 1)),
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(grids(), st.integers(1, 3), st.integers(0, 99))
 def test_stitching_the_middle_slices_gives_the_volume_back(grid, channels, seed):
     volume = np.random.default_rng(seed).normal(size=(channels, *grid.shape)).astype(np.float32)
@@ -86,7 +88,7 @@ def test_stitching_the_middle_slices_gives_the_volume_back(grid, channels, seed)
 
 @settings(max_examples=100, deadline=None)
 @given(grids())
-def test_every_slice_is_labelled_once_with_its_neighbours_around_it(grid):
+def test_every_slice_is_labelled_with_its_neighbours_around_it(grid):
     before = (grid.num_slices - grid.num_output_slices) // 2
     labelled = []
     for step in grid.steps:
@@ -94,29 +96,86 @@ def test_every_slice_is_labelled_once_with_its_neighbours_around_it(grid):
         assert len(slices) == grid.num_slices
         wanted = np.arange(step - before, step - before + grid.num_slices)
         np.testing.assert_array_equal(slices, np.clip(wanted, 0, grid.shape[0] - 1))  # repeats the outer slices
-        labelled += [z for z in range(step, step + grid.num_output_slices) if z < grid.shape[0]]
-    assert labelled == list(range(grid.shape[0]))
+        assert [*grid.labelled(step)] == [z for z in range(grid.shape[0]) if 0 <= z - step < grid.num_output_slices]
+        labelled += grid.labelled(step)
+    assert sorted(set(labelled)) == list(range(grid.shape[0]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(grids())
+def test_steps_lie_inside_share_enough_slices_and_are_no_more_than_needed(grid):
+    depth, outputs, steps = grid.shape[0], grid.num_output_slices, grid.steps
+    if depth >= outputs:
+        assert steps[0] == 0 and steps[-1] + outputs == depth
+        assert all(second - first <= outputs - grid.slice_overlap for first, second in pairwise(steps))
+        assert len(steps) == len(range(0, max(depth - grid.slice_overlap, 1), outputs - grid.slice_overlap))
+    else:  # in the middle of its one step; an odd slice more lies after it
+        before, after = -steps[0], steps[0] + outputs - depth
+        assert len(steps) == 1 and after - before in (0, 1)
+
+
+def test_without_overlap_every_slice_is_its_own_step_where_one_is_labelled():
+    assert BlockGrid(shape=(7, 4, 4), tile=(4, 4), overlap=(0, 0), num_slices=5).steps == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("depth", "outputs", "overlap", "steps"),
+    [
+        (9, 3, 0, [0, 3, 6]),
+        (8, 3, 0, [0, 2, 5]),  # a third is needed; no block reaches beyond slice 7
+        (6, 3, 2, [0, 1, 2, 3]),
+        (9, 5, 2, [0, 2, 4]),
+        (1, 5, 0, [-2]),  # the one slice is the center one
+        (2, 5, 0, [-1]),
+    ],
+)
+def test_steps_by_example(depth, outputs, overlap, steps):
+    grid = BlockGrid((depth, 4, 4), (4, 4), (0, 0), num_slices=5, num_output_slices=outputs, slice_overlap=overlap)
+    assert grid.steps == steps
+
+
+@pytest.mark.parametrize(("outputs", "overlap"), [(1, 1), (3, 3), (3, -1), (3, 4)])
+def test_overlap_of_all_labelled_slices_is_refused(outputs, overlap):
+    message = f"slice_overlap must be at least 0 and less than num_output_slices = {outputs}; got {overlap}"
+    with pytest.raises(ValueError, match=message):
+        BlockGrid((9, 4, 4), (4, 4), (0, 0), num_slices=5, num_output_slices=outputs, slice_overlap=overlap)
 
 
 @settings(max_examples=50, deadline=None)
 @given(grids())
 def test_window_falls_off_towards_the_border_and_is_never_zero(grid):
     window = grid.window()
-    assert window.shape == grid.tile
+    assert window.shape == (grid.num_output_slices, *grid.tile) and window.dtype == np.float32
     assert (window > 0).all() and (window <= 1).all()
-    np.testing.assert_array_equal(window, window[::-1, ::-1])
-    for axis in (0, 1):
-        rising = np.diff(window, axis=axis).take(range((grid.tile[axis] - 1) // 2), axis=axis)
+    for axis, side in enumerate(window.shape):
+        np.testing.assert_array_equal(window, np.flip(window, axis))
+        rising = np.diff(window, axis=axis).take(range((side - 1) // 2), axis=axis)
         assert (rising >= 0).all()
 
 
 def test_overlapping_tiles_are_blended_by_a_ramp():
     grid = BlockGrid(shape=(1, 1, 8), tile=(1, 5), overlap=(0, 2), num_slices=1)
     assert grid.tile_origins == [(0, 0), (0, 3)]
-    np.testing.assert_allclose(grid.window()[0], [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(grid.window()[0, 0], [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3], rtol=1e-6)
     predictions = np.stack([np.zeros((1, 1, 1, 5)), np.ones((1, 1, 1, 5))]).astype(np.float32)
     expected = [0, 0, 0, 1 / 3, 2 / 3, 1, 1, 1]
     np.testing.assert_allclose(stitch(predictions, grid)[0, 0, 0], expected, rtol=1e-6)
+
+
+def test_slices_labelled_more_than_once_are_averaged_by_how_near_a_blocks_center_they_are():
+    grid = BlockGrid((8, 1, 1), (1, 1), (0, 0), num_slices=5, num_output_slices=5, slice_overlap=2)
+    assert grid.steps == [0, 3]
+    np.testing.assert_allclose(grid.window()[:, 0, 0], [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3], rtol=1e-6)
+    predictions = np.stack([np.zeros((1, 5, 1, 1)), np.ones((1, 5, 1, 1))]).astype(np.float32)
+    expected = [0, 0, 0, 1 / 3, 2 / 3, 1, 1, 1]
+    np.testing.assert_allclose(stitch(predictions, grid)[0, :, 0, 0], expected, rtol=1e-6)
+
+
+def test_labels_beyond_a_volume_of_few_slices_are_left_out():
+    predictions = np.arange(5, dtype=np.float32).reshape(1, 1, 5, 1, 1)
+    for depth, expected in ((1, [2]), (2, [1, 2]), (3, [1, 2, 3]), (4, [0, 1, 2, 3]), (5, [0, 1, 2, 3, 4])):
+        grid = BlockGrid((depth, 1, 1), (1, 1), (0, 0), num_slices=5, num_output_slices=5)
+        assert stitch(predictions, grid)[0, :, 0, 0].tolist() == expected
 
 
 def test_blocks_come_step_by_step_and_row_by_row():
@@ -125,14 +184,35 @@ def test_blocks_come_step_by_step_and_row_by_row():
     assert cut(volume, grid)[:, 0, 0, 0, 0].tolist() == [0, 2, 8, 10, 16, 18, 24, 26]
 
 
-def test_stitcher_takes_tiles_in_any_order():
-    rng = np.random.default_rng(0)
-    grid = BlockGrid(shape=(1, 10, 9), tile=(4, 4), overlap=(2, 1), num_slices=1)
-    predictions = rng.random((len(grid), 2, 1, 4, 4), np.float32)
-    stitcher = PlaneStitcher(grid, num_labels=2)
+@settings(max_examples=50, deadline=None)
+@given(grids(), st.integers(0, 99))
+def test_stitcher_takes_blocks_in_any_order_and_gives_slices_in_theirs(grid, seed):
+    rng = np.random.default_rng(seed)
+    predictions = rng.random((len(grid), 2, grid.num_output_slices, *grid.tile), np.float32)
+    places = list(product(grid.steps, grid.tile_origins))
+    stitcher, slices = Stitcher(grid, num_labels=2), []
     for index in rng.permutation(len(grid)):
-        stitcher.add(grid.tile_origins[index], predictions[index])
-    np.testing.assert_allclose(stitcher.result(), stitch(predictions, grid), rtol=1e-6)
+        assert len(slices) < grid.shape[0]
+        stitcher.add(*places[index], predictions[index])
+        slices += stitcher.finished()
+    assert [z for z, _ in slices] == list(range(grid.shape[0]))
+    stitched = np.stack([plane for _, plane in slices], axis=1)
+    np.testing.assert_allclose(stitched, stitch(predictions, grid), rtol=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(grids())
+def test_slices_are_finished_as_soon_as_no_block_to_come_labels_them(grid):
+    stitcher, known = Stitcher(grid), []
+    prediction = np.zeros((1, grid.num_output_slices, *grid.tile), np.float32)
+    for index, step in enumerate(grid.steps):
+        for origin in grid.tile_origins:
+            assert [*stitcher.finished()] == []  # a tile of this step is missing
+            stitcher.add(step, origin, prediction)
+            assert len(stitcher.sums) <= grid.num_output_slices
+        known += [z for z, _ in stitcher.finished()]
+        assert len(known) == (grid.steps[index + 1] if step != grid.steps[-1] else grid.shape[0])
+    assert known == list(range(grid.shape[0])) and not stitcher.sums and not stitcher.weights
 
 
 def test_wrong_number_of_predictions_is_refused():

@@ -1,5 +1,7 @@
 """NeuronViT3DImageProcessor: black and white are found, volumes are cut into blocks, logits are stitched to scores."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -130,10 +132,14 @@ def test_tiles_are_no_larger_than_asked_for():
     assert blocks.shape == (2 * 2 * 3, 2, 3, 16, 16)
 
 
-@pytest.mark.parametrize(("depth", "outputs"), [(4, 1), (4, 3), (7, 3)])
-def test_scores_are_stitched_where_their_blocks_were_cut(depth, outputs):
+@pytest.mark.parametrize(
+    ("depth", "outputs", "overlap"), [(4, 1, 0), (4, 3, 0), (7, 3, 2), (2, 3, 1), (9, 5, 0), (9, 5, 3)]
+)
+def test_scores_are_stitched_where_their_blocks_were_cut(depth, outputs, overlap):
     volume = np.random.default_rng(0).random((depth, 40, 50), np.float32)
-    processor = NeuronViT3DImageProcessor(num_slices=5, num_output_slices=outputs, tile_size=24, tile_overlap=8)
+    processor = NeuronViT3DImageProcessor(
+        num_slices=5, num_output_slices=outputs, tile_size=24, tile_overlap=8, slice_overlap=overlap
+    )
     features = processor(volume)
     first = (5 - outputs) // 2
     # A model that answers, for the probability of a voxel, with its intensity.
@@ -142,6 +148,15 @@ def test_scores_are_stitched_where_their_blocks_were_cut(depth, outputs):
     scores = processor.post_process_segmentation(logits, features["volume_shape"])
     assert scores.shape == volume.shape and scores.dtype == np.float32
     np.testing.assert_allclose(scores, scaled(volume[None])[0].clip(1e-4, 1 - 1e-4), atol=1e-5)
+
+
+def test_scores_of_slices_that_blocks_share_are_averaged():
+    processor = NeuronViT3DImageProcessor(num_slices=3, num_output_slices=3, slice_overlap=2)
+    probability = torch.tensor([0.1, 0.9]).reshape(2, 1, 1, 1).expand(2, 3, 5, 5)  # one a block, whatever the slice
+    logits = torch.stack([torch.log1p(-probability), torch.log(probability)], dim=1)
+    scores = processor.post_process_segmentation(logits, (4, 5, 5))
+    # Nearer to the center of the first block, of which slice 1 is the center one, than to that of the second.
+    np.testing.assert_allclose(scores[:, 2, 2], [0.1, 0.1 + 0.8 / 3, 0.9 - 0.8 / 3, 0.9], rtol=1e-5)
 
 
 def test_score_is_the_probability_of_any_class_but_background():
@@ -173,7 +188,7 @@ def test_what_is_no_volume_is_refused(volume, message):
 def test_saved_processor_comes_back_the_same(tmp_path):
     processor = NeuronViT3DImageProcessor(
         num_slices=7, num_channels=2, num_output_slices=3, tile_size=96, tile_overlap=12, lower_percentile=2.0,
-        upper_percentile=99.0, image_mean=0.45, image_std=0.22,
+        upper_percentile=99.0, image_mean=0.45, image_std=0.22, slice_overlap=2,
     )  # fmt: skip
     processor.save_pretrained(tmp_path)
     tiny_config(num_slices=7, num_channels=2, num_output_slices=3).save_pretrained(tmp_path)
@@ -181,8 +196,28 @@ def test_saved_processor_comes_back_the_same(tmp_path):
     for door in (NeuronViT3DImageProcessor, AutoImageProcessor):
         again = door.from_pretrained(tmp_path)
         assert type(again) is NeuronViT3DImageProcessor
-        assert again.to_dict() == processor.to_dict()
+        assert again.to_dict() == processor.to_dict() and again.slice_overlap == 2
         assert torch.equal(again(volume)["pixel_values"], processor(volume)["pixel_values"])
+
+
+def test_processor_saved_before_slices_overlapped_loads_without_overlap(tmp_path):
+    NeuronViT3DImageProcessor(num_output_slices=3).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert saved.pop("slice_overlap") == 0
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(saved))
+    again = NeuronViT3DImageProcessor.from_pretrained(tmp_path)
+    assert again.slice_overlap == 0 and again.grid((9, 40, 40)).steps == [0, 3, 6]
+
+
+def test_overlap_of_all_labelled_slices_is_refused_when_it_is_set_and_when_it_is_loaded(tmp_path):
+    message = "slice_overlap must be at least 0 and less than num_output_slices = 3; got 3"
+    with pytest.raises(ValueError, match=message):
+        NeuronViT3DImageProcessor.for_model(tiny_config(num_output_slices=3), slice_overlap=3)
+    NeuronViT3DImageProcessor(num_output_slices=5, slice_overlap=3).save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_output_slices": 3}))
+    with pytest.raises(ValueError, match=message):
+        NeuronViT3DImageProcessor.from_pretrained(tmp_path)
 
 
 def test_processor_of_a_model_takes_its_depths_and_averages_the_colours():

@@ -200,6 +200,21 @@ def test_missing_weights_are_initialised_never_left_as_they_lay_in_memory(family
     assert models[0](tiny_block()).logits.isfinite().all()
 
 
+@pytest.mark.parametrize(("labels", "outputs"), [(2, 1), (3, 3)])
+def test_a_new_decoder_begins_with_few_voxels_being_neuron_and_a_loaded_one_as_it_was(labels, outputs, tmp_path):
+    config = tiny_config(num_labels=labels, num_output_slices=outputs)
+    model = NeuronViT3DForSegmentation(config)
+    bias = model.decoder.classifier.bias.view(labels, outputs).softmax(0)
+    assert torch.allclose(bias[1:] / bias[:1], torch.tensor(0.05 / 0.95))
+    bias = torch.randn(labels * outputs)
+    model.decoder.classifier.bias.data.copy_(bias)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(NeuronViT3DForSegmentation.from_pretrained(tmp_path).decoder.classifier.bias, bias)
+    model.base_model.backbone.save_pretrained(tmp_path / "2d")
+    started = NeuronViT3DForSegmentation.from_pretrained_2d(tmp_path / "2d", num_slices=3)
+    assert started.decoder.classifier.bias.softmax(0)[1].item() == pytest.approx(0.05)
+
+
 def test_from_pretrained_2d_is_reproducible_under_a_seed(tmp_path):
     tiny_model().base_model.backbone.save_pretrained(tmp_path)
     models = []
@@ -304,6 +319,19 @@ def test_loss_of_nothing_but_ignored_voxels_is_zero_with_finite_gradients():
     loss = dice_cross_entropy_loss(logits, torch.full((1, 1, 4, 4), 255))
     loss.backward()
     assert loss == 0 and logits.grad.isfinite().all()
+
+
+def test_processes_that_add_up_their_sums_compute_the_loss_of_all_blocks():
+    labels, logits = random_labels(num_labels=3, slices=3), torch.randn(2, 3, 3, TILE, TILE)
+    labels[0, :, :20] = 255  # so that the mean of the blocks' losses is another
+    sums = []
+    for block in range(2):
+        dice_cross_entropy_loss(logits[block, None], labels[block, None], total=lambda own: sums.append(own) or own)
+    assert len(sums) == 2  # one addition a loss
+    whole = dice_cross_entropy_loss(logits, labels)
+    for block in range(2):
+        loss = dice_cross_entropy_loss(logits[block, None], labels[block, None], total=lambda own: sums[0] + sums[1])
+        torch.testing.assert_close(loss, whole)
 
 
 def test_model_reads_its_ignore_index_from_the_config():

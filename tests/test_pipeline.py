@@ -55,10 +55,10 @@ def test_scores_are_those_of_segment_whatever_the_batch(pipe, checkpoint, volume
     np.testing.assert_allclose(scores, segment(Volume(volume), checkpoint).array, atol=1e-6)
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_several_output_slices_are_stitched(outputs, volume):
-    model = tiny_model(num_output_slices=outputs)
-    processor = NeuronViT3DImageProcessor.for_model(model.config, tile_size=32, tile_overlap=8)
+@pytest.mark.parametrize(("outputs", "overlap"), [(1, 0), (3, 0), (3, 2), (5, 1)])
+def test_several_output_slices_are_stitched(outputs, overlap, volume):
+    model = tiny_model(num_slices=5, num_output_slices=outputs)
+    processor = NeuronViT3DImageProcessor.for_model(model.config, tile_size=32, tile_overlap=8, slice_overlap=overlap)
     pipe = pipeline("neuron-segmentation", model=model, image_processor=processor)
     expected = segment(Volume(volume), model, processor=processor).array
     np.testing.assert_allclose(pipe(volume, trace=False, batch_size=4)["scores"], expected, atol=1e-6)

@@ -37,6 +37,11 @@ INSTEAD = [
         "    --base-model facebook/dino-vitb16 --output-dir runs/second --max-steps 2 --batch-size 2 --tile-size 32 --num-workers 0",
         "a thousand steps take an hour here",
     ),
+    (
+        "neuron-vit3d segment image.tif --model runs/first -o out/",
+        "neuron-vit3d segment image.tif --model runs/first -o out/ --threshold 0.001",
+        "after two steps a model holds all to be background",
+    ),
 ]
 
 

@@ -1,5 +1,6 @@
 """Training blocks: the same in every run, and image and labels that belong together whatever is done to them."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from neuron_vit3d import NeuronViT3DImageProcessor, synthetic_neuron
+from neuron_vit3d.data import sampling
 from neuron_vit3d.data.pairs import IGNORE_INDEX, LabelledVolume
 from neuron_vit3d.data.sampling import ArrayVolume, Augmentation, BlockDataset, _mirror
 from neuron_vit3d.data.sources import DataError
@@ -112,6 +114,40 @@ def test_without_augmentation_blocks_are_cut_as_they_are(neuron):
         above, below = max(z - 1, 0), min(z + 1, len(image) - 1)  # beyond the ends the outer slice is repeated
         assert np.array_equal(item["pixel_values"][0, 0], windows[above, y, x])
         assert np.array_equal(item["pixel_values"][0, 2], windows[below, y, x])
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_the_origin_of_a_block_is_where_it_was_cut(epoch, neuron):
+    made = synthetic_neuron((6, 56, 72), seed=2)
+    other = LabelledVolume("other", made.volume.array[None], made.mask.astype(np.uint8))
+    dataset = blocks(neuron, other, length=20, augmentation=Augmentation.none(), processor=processor(num_slices=3))
+    dataset.set_epoch(epoch)
+    names = []
+    for index in range(20):
+        found = re.fullmatch(r"(\w+), slice (\d+), tile of 24 from y (\d+), x (\d+)", dataset.origin(index))
+        names.append(found[1])
+        z, y, x = (int(number) for number in found.groups()[1:])
+        which = [neuron, other][found[1] == "other"]
+        image = dataset.processor.scale(which.image, dataset.intensities(int(found[1] == "other")))[0]
+        assert np.array_equal(dataset[index]["pixel_values"][0, 1], image[z, y : y + 24, x : x + 24])
+        assert np.array_equal(dataset[index]["labels"][0], which.labels[z, y : y + 24, x : x + 24])
+    assert set(names) == {"neuron", "other"}
+
+
+def test_the_origin_of_a_varied_block_is_not_that_of_what_was_mixed_in(neuron, monkeypatch):
+    cuts, original = [], sampling.cut_window
+    monkeypatch.setattr(sampling, "cut_window", lambda *given: (cuts.append(given), original(*given))[1])
+    other = replace(neuron, name="other")
+    dataset = blocks(neuron, other, length=30, augmentation=replace(Augmentation(), mix=1.0))
+    for index in range(30):
+        cuts.clear()
+        name, z, window, y, x = re.fullmatch(
+            r"(\w+), slice (\d+), tile of (\d+) from y (-?\d+), x (-?\d+)", dataset.origin(index)
+        ).groups()
+        assert {volume.name for volume, *_ in cuts} == {"neuron", "other"}
+        drawn = dataset.volumes[dataset._choose(np.random.default_rng([dataset.seed, 0, index]))].name
+        places = [(place, view.window) for volume, place, view, _ in cuts if volume.name == name]
+        assert name == drawn and places == [((int(z), int(y), int(x)), int(window))]
 
 
 def test_intensities_are_varied_within_their_range(neuron):

@@ -36,7 +36,7 @@ def neuron_like(shape=(6, 40, 50), *, seed: int = 0, dtype=np.uint8) -> Volume:
 # -- the same as the model itself ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", [1, 6, 7])
+@pytest.mark.parametrize("depth", [1, 6, 9])
 @pytest.mark.parametrize(("slices", "outputs"), [(3, 1), (5, 3), (3, 3)])
 def test_one_tile_over_the_plane_is_the_model_itself(depth, slices, outputs):
     model = tiny_model(num_slices=slices, num_output_slices=outputs)
@@ -47,58 +47,94 @@ def test_one_tile_over_the_plane_is_the_model_itself(depth, slices, outputs):
     features = NeuronViT3DImageProcessor.for_model(model.config)(volume.array)
     with torch.inference_mode():
         logits = model(features["pixel_values"]).logits
-    probabilities = logits.softmax(1)[:, 1].flatten(0, 1)[:depth].numpy()
+    probabilities = logits.softmax(1)[:, 1]
+    center = outputs // 2 if depth == 1 else slice(None)  # a single slice is the center one
+    probabilities = probabilities[:, center].reshape(scores.array.shape).numpy()
     np.testing.assert_allclose(scores.array, probabilities, atol=1e-5)
     assert scores.array.std() > 0.01
 
 
-@pytest.mark.parametrize(("shape", "outputs"), [((5, 70, 45), 1), ((7, 45, 33), 3)])
-def test_slab_by_slab_is_the_same_as_the_image_processor_on_the_whole(shape, outputs):
-    model = tiny_model(num_output_slices=outputs)
+@pytest.mark.parametrize(
+    ("shape", "outputs", "overlap"),
+    [((5, 70, 45), 1, 0), ((7, 45, 33), 3, 0), ((7, 45, 33), 3, 2), ((2, 33, 45), 3, 1), ((11, 20, 33), 5, 3)],
+)
+def test_slab_by_slab_is_the_same_as_the_image_processor_on_the_whole(shape, outputs, overlap):
+    model = tiny_model(num_slices=5, num_output_slices=outputs)
     volume = neuron_like(shape)
-    processor = NeuronViT3DImageProcessor.for_model(model.config, tile_size=32, tile_overlap=8)
+    processor = NeuronViT3DImageProcessor.for_model(model.config, tile_size=32, tile_overlap=8, slice_overlap=overlap)
     features = processor(volume.array)
     with torch.inference_mode():
         expected = processor.post_process_segmentation(
             model(features["pixel_values"]).logits, features["volume_shape"]
         )
-    np.testing.assert_allclose(segment(volume, segmenter(model)).array, expected, atol=1e-5)
+    by_slab = segment(volume, segmenter(model, processor=processor))
+    np.testing.assert_allclose(by_slab.array, expected, atol=1e-5)
 
 
-def test_batch_size_does_not_matter(model):
-    volume = neuron_like()
-    scores = [segment(volume, segmenter(model, batch_size=size)).array for size in (1, 5, 1000)]
+def test_scores_of_slices_that_blocks_share_are_averaged():
+    model = tiny_model(num_slices=5, num_output_slices=5)
+    volume = neuron_like((7, 30, 28))
+    features = NeuronViT3DImageProcessor.for_model(model.config, slice_overlap=3)(volume.array)
+    with torch.inference_mode():
+        first, second = model(features["pixel_values"]).logits.softmax(1)[:, 1].numpy()  # slices 0 to 4, 2 to 6
+    # A slice at the end of those that a block labels weighs 1, its neighbour 2, the center one 3.
+    expected = [first[0], first[1], *(first[2:] * [[[3]], [[2]], [[1]]] + second[:3] * [[[1]], [[2]], [[3]]]) / 4]
+    scores = segment(volume, segmenter(model, slice_overlap=3)).array
+    np.testing.assert_allclose(scores, [*expected, second[3], second[4]], atol=1e-5)
+
+
+def test_slice_overlap_of_the_segmenter_goes_before_the_processors():
+    model, volume = tiny_model(num_output_slices=3), neuron_like((7, 30, 28))
+    processors = [NeuronViT3DImageProcessor.for_model(model.config, slice_overlap=overlap) for overlap in (0, 2)]
+    apart, shared = (segment(volume, segmenter(model, processor=processor)).array for processor in processors)
+    assert np.abs(apart - shared).max() > 0.01
+    for processor in processors:
+        for overlap, expected in ((0, apart), (2, shared), (None, shared if processor.slice_overlap else apart)):
+            scores = segment(volume, segmenter(model, processor=processor, slice_overlap=overlap)).array
+            np.testing.assert_array_equal(scores, expected)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_batch_size_does_not_matter(outputs):
+    model, volume = tiny_model(num_output_slices=outputs), neuron_like((4, 40, 50))
+    options = {"slice_overlap": outputs - 1}
+    scores = [segment(volume, segmenter(model, batch_size=size, **options)).array for size in (1, 5, 1000)]
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-5)
     np.testing.assert_allclose(scores[2], scores[0], atol=1e-5)
 
 
-def test_slabs_come_in_order_and_none_is_missing(model):
-    segmenter_ = segmenter(model, batch_size=7)
+@pytest.mark.parametrize(("outputs", "overlap"), [(1, 0), (3, 0), (3, 2)])
+def test_slabs_come_in_order_and_none_is_missing(outputs, overlap):
+    segmenter_ = segmenter(tiny_model(num_output_slices=outputs), batch_size=7, slice_overlap=overlap)
     with segmenter_.open(neuron_like()) as source:
         slabs = list(segmenter_.slabs(source))
     assert [z for z, _ in slabs] == list(range(6))
     assert all(slab.shape == (1, 40, 50) for _, slab in slabs)
 
 
-def test_every_slice_is_read_twice_at_most(model, monkeypatch):
+@pytest.mark.parametrize(("outputs", "overlap"), [(1, 0), (3, 0), (3, 1), (3, 2), (5, 4)])
+def test_every_slice_is_read_twice_at_most(outputs, overlap, monkeypatch):
     # Once for black and white, once for its blocks: a compressed file is not decoded over and over.
     reads = []
     read = ChannelReader.read
     monkeypatch.setattr(ChannelReader, "read", lambda self, z, end: reads.extend(range(z, end)) or read(self, z, end))
-    segment(neuron_like(), segmenter(model))
+    model = tiny_model(num_slices=5, num_output_slices=outputs)
+    segment(neuron_like(), segmenter(model, slice_overlap=overlap))
     assert sorted(reads) == sorted([*range(6)] * 2)
 
 
+@pytest.mark.parametrize(("outputs", "overlap", "ahead"), [(1, 0, 2), (3, 0, 5), (3, 2, 3), (5, 3, 6)])
 @pytest.mark.parametrize("batch_size", [1, 6])
-def test_slices_are_done_with_before_later_ones_are_read(model, batch_size, monkeypatch):
-    segmenter_ = segmenter(model, batch_size=batch_size)
-    with segmenter_.open(neuron_like((30, 40, 50))) as source:
+def test_slices_are_done_with_before_later_ones_are_read(batch_size, outputs, overlap, ahead, monkeypatch):
+    model = tiny_model(num_slices=max(3, outputs), num_output_slices=outputs)
+    segmenter_ = segmenter(model, batch_size=batch_size, slice_overlap=overlap)
+    with segmenter_.open(neuron_like((14, 40, 50))) as source:
         slabs = segmenter_.slabs(source)
         last_read = []
         read = source.read
         monkeypatch.setattr(source, "read", lambda z, end: last_read.append(end - 1) or read(z, end))
         for z, _ in slabs:  # 4 tiles a plane: a batch of 6 spans two planes
-            assert last_read[-1] <= z + 3 or z >= 27
+            assert last_read[-1] <= z + ahead
 
 
 def test_bfloat16_computes_nearly_the_same(model):
@@ -190,11 +226,11 @@ def test_interrupted_segmentation_leaves_what_was_there(model, interruption, tmp
     out.write_bytes(b"of yesterday")
     calls = []
 
-    def fail_late(batch, planes):
+    def fail_late(batch, *rest):
         calls.append(len(batch))
         if len(calls) == 4:
             raise interruption
-        return predict(batch, planes)
+        return predict(batch, *rest)
 
     stopped = segmenter(model, batch_size=4)
     predict = stopped._predict
@@ -327,6 +363,7 @@ def test_image_processor_of_another_depth_is_refused(model, checkpoint, tmp_path
     [
         ({"tile_overlap": 32}, "expected a tile overlap from 0 to 31"),
         ({"tile_overlap": -1}, "expected a tile overlap from 0 to 31"),
+        ({"slice_overlap": 1}, "slice_overlap must be at least 0 and less than num_output_slices = 1; got 1"),
         ({"batch_size": 0}, "expected a batch size of at least 1, got 0"),
     ],
 )

@@ -2,18 +2,28 @@
 
 import json
 import os
+import random
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tiny_runs import forget_accelerate, log_of, same, save_base, save_data, tiny_run, weights
+import torch
+from hub_server import HubServer
+from safetensors.torch import load_file
+from tiny_cards import save_facts
+from tiny_runs import hidden, log_of, run_of_a_test, same, weights
 
+from neuron_vit3d.data.synthetic import write_synthetic_pairs
 from neuron_vit3d.training.config import TrainingConfig
+from neuron_vit3d.training.trainer import train
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
@@ -21,8 +31,8 @@ SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
 
 @pytest.fixture
 def config(tmp_path) -> Iterator[TrainingConfig]:
-    yield tiny_run(save_base(tmp_path / "base"), save_data(tmp_path / "data"), tmp_path / "run")
-    forget_accelerate()
+    with run_of_a_test(tmp_path) as options:
+        yield options
 
 
 def arguments_of(config: TrainingConfig) -> list[str]:
@@ -59,6 +69,12 @@ GIVEN = ["--train-data", "nowhere", "--output-dir", "y", "--cpu"]
         ([], "arguments are required: --output_dir"),
         ([*GIVEN, "--no-such-option", "1"], "--no-such-option"),
         ([*GIVEN, "--max-steps", "many"], "invalid int value: 'many'"),
+        (
+            [*GIVEN, "--push-to-hub", "user/x"],
+            "push_to_hub: expected the facts for the card as well (--hub-facts file.yaml)",
+        ),
+        ([*GIVEN, "--push-to-hub", "user/x", "--hub-facts", "none.yaml"], "none.yaml"),
+        ([*GIVEN, "--report-to", "nobody"], "report_to: expected some of "),
         ([*GIVEN, "--initialisation", "zeros"], "initialisation must be one of center, average, scratch; got 'zeros'"),
         (GIVEN, "nowhere: expected a folder of images"),
         (["nowhere.json"], "nowhere.json"),
@@ -81,21 +97,32 @@ def test_bad_input_to_the_script_is_one_line_and_status_2(arguments, complaint, 
     assert [path.name for path in tmp_path.iterdir()] in ([], ["options.json"])
 
 
+def start(*command, **environment) -> subprocess.Popen:
+    """A process with one thread, on the CPU."""
+    given = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **environment}
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        env=os.environ | given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_two_processes(config: TrainingConfig) -> str:
+    """As torchrun starts them on CPU; on GPUs it is `accelerate launch`. Returns what they print."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    process = start(*launcher, SCRIPT, *arguments_of(config), ACCELERATE_USE_CPU="true")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
 @pytest.mark.slow
-def test_two_processes_train_one_model(config, tmp_path):
-    """As torchrun starts them on CPU; on GPUs it is `accelerate launch`. Killed and started again, they go on."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-
-    def run(options):
-        done = subprocess.run(
-            command + arguments_of(options), env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout.split()
-
+def test_two_processes_train_one_model(config):
+    """Killed and started again, they go on."""
     config = replace(config, batch_size=1, max_steps=4)
-    assert run(config)[-1:] == [config.output_dir]
+    assert run_two_processes(config).split()[-1:] == [config.output_dir]
     folder = Path(config.output_dir)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step_0000002", "step_0000004"]
     assert len(log_of(folder, "loss")) == 4
@@ -105,5 +132,142 @@ def test_two_processes_train_one_model(config, tmp_path):
     assert len(states) == 2  # one a process
     shutil.rmtree(folder / "checkpoints" / "step_0000004")
     (folder / "model.safetensors").unlink()
-    run(config)
+    run_two_processes(config)
     assert same(weights(folder), finished)
+
+
+CENTRE_LINES = {"cldice_weight": 0.5 if find_spec("monai") else 0.0, "skeleton_weight": 0.5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "volumes"),
+    [
+        (
+            {"learning_rate": 2e-2, "augment": False, "ema_decay": 0.5, "evaluation_steps": 10},
+            ["neuron_0002", "neuron_0003", "neuron_0004"],
+        ),
+        (
+            {
+                "learning_rate": 1e-3,
+                "encoder_learning_rate": 1e-4,
+                "loss": "dice_focal",
+                "ema_decay": 0.9,
+                **CENTRE_LINES,
+            },
+            ["neuron_0002"],
+        ),
+    ],
+    ids=["voxels", "centre lines"],
+)
+def test_two_processes_learn_what_one_does_with_twice_the_batch(options, volumes, config, tmp_path):
+    """The same blocks, losses, weights and average; also the Dice of three validation volumes, and of one for the two.
+
+    Where it learns fast, AdamW takes whole steps on gradients that are rounding only: weights are compared loosely there.
+    """
+    data = str(tmp_path / "five")
+    write_synthetic_pairs(Path(data), 5, seed=7, shape=(6, 48, 48), quality="clean")
+    split = {"names": ["neuron_0000", "neuron_0001"], "validation_names": volumes, "validation_data": [data]}
+    config = replace(config, train_data=[data], max_steps=20, **split, **options)
+    two = replace(config, batch_size=2, output_dir=str(tmp_path / "two"))
+    run_two_processes(two)
+    one = train(replace(config, batch_size=4))
+    for key, tolerance in (("loss", 1e-4), ("dice", 2e-3), ("best_threshold_dice", 2e-3)):
+        ours, theirs = log_of(one, key), log_of(two.output_dir, key)
+        assert len(ours) > 0 and ours == pytest.approx(theirs, abs=tolerance), key
+    fast = config.learning_rate > 1e-2
+    if fast:
+        assert log_of(one, "dice")[20] > 0.3  # else it would show nothing
+    ours, theirs = log_of(one, "dice_by_volume"), log_of(two.output_dir, "dice_by_volume")
+    for step, dice in ours.items():
+        assert list(dice) == list(theirs[step]) == volumes and dice == pytest.approx(theirs[step], abs=5e-3)
+    last = f"checkpoints/step_{config.max_steps:07d}"
+    for name in ("model", "average"):
+        ours, theirs = (load_file(Path(folder) / last / f"{name}.safetensors") for folder in (one, two.output_dir))
+        assert ours.keys() == theirs.keys()
+        for key, tensor in ours.items():
+            torch.testing.assert_close(tensor, theirs[key], rtol=1e-3, atol=5e-3 if fast else 1e-4, msg=key)
+
+
+@pytest.mark.slow
+def test_killed_five_times_it_ends_as_if_it_had_not_been(config, tmp_path):
+    """SIGKILL at random steps, while a checkpoint is written, and while the model is: not a bit is different."""
+    changes = {"ema_decay": 0.9, "gradient_accumulation_steps": 2, "evaluation_steps": 4, "checkpoint_steps": 3}
+    config = replace(config, max_steps=60, **changes)
+    folder, whole = Path(config.output_dir), tmp_path / "whole"
+    undisturbed = start(SCRIPT, *arguments_of(replace(config, output_dir=str(whole))))
+    rng, begun = random.Random(0), 0
+
+    def logged() -> int:
+        log = folder / "log.jsonl"
+        return log.read_bytes().count(b'"loss"') if log.exists() else 0
+
+    def writes(pattern: str):
+        return lambda: logged() >= begun + 2 and any(folder.glob(pattern))
+
+    def reaches(step: int):
+        return lambda: logged() >= step
+
+    for what in ("step", "checkpoints/.step_*", "step", ".partial", "checkpoints/.step_*"):
+        time_to_kill = reaches(begun + rng.randint(2, 9)) if what == "step" else writes(what)
+        process = start(SCRIPT, *arguments_of(config))
+        while logged() > begun and process.poll() is None:  # until it has cut the log off
+            time.sleep(0.001)
+        while not time_to_kill() and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+        _, err = process.communicate()
+        assert process.returncode == -signal.SIGKILL, err[-3000:]
+        steps = [int(path.name[5:]) for path in (folder / "checkpoints").glob("step_*")]
+        begun = max(steps, default=0)
+        assert logged() - begun <= config.checkpoint_steps  # what is lost
+    assert 0 < begun < 60
+    last = start(SCRIPT, *arguments_of(config))
+    for process in (last, undisturbed):
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err[-3000:]
+    assert same(weights(folder), weights(whole))
+    final = Path("checkpoints", "step_0000060")
+    for name in ("model", "average"):
+        assert same(
+            load_file(folder / final / f"{name}.safetensors"), load_file(whole / final / f"{name}.safetensors")
+        )
+    assert log_of(folder, "loss") == log_of(whole, "loss") and len(log_of(folder, "loss")) == 60
+    assert not hidden(folder)
+
+
+@pytest.mark.slow
+def test_a_launcher_that_starts_one_process_instead_of_two_is_told_of(tmp_path):
+    command = ["-m", "accelerate.commands.launch", "--quiet", "--cpu", "--num_machines", "1"]
+    options = ["--dynamo_backend", "no", "--mixed_precision", "no", SCRIPT, *GIVEN]
+    two, one = (start(*command, "--num_processes", count, *options) for count in (2, 1))
+    for process, complaint in (
+        (
+            two,
+            "train.py: accelerate launch was asked for several processes on the CPU, but starts only one there: use",
+        ),
+        (one, "train.py: nowhere: expected a folder of images"),
+    ):
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode, out) == (1, ""), err[-3000:]  # the launcher's own for a script that fails
+        assert err.splitlines()[-1].startswith(complaint) and "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_the_trained_model_is_published(config, tmp_path):
+    facts = save_facts(tmp_path, evaluation=[], picture=None)
+    hub_options = ["--push_to_hub", "user/trained", "--hub_facts", str(facts), "--hub_private", "true"]
+    command = [sys.executable, str(SCRIPT), *arguments_of(replace(config, max_steps=1)), *hub_options]
+
+    def run(environment):
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+    with HubServer() as hub:
+        refused = run(hub.environment(tmp_path / "home", token=None))
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+        assert "train.py: user/trained: no token" in refused.stderr and not Path(config.output_dir).exists()
+        done = run(hub.environment(tmp_path / "home"))
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.splitlines()[-1] == f"{hub.url}/user/trained/commit/{hub.commits('user/trained')[-1].oid}"
+        assert hub.is_private("user/trained")
+        assert {"README.md", "model.safetensors", "training_log.jsonl"} < set(hub.files("user/trained"))

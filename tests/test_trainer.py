@@ -3,53 +3,42 @@
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import forget_accelerate, log_of, same, save_base, save_data, tiny_run, weights
+from tiny_models import save_2d
+from tiny_runs import hidden, log_of, run_of_a_test, same, stop_at, weights
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Volume, write_volume
 from neuron_vit3d.data.pairs import DataError, find_pairs, read_pair
-from neuron_vit3d.data.sampling import BlockDataset
 from neuron_vit3d.model.loading import CheckpointError
-from neuron_vit3d.training import trainer
+from neuron_vit3d.training import checkpoints, trainer
 from neuron_vit3d.training.config import TrainingConfig
-from neuron_vit3d.training.trainer import TrainingError, build_model, parameter_groups, train
+from neuron_vit3d.training.losses import SegmentationLoss
+from neuron_vit3d.training.trainer import TrainingError, train
 from neuron_vit3d.training.validation import THRESHOLDS
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> str:
-    return save_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> str:
-    return save_base(tmp_path_factory.mktemp("base"))
+@pytest.fixture
+def config(tmp_path) -> Iterator[TrainingConfig]:
+    with run_of_a_test(tmp_path) as options:
+        yield options
 
 
 @pytest.fixture
-def config(base, data, tmp_path) -> Iterator[TrainingConfig]:
-    yield tiny_run(base, data, tmp_path / "run")
-    forget_accelerate()
+def data(config) -> str:
+    return config.train_data[0]
 
 
-def stop_at(monkeypatch, block: int, error: type = KeyboardInterrupt) -> None:
-    """The run is interrupted when it asks for this block."""
-    original = BlockDataset.__getitem__
-
-    def interrupted(self, index):
-        if index == block:
-            raise error
-        return original(self, index)
-
-    monkeypatch.setattr(BlockDataset, "__getitem__", interrupted)
+@pytest.fixture
+def base(config) -> str:
+    return config.base_model
 
 
 def test_training_learns_and_leaves_a_checkpoint_to_load(config):
@@ -63,12 +52,13 @@ def test_training_learns_and_leaves_a_checkpoint_to_load(config):
     assert (processor.num_slices, processor.tile_size) == (3, 32)
     assert json.loads((folder / "training_config.json").read_text())["max_steps"] == 60
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step_0000058", "step_0000060"]
-    assert not list(folder.glob(".*"))  # nothing temporary is left
+    assert not hidden(folder)
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(config, monkeypatch, tmp_path):
-    """Two batches a step; interrupted in the middle of step 6, two steps after a checkpoint, and once more."""
-    config = replace(config, gradient_accumulation_steps=2, max_steps=8, checkpoint_steps=3)
+    """Two batches a step, with dropout; interrupted in the middle of step 6, two steps after a checkpoint, and once more."""
+    base = str(save_2d(tmp_path / "dropout", num_hidden_layers=2, hidden_dropout_prob=0.2))
+    config = replace(config, base_model=base, gradient_accumulation_steps=2, max_steps=8, checkpoint_steps=3)
     whole = train(replace(config, output_dir=str(tmp_path / "whole")))
     for block in (5 * 4 + 2, 7 * 4):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -99,7 +89,9 @@ def test_a_run_killed_while_it_wrote_a_checkpoint_goes_on_from_the_one_before(co
 
     with monkeypatch.context() as patch:
         original = os.replace
-        patch.setattr(trainer.os, "replace", lambda a, b: killed(a, b) if "step_0000004" in str(b) else original(a, b))
+        patch.setattr(
+            checkpoints.os, "replace", lambda a, b: killed(a, b) if "step_0000004" in str(b) else original(a, b)
+        )
         with pytest.raises(KeyboardInterrupt):
             train(config)
     folder = Path(config.output_dir)
@@ -130,13 +122,26 @@ def test_another_run_in_the_folder_is_refused(change, message, config):
     folder = Path(config.output_dir)
     folder.mkdir()
     (folder / "training_config.json").write_text(json.dumps(asdict(config)))
+    (folder / "checkpoints" / "step_0000002").mkdir(parents=True)
     with pytest.raises(TrainingError, match=rf"run: holds another run \({message}\)"):
         train(replace(config, **change))
-    assert [path.name for path in folder.iterdir()] == ["training_config.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "training_config.json"]
+
+
+def test_a_run_that_has_learned_nothing_may_be_begun_again_with_other_options(config, monkeypatch):
+    """As the advice for too little memory says."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 0)
+        train(config)
+    folder = train(replace(config, batch_size=1, max_steps=2))
+    assert json.loads((folder / "training_config.json").read_text())["batch_size"] == 1
+    assert set(log_of(folder, "loss")) == {1, 2}
 
 
 def test_what_does_not_change_the_result_may_change(config):
     earlier = json.loads(json.dumps(asdict(config)))
+    del earlier["ema_decay"]  # the run of a version that did not know it
+    assert replace(config, ema_decay=0.9).difference(earlier) == "ema_decay was 0.0 and is 0.9 now"
     same_run = replace(config, log_steps=3, num_workers=2, checkpoint_steps=9, keep_checkpoints=1, output_dir="moved")
     assert same_run.difference(earlier) is None
     assert replace(config, stem_sizes=(4, 4, 8), train_data=tuple(config.train_data)).difference(earlier) is None
@@ -187,62 +192,66 @@ def test_the_best_step_by_validation_is_kept(config, data, monkeypatch):
     assert torch.allclose(bias - trained_bias, torch.tensor([0.0, -math.log(0.3 / 0.7)]))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(config, monkeypatch):
-    original, calls = NeuronViT3DForSegmentation.loss_function, []
+def test_it_stops_where_validation_gets_no_better(config, data, monkeypatch):
+    """Two validations without a better one: step 4 is the best, steps 6 and 8 are not. Killed after step 6, too."""
+    dice = {2: 0.3, 4: 0.8, 6: 0.5, 8: 0.8, 10: 0.9}
+    seen, at = [], {}
 
-    def loss_function(self, logits, labels):
-        calls.append(1)
-        return original(self, logits, labels) * (math.nan if len(calls) == 4 else 1.0)
+    def told(segmenter, volumes):
+        seen.append(2 * len(seen) + 2)
+        at[seen[-1]] = {key: tensor.clone() for key, tensor in segmenter.model.state_dict().items()}
+        return {"neuron_0001": dict.fromkeys(THRESHOLDS, dice[seen[-1]])}
 
-    monkeypatch.setattr(NeuronViT3DForSegmentation, "loss_function", loss_function)
-    with pytest.raises(
-        TrainingError, match=r"the loss became nan at step 4; the last good checkpoint is step 2 in .*"
-    ):
+    monkeypatch.setattr(trainer, "validation_dice", told)
+    split = {"names": ["neuron_0000"], "validation_names": ["neuron_0001"], "validation_data": [data]}
+    config = replace(config, max_steps=20, evaluation_steps=2, early_stopping=2, checkpoint_steps=3, **split)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 15)  # of step 8, asked for before step 7; step 6 is the checkpoint
         train(config)
+    folder = train(config)
+    assert seen == [2, 4, 6, 8] and list(log_of(folder, "loss")) == list(range(1, 9))
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step_0000006", "step_0000008"]
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    stop_at(monkeypatch, 16)
+    train(config)
+    assert seen == [2, 4, 6, 8]
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    best = weights(folder)
+    assert best.keys() == at[4].keys()
+    assert all(torch.equal(best[key], at[4][key]) for key in best if key != "decoder.classifier.bias")
+
+
+def test_early_stopping_without_validation_data_is_refused(config):
+    with pytest.raises(TrainingError, match="early_stopping: expected validation data to stop by, got none"):
+        train(replace(config, early_stopping=1))
+    assert not Path(config.output_dir).exists()
+
+
+@pytest.mark.parametrize("what", ["the loss became nan", "the gradients were not finite"])
+def test_what_is_not_finite_stops_the_run_and_names_its_blocks(what, config, monkeypatch):
+    original, calls = SegmentationLoss.__call__, []
+
+    def loss(self, logits, labels):
+        calls.append(1)
+        value = original(self, logits, labels)
+        if len(calls) < 4:
+            return value
+        # A root has the value 0 and no finite slope at 0.
+        return value * math.nan if "loss" in what else value + (logits.sum() * 0).sqrt()
+
+    monkeypatch.setattr(SegmentationLoss, "__call__", loss)
+    with pytest.raises(TrainingError) as raised:
+        train(config)
+    found = re.fullmatch(
+        what + r" at step 4; the last good checkpoint is step 2 in .*checkpoints. Its blocks: (.*)",
+        str(raised.value),
+    )
+    blocks = found[1].split("; ")
+    assert len(blocks) == 2 and blocks[0] != blocks[1]
+    assert all(re.fullmatch(r"neuron_000[01], slice \d, tile of \d+ from y -?\d+, x -?\d+", block) for block in blocks)
     checkpoints = Path(config.output_dir) / "checkpoints"
     assert [path.name for path in checkpoints.iterdir()] == ["step_0000002"]
     assert all(tensor.isfinite().all() for tensor in weights(checkpoints / "step_0000002").values())
-
-
-def test_initialisations(config, base):
-    from transformers import AutoModel
-
-    kernel = AutoModel.from_pretrained(base).embeddings.patch_embeddings.projection.weight.detach().sum(1)
-    models = {name: build_model(replace(config, initialisation=name))[0] for name in ("center", "average", "scratch")}
-    patches = {name: model.encoder.patch_embedding_3d.detach()[:, 0] for name, model in models.items()}
-    torch.testing.assert_close(patches["center"][:, 1], kernel)
-    assert not patches["center"][:, [0, 2]].any()
-    torch.testing.assert_close(patches["average"], (kernel / 3)[:, None].expand(-1, 3, -1, -1))
-    assert (patches["scratch"].abs() > 0).all() and patches["scratch"].std() < 0.1
-    shapes = [{key: tensor.shape for key, tensor in model.state_dict().items()} for model in models.values()]
-    assert shapes[0] == shapes[1] == shapes[2]
-    layer = "encoder.backbone.layers.0.mlp.fc1.weight"
-    layers = {name: dict(model.named_parameters()).get(layer) for name, model in models.items()}
-    assert all(tensor is not None for tensor in layers.values()), [*models["center"].state_dict()][:20]
-    assert torch.equal(layers["center"], layers["average"])
-    assert not torch.equal(layers["center"], layers["scratch"])
-
-
-def test_pictures_statistics_of_the_2d_model_are_taken_over(config, base, tmp_path):
-    shutil.copytree(base, tmp_path / "base")
-    statistics = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.2, 0.2]}
-    (tmp_path / "base" / "preprocessor_config.json").write_text(json.dumps(statistics))
-    processor = build_model(replace(config, base_model=str(tmp_path / "base")))[1]
-    assert (processor.image_mean, processor.image_std) == (pytest.approx(0.5), pytest.approx(0.2))
-    assert build_model(config)[1].image_mean == 0.5
-
-
-def test_a_3d_checkpoint_is_continued_from(config, tmp_path):
-    first = train(config)
-    config = replace(config, base_model=str(first), output_dir=str(tmp_path / "second"))
-    model, processor = build_model(config)
-    assert same(model.state_dict(), weights(first))
-    assert processor.to_dict() == NeuronViT3DImageProcessor.from_pretrained(first).to_dict()
-    second = train(config)
-    assert not same(weights(second), weights(first))
-    (first / "model.safetensors").write_bytes((first / "model.safetensors").read_bytes()[:1000])
-    with pytest.raises(OSError, match=r"run: .* damaged"):
-        build_model(config)
 
 
 def test_images_of_several_channels_need_a_choice(config, data, tmp_path):
@@ -255,28 +264,6 @@ def test_images_of_several_channels_need_a_choice(config, data, tmp_path):
     with pytest.raises(TrainingError, match=r"a: expected 1 channel\(s\), found 2; choose one with --channel"):
         train(config)
     assert log_of(train(replace(config, channel=1)), "loss")
-
-
-def test_every_weight_is_optimised_once_at_its_rate(config):
-    model, _ = build_model(config)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    seen = []
-    for group in parameter_groups(model, config):
-        for parameter in group["params"]:
-            name = names[id(parameter)]
-            seen.append(name)
-            assert group["lr"] == (1e-3 if name.startswith("encoder.") else 1e-2)
-            decays = parameter.ndim > 1 and not name.endswith(("cls_token", "position_embeddings"))
-            assert group["weight_decay"] == (0.05 if decays else 0.0), name
-    assert sorted(seen) == sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad)
-
-
-def test_learning_rate_warms_up_and_falls_to_zero(config):
-    config = replace(config, warmup_steps=4, max_steps=20)
-    factors = [trainer._warmup_cosine(step, config) for step in range(21)]
-    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert factors[12] == pytest.approx(0.5) and factors[20] == pytest.approx(0.0)
-    assert all(later < earlier for earlier, later in pairwise(factors[4:]))
 
 
 @pytest.mark.parametrize(

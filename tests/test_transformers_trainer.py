@@ -19,7 +19,9 @@ from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from neuron_vit3d.data.pairs import find_pairs, read_pair
 from neuron_vit3d.data.sampling import BlockDataset
 from neuron_vit3d.model.configuration_neuron_vit3d import AUTO_MAP
-from neuron_vit3d.training.trainer import _warmup_cosine, build_model, parameter_groups, train
+from neuron_vit3d.training.building import build_model
+from neuron_vit3d.training.optimisation import learning_rate_factor, parameter_groups
+from neuron_vit3d.training.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def as_trainer(config, folder: Path, **changes) -> Trainer:
         train_dataset=blocks,
         eval_dataset=Subset(blocks, range(4)),
         processing_class=processor,
-        optimizers=(optimizer, LambdaLR(optimizer, lambda step: _warmup_cosine(step, config))),
+        optimizers=(optimizer, LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))),
     )
 
 

@@ -1,6 +1,8 @@
 """Training runs that take a second: their data, base model and options, and what they leave behind."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -8,6 +10,7 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 from tiny_models import save_2d
 
+from neuron_vit3d.data.sampling import BlockDataset
 from neuron_vit3d.data.synthetic import write_synthetic_pairs
 from neuron_vit3d.training.config import TrainingConfig
 
@@ -47,6 +50,18 @@ def tiny_run(base: str, data: str, output: Path) -> TrainingConfig:
     )
 
 
+@contextmanager
+def run_of_a_test(folder: Path) -> Iterator[TrainingConfig]:
+    """A tiny run on data and a base model of its own, in one thread: two that wait for each other take longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield tiny_run(save_base(folder / "base"), save_data(folder / "data"), folder / "run")
+    finally:
+        torch.set_num_threads(threads)
+        forget_accelerate()
+
+
 def forget_accelerate() -> None:
     """Accelerate keeps its state for a process's life; the next test gets a new one."""
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -67,3 +82,20 @@ def log_of(folder, key: str) -> dict[int, float]:
     steps = [line["step"] for line in lines if key in line]
     assert len(steps) == len(set(steps)) and steps == sorted(steps)
     return {line["step"]: line[key] for line in lines if key in line}
+
+
+def stop_at(monkeypatch, block: int, error: type = KeyboardInterrupt) -> None:
+    """The run is interrupted when it asks for this block."""
+    original = BlockDataset.__getitem__
+
+    def interrupted(self, index):
+        if index == block:
+            raise error
+        return original(self, index)
+
+    monkeypatch.setattr(BlockDataset, "__getitem__", interrupted)
+
+
+def hidden(folder) -> list[Path]:
+    """What is only there while something is written."""
+    return list(Path(folder).rglob(".*"))

@@ -74,6 +74,7 @@ def segment(
     trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
     tile_size: Annotated[int | None, typer.Option(help="Side of a tile in pixels. Default: the model's.")] = None,
     tile_overlap: Annotated[int | None, typer.Option(help="Pixels tiles share. Default: the model's.")] = None,
+    slice_overlap: Annotated[int | None, typer.Option(help="Slices blocks share. Default: the model's.")] = None,
     batch_size: Annotated[int, typer.Option(help="Blocks at once.")] = 8,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best there is.")] = None,
     dtype: Annotated[
@@ -108,13 +109,12 @@ def segment(
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype not in dtypes:
         raise ValueError(f"--dtype: expected {' or '.join(dtypes)}, got {dtype!r}")
-    options = {"tile_size": tile_size, "tile_overlap": tile_overlap, "batch_size": batch_size, "dtype": dtypes[dtype]}
-    segmenter = Segmenter(model, device=check_device(device), **options)
+    sizes = {"tile_size": tile_size, "tile_overlap": tile_overlap, "slice_overlap": slice_overlap}
+    segmenter = Segmenter(model, device=check_device(device), dtype=dtypes[dtype], batch_size=batch_size, **sizes)
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
         projections = Projections(source.shape)
-        mask = np.empty(source.shape, bool) if trace else None
-        positives = 0
+        mask, positives = np.empty(source.shape, bool) if trace else None, 0
         with (
             SlabWriter(results[0], source.shape, np.float32, voxel_size) as scores_file,
             SlabWriter(results[1], source.shape, np.uint8, voxel_size) as mask_file,

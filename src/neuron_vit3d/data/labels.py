@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..morphology import Tree, points_along, rasterize
-from .pairs import IGNORE_INDEX
 from .radii import checked_image, estimate_radii, some_slices
 
 
+IGNORE_INDEX = 255
 # A tube of this radius leaves no gap between voxel centres, wherever it runs: half a voxel's diagonal (`rasterize`).
 THINNEST_WITHOUT_GAPS = 0.87
 # Bright voxels that far from the tree's surface belong to its own blurred edge.

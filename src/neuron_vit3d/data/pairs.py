@@ -7,13 +7,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..morphology import rasterize, read_swc
+from ..morphology import read_swc
 from ..volumes import check_finite, check_signal, is_volume_name, read_volume, volume_stem
+from .labels import IGNORE_INDEX, LabelPolicy, draw_labels, prepare_tree, signal_level
 from .pairing import TREE_SUFFIXES, find_candidates, is_image_name, neuron_id
 from .sources import DataError, FolderSource
-
-
-IGNORE_INDEX = 255
 
 
 @dataclass(frozen=True)
@@ -73,10 +71,10 @@ def find_pairs(root: str | os.PathLike) -> list[Pair]:
     return pairs
 
 
-def read_pair(
-    pair: Pair, *, channel: int | None = None, min_radius: float | None = 1.0, max_radius: float | None = None
-) -> LabelledVolume:
-    """Reads a pair; a tree is rasterised with its radii clipped to [min_radius, max_radius] (voxels).
+def read_pair(pair: Pair, *, channel: int | None = None, policy: LabelPolicy | None = None) -> LabelledVolume:
+    """Reads a pair; a tree is drawn as the policy says (None: `LabelPolicy()`).
+
+    Of several channels, radii and brightness are measured in the first.
 
     Raises:
         DataError: the annotation does not fit the image, or marks no voxel of it.
@@ -90,8 +88,10 @@ def read_pair(
     shape = image.shape[1:]
     if pair.annotation.suffix.lower() in TREE_SUFFIXES:
         tree = read_swc(pair.annotation, mend_structure=True)  # drawn by hand in fragments; what was mended is told
-        mask = rasterize(tree, shape, min_radius=min_radius, max_radius=max_radius)
-        labels = mask.astype(np.uint8)
+        policy = policy or LabelPolicy()
+        tree = prepare_tree(tree, image[0], policy)
+        level = signal_level(tree, image[0]) if policy.ignore_untraced else None
+        labels = draw_labels(tree, shape, policy, image=image[0], level=level)
     else:
         labels = _read_labels(pair.annotation)
         if labels.shape != shape:

@@ -139,20 +139,32 @@ class BlockDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """Block `index` of the epoch."""
+        return self._make(index)[0]
+
+    def origin(self, index: int) -> str:
+        """Where block `index` of the epoch was cut, in words."""
+        name, (z, y, x), window = self._make(index)[1]
+        return f"{name}, slice {z}, tile of {window} from y {y}, x {x}"
+
+    def _make(self, index: int) -> tuple[dict[str, np.ndarray], tuple]:
         if not 0 <= index < self.length:  # without it a plain `for` over the dataset would never end
             raise IndexError(f"block {index} of {self.length}")
         rng = np.random.default_rng([self.seed, int(self._epoch), index])
-        which = self._choose(rng)
+        which, origin = self._choose(rng), None
 
         def cut(view: View, labelled: slice, rng: np.random.Generator, donor: bool):
+            nonlocal origin
             source = self._choose_another(which, rng) if donor else which
             volume = self.volumes[source]
             probability = 1.0 if donor else self.foreground_probability
             place = choose_place(volume, view, probability, rng)
+            if not donor:
+                origin = (volume.name, place, view.window)
             image, labels = cut_window(volume, place, view, labelled)
             return self.processor.scale(image, self.intensities(source)), labels
 
-        return make_block(cut, self.processor, self.augmentation, self.tile_size, rng)
+        block = make_block(cut, self.processor, self.augmentation, self.tile_size, rng)
+        return block, origin
 
     def _choose(self, rng: np.random.Generator) -> int:
         return min(int(np.searchsorted(self._odds, rng.random(), side="right")), len(self.volumes) - 1)

@@ -68,13 +68,13 @@ def centre_line_dice(predicted: np.ndarray, gold: np.ndarray) -> float:
         return float(predicted.any() == gold.any())
     box = _bounding_box(predicted | gold)
     predicted, gold = predicted[box], gold[box]
-    predicted_line, gold_line = _centre_line(predicted), _centre_line(gold)
+    predicted_line, gold_line = centre_line(predicted), centre_line(gold)
     precision = np.count_nonzero(predicted_line & gold) / np.count_nonzero(predicted_line)
     sensitivity = np.count_nonzero(gold_line & predicted) / np.count_nonzero(gold_line)
     return 2 * precision * sensitivity / (precision + sensitivity) if precision + sensitivity else 0.0
 
 
-def _centre_line(mask: np.ndarray) -> np.ndarray:
+def centre_line(mask: np.ndarray) -> np.ndarray:
     """Skeleton (Lee et al. 1994) of a mask. A component that thinning erases, as it does blocks of even thickness, is
     represented by its innermost voxel."""
     from scipy import ndimage

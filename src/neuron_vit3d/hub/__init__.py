@@ -4,7 +4,7 @@ from .answers import PublishError
 from .assemble import assemble
 from .cards import dataset_card, model_card
 from .facts import CardError, DatasetFacts, ModelFacts, read_facts
-from .publish import publish
+from .publish import check_can_publish_checkpoint, publish
 from .publish_dataset import check_can_publish, publish_dataset
 
 
@@ -15,6 +15,7 @@ __all__ = [
     "PublishError",
     "assemble",
     "check_can_publish",
+    "check_can_publish_checkpoint",
     "dataset_card",
     "model_card",
     "publish",

@@ -51,6 +51,19 @@ def existing_repository(api: HfApi, repo_id: str, repo_type: str, private: bool)
     return info
 
 
+def check_may_write(api: HfApi, repo_id: str, info: ModelInfo | DatasetInfo | None) -> None:
+    """Refuses a token that surely may not write there; what one with fine-grained rights may, only writing tells."""
+    user = api.whoami(cache=True)
+    role = user.get("auth", {}).get("accessToken", {}).get("role")
+    namespace = (info.id if info else repo_id).split("/")[0]
+    names = [user.get("name", ""), *(org.get("name", "") for org in user.get("orgs", []))]
+    if role == "read" or (role == "write" and namespace.lower() not in map(str.lower, names)):
+        why = "it may only read" if role == "read" else f"it is of {names[0]}"
+        raise PublishError(
+            f"{repo_id}: the token may not write there ({why}): use one with write access to {namespace}"
+        )
+
+
 def check_card(repo_id: str, card: RepoCard, correct: str) -> None:
     """Asks the Hub, which would refuse the commit for its card, but only when everything else is there.
 

@@ -19,11 +19,19 @@ from huggingface_hub import (
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 
-from .answers import PublishError, check_card, check_name, existing_repository, one_clear_error, token_for
+from .answers import (
+    PublishError,
+    check_card,
+    check_may_write,
+    check_name,
+    existing_repository,
+    one_clear_error,
+    token_for,
+)
 from .assemble import assemble
 from .cards import PICTURE
 from .evidence import TRAINING_CONFIG, TRAINING_LOGS
-from .facts import ModelFacts
+from .facts import ModelFacts, read_facts
 
 
 # Files at the top of a repository that a checkpoint's earlier version may have left: its code, weights, record, picture.
@@ -93,6 +101,26 @@ def publish(
                 create_pr=create_pr,
                 parent_commit=head.sha,  # what is stale was decided by this state
             )
+
+
+def check_can_publish_checkpoint(
+    repo_id: str, facts: str | os.PathLike, *, private: bool = False, token: str | None = None
+) -> None:
+    """Finds before hours of training what [`publish`] would be refused for. Changes nothing.
+
+    Args:
+        repo_id, facts, private, token: as there.
+
+    Raises:
+        CardError (a ValueError): the file of facts is missing or wrong.
+        PublishError (an OSError): the name cannot be one on the Hub; the Hub cannot be reached, or HF_HUB_OFFLINE forbids it;
+            there is no token, or it may not write there; the repository is public and should be private.
+    """
+    check_name(repo_id)
+    read_facts(facts)
+    api = HfApi(token=token_for(repo_id, token))
+    with one_clear_error(repo_id, "nothing was begun; run the same again"):
+        check_may_write(api, repo_id, existing_repository(api, repo_id, "model", private))
 
 
 def _head(api: HfApi, repo_id: str, private: bool, revision: str | None, create_pr: bool) -> ModelInfo:

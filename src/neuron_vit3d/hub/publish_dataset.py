@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING
 
 import yaml
 from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
-from huggingface_hub.hf_api import DatasetInfo
 
-from .answers import PublishError, check_card, check_name, existing_repository, one_clear_error, token_for
+from .answers import (
+    PublishError,
+    check_card,
+    check_may_write,
+    check_name,
+    existing_repository,
+    one_clear_error,
+    token_for,
+)
 from .assemble import without_bars
 from .cards import dataset_card, picture_path
 from .facts import DatasetConfig, DatasetFacts, DataSource, Picture, Recipe, Split
@@ -210,7 +217,7 @@ def _checked_api(repo_id: str, license: str, private: bool, token: str | None) -
     api = HfApi(token=token_for(repo_id, token))
     with one_clear_error(repo_id, _NOT_BEGUN), _without_bars_in_a_log():
         info = existing_repository(api, repo_id, "dataset", private)
-        _check_may_write(api, repo_id, info)
+        check_may_write(api, repo_id, info)
         readme = _readme(api, repo_id) if info and any(f.rfilename == _README for f in info.siblings or []) else None
         card = readme or DatasetCard("---\nlicense: other\n---\n")
         card.data.license = license
@@ -221,19 +228,6 @@ def _checked_api(repo_id: str, license: str, private: bool, token: str | None) -
             stacklevel=3,
         )
     return api
-
-
-def _check_may_write(api: HfApi, repo_id: str, info: DatasetInfo | None) -> None:
-    """Refuses a token that surely may not write there; what one with fine-grained rights may, only writing tells."""
-    user = api.whoami(cache=True)
-    role = user.get("auth", {}).get("accessToken", {}).get("role")
-    namespace = (info.id if info else repo_id).split("/")[0]
-    names = [user.get("name", ""), *(org.get("name", "") for org in user.get("orgs", []))]
-    if role == "read" or (role == "write" and namespace.lower() not in map(str.lower, names)):
-        why = "it may only read" if role == "read" else f"it is of {names[0]}"
-        raise PublishError(
-            f"{repo_id}: the token may not write there ({why}): use one with write access to {namespace}"
-        )
 
 
 def _readme(api: HfApi, repo_id: str) -> DatasetCard:

@@ -5,7 +5,6 @@ segment("neuron.tif", "user/checkpoint", out="neuron.scores.tif")     # slab by 
 """
 
 import os
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
-from ..model.blocks import BlockGrid, PlaneStitcher
+from ..model.blocks import BlockGrid, Stitcher, check_slice_overlap
 from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
 from ..model.loading import load_whole, read_config
 from ..volumes import SlabWriter, Volume, VolumeError, VolumeReader, open_volume, read_volume
@@ -42,7 +41,7 @@ def segment(
         channel: the image's channel to segment, where it has several.
         out: write the scores to this TIFF as they come, and return them mapped from it; without it they are in memory.
         progress: show a progress bar.
-        options: of [`Segmenter`]: processor, device, dtype, tile_size, tile_overlap, batch_size.
+        options: of [`Segmenter`]: processor, device, dtype, tile_size, tile_overlap, slice_overlap, batch_size.
 
     Returns:
         Volume of float32 scores in [0, 1], axes (z, y, x), with the input's voxel size.
@@ -75,6 +74,7 @@ class Segmenter:
         device: `"cpu"`, `"cuda"`, `"mps"`; None: CUDA or MPS where there is one.
         dtype: of the computation, `torch.float32` or `torch.bfloat16`; scores are float32 either way.
         tile_size, tile_overlap: instead of the processor's, in pixels.
+        slice_overlap: instead of the processor's, in slices; only a model that labels several at once can have one.
         batch_size: blocks that go through the model at once.
     """
 
@@ -87,6 +87,7 @@ class Segmenter:
         dtype: torch.dtype = torch.float32,
         tile_size: int | None = None,
         tile_overlap: int | None = None,
+        slice_overlap: int | None = None,
         batch_size: int = 8,
     ):
         if not isinstance(model, NeuronViT3DForSegmentation):
@@ -104,6 +105,8 @@ class Segmenter:
             raise ValueError(
                 f"expected a tile overlap from 0 to {self.tile_size - 1} (tile size - 1), got {self.tile_overlap}"
             )
+        self.slice_overlap = processor.slice_overlap if slice_overlap is None else slice_overlap
+        check_slice_overlap(self.slice_overlap, processor.num_output_slices)
         if batch_size < 1:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
 
@@ -120,27 +123,24 @@ class Segmenter:
             (self.tile_overlap, self.tile_overlap),
             self.processor.num_slices,
             self.processor.num_output_slices,
+            self.slice_overlap,
         )
-        origins = grid.tile_origins
-        waiting = deque()  # planes whose tiles are not all in yet: (step, stitcher, tiles still to come)
-        batch, planes = [], []
+        stitcher, origins = Stitcher(grid), grid.tile_origins
+        batch, places = [], []
         with tqdm(total=len(grid), desc="segment", unit="tile", disable=not progress) as bar:
             for step, slices in self._slices_to_label(source, grid, intensities):
-                waiting.append([step, PlaneStitcher(grid), len(origins)])
                 for y, x in origins:
                     window = np.s_[:, :, y : y + grid.tile[0], x : x + grid.tile[1]]
                     batch.append(np.concatenate([one[window] for one in slices], axis=1))
-                    planes.append((waiting[-1], (y, x)))
+                    places.append((step, (y, x)))
                     if len(batch) == self.batch_size:
-                        self._predict(batch, planes)
+                        self._predict(batch, places, stitcher)
                         bar.update(self.batch_size)
-                while waiting and waiting[0][2] == 0:
-                    yield _finished(waiting.popleft(), source.shape[0])
+                yield from _slabs(stitcher)
             if batch:
                 bar.update(len(batch))
-                self._predict(batch, planes)
-            while waiting:
-                yield _finished(waiting.popleft(), source.shape[0])
+                self._predict(batch, places, stitcher)
+            yield from _slabs(stitcher)
 
     def _look_at(self, source: "ChannelReader") -> tuple[np.ndarray, np.ndarray]:
         """Black and white of the volume, from one pass over it; refuses what cannot be segmented."""
@@ -174,16 +174,15 @@ class Segmenter:
             yield step, [slices[z] for z in wanted]
 
     @torch.inference_mode()
-    def _predict(self, batch: list[np.ndarray], planes: list) -> None:
-        """Sends a batch through the model and adds the scores to their planes; empties both lists."""
+    def _predict(self, batch: list[np.ndarray], places: list[tuple], stitcher: Stitcher) -> None:
+        """Sends a batch through the model and adds its scores at their places (step, origin); empties both lists."""
         pixel_values = torch.from_numpy(np.stack(batch)).to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.model(pixel_values).logits
-        for (plane, origin), scores in zip(planes, scores_from_logits(logits).cpu().numpy(), strict=True):
-            plane[1].add(origin, scores[None])
-            plane[2] -= 1
+        for place, scores in zip(places, scores_from_logits(logits).cpu().numpy(), strict=True):
+            stitcher.add(*place, scores[None])
         batch.clear()
-        planes.clear()
+        places.clear()
 
 
 class ChannelReader:
@@ -231,10 +230,9 @@ def load_checkpoint(
     return load_whole(NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, name, config, torch.float32)
 
 
-def _finished(plane: list, depth: int) -> tuple[int, np.ndarray]:
-    step, stitcher, _ = plane
-    scores = stitcher.result()[0, : depth - step]
-    return step, np.clip(scores, 0.0, 1.0, out=scores)
+def _slabs(stitcher: Stitcher) -> Iterator[tuple[int, np.ndarray]]:
+    for z, scores in stitcher.finished():
+        yield z, np.clip(scores, 0.0, 1.0, out=scores)
 
 
 def _ranges(shape: tuple[int, int, int], voxels: int) -> list[tuple[int, int]]:

@@ -1,16 +1,26 @@
 """A volume is cut into overlapping blocks, and the slices predicted for them are stitched together again.
 
 A block is `num_slices` neighbouring slices of one tile. The model labels `num_output_slices` of them around the center
-one. So the slices of a volume are taken in steps of `num_output_slices`, and each step's plane is covered by overlapping
-tiles whose predictions are blended with weights that fall off towards the tile's border.
+one. What it labels are windows of `num_output_slices` slices by a tile, and one law covers a volume with them along z, y
+and x: they overlap, and where they do, their predictions are averaged with weights that fall off towards a window's border,
+where the model sees its surroundings on one side only.
 
 Plain array functions (numpy), used by the image processor on whole arrays and by `inference` slab by slab.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+
+
+def check_slice_overlap(slice_overlap: int, num_output_slices: int) -> None:
+    """Raises ValueError where blocks would share all the slices they label, or fewer than none."""
+    if not 0 <= slice_overlap < num_output_slices:
+        raise ValueError(
+            f"slice_overlap must be at least 0 and less than num_output_slices = {num_output_slices}; got {slice_overlap}"
+        )
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
@@ -41,6 +51,10 @@ class BlockGrid:
         overlap: pixels that neighbouring tiles share at least, in y and x.
         num_slices: slices of a block.
         num_output_slices: slices labelled a block.
+        slice_overlap: labelled slices that neighbouring blocks share at least.
+
+    Raises:
+        ValueError: `slice_overlap` is not in [0, num_output_slices).
     """
 
     shape: tuple[int, int, int]
@@ -48,8 +62,10 @@ class BlockGrid:
     overlap: tuple[int, int]
     num_slices: int
     num_output_slices: int = 1
+    slice_overlap: int = 0
 
     def __post_init__(self):
+        check_slice_overlap(self.slice_overlap, self.num_output_slices)
         tile = tuple(min(side, length) for side, length in zip(self.tile, self.shape[1:], strict=True))
         overlap = tuple(min(value, side - 1) for value, side in zip(self.overlap, tile, strict=True))
         object.__setattr__(self, "tile", tile)
@@ -66,8 +82,19 @@ class BlockGrid:
 
     @property
     def steps(self) -> list[int]:
-        """First labelled slice of every step through the volume; the last step may reach beyond its end."""
-        return list(range(0, self.shape[0], self.num_output_slices))
+        """First labelled slice of every step through the volume.
+
+        No step reaches beyond the volume's ends, where a block's center would be no slice of it: such blocks are not
+        trained on. A volume of fewer slices than are labelled lies in the middle of its one step, which then starts before
+        it, so that a single slice is the center one.
+        """
+        if self.shape[0] < self.num_output_slices:
+            return [-((self.num_output_slices - self.shape[0]) // 2)]
+        return tile_starts(self.shape[0], self.num_output_slices, self.slice_overlap)
+
+    def labelled(self, step: int) -> range:
+        """The volume's slices that a step's blocks label."""
+        return range(max(step, 0), min(step + self.num_output_slices, self.shape[0]))
 
     def slices_of(self, step: int) -> np.ndarray:
         """The `num_slices` slices a step's blocks are made of; beyond the volume's ends its outer slice is repeated."""
@@ -75,12 +102,14 @@ class BlockGrid:
         return np.clip(np.arange(first, first + self.num_slices), 0, self.shape[0] - 1)
 
     def window(self) -> np.ndarray:
-        """Blending weights (tile height, tile width) in (0, 1]: a linear ramp over the overlap, 1 inside."""
-        axes = []
-        for side, overlap in zip(self.tile, self.overlap, strict=True):
+        """Blending weights (num_output_slices, tile height, tile width) in (0, 1]: a linear ramp over the overlap along
+        each axis, 1 inside."""
+        sides, overlaps = (self.num_output_slices, *self.tile), (self.slice_overlap, *self.overlap)
+        ramps = []
+        for side, overlap in zip(sides, overlaps, strict=True):
             distance = np.minimum(np.arange(side), np.arange(side)[::-1]) + 1.0
-            axes.append(np.minimum(distance / (overlap + 1), 1.0))
-        return np.outer(*axes).astype(np.float32)
+            ramps.append(np.minimum(distance / (overlap + 1), 1.0))
+        return np.einsum("z,y,x->zyx", *ramps).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.steps) * len(self.tile_origins)
@@ -103,8 +132,10 @@ def iterate_blocks(volume: np.ndarray, grid: BlockGrid) -> Iterator[np.ndarray]:
             yield slab[:, :, y : y + height, x : x + width]
 
 
-class PlaneStitcher:
-    """Blends the predictions of one step's tiles: `add` each, then `result` is the stitched plane.
+class Stitcher:
+    """Blends the predictions of a volume's blocks: `add` each, in any order, and take the slices that are `finished`.
+
+    Keeps no more than the slices that lack a block, so blocks that come step by step need memory for a few.
 
     Args:
         grid: the grid that the blocks were cut with.
@@ -112,20 +143,33 @@ class PlaneStitcher:
     """
 
     def __init__(self, grid: BlockGrid, num_labels: int = 1):
-        self.grid, self.window = grid, grid.window()
-        self.sum = np.zeros((num_labels, grid.num_output_slices, *grid.shape[1:]), np.float32)
-        self.weight = np.zeros(grid.shape[1:], np.float32)
+        self.grid, self.num_labels, self.window = grid, num_labels, grid.window()
+        self.missing = np.zeros(grid.shape[0], int)  # blocks that still have to come, by slice
+        for step in grid.steps:
+            self.missing[grid.labelled(step)] += len(grid.tile_origins)
+        self.sums, self.weights = {}, {}  # by slice
+        self.next = 0
 
-    def add(self, origin: tuple[int, int], prediction: np.ndarray) -> None:
-        """Prediction (num_labels, num_output_slices, tile height, tile width) of the tile at `origin` (y, x)."""
-        y, x = origin
-        height, width = self.grid.tile
-        self.sum[..., y : y + height, x : x + width] += prediction * self.window
-        self.weight[y : y + height, x : x + width] += self.window
+    def add(self, step: int, origin: tuple[int, int], prediction: np.ndarray) -> None:
+        """Prediction (num_labels, num_output_slices, tile height, tile width) of the block of `step` at `origin` (y, x)."""
+        (y, x), (height, width) = origin, self.grid.tile
+        place = np.s_[..., y : y + height, x : x + width]
+        for z in self.grid.labelled(step):
+            if z not in self.sums:
+                self.sums[z] = np.zeros((self.num_labels, *self.grid.shape[1:]), np.float32)
+                self.weights[z] = np.zeros(self.grid.shape[1:], np.float32)
+            self.sums[z][place] += prediction[:, z - step] * self.window[z - step]
+            self.weights[z][place] += self.window[z - step]
+            self.missing[z] -= 1
 
-    def result(self) -> np.ndarray:
-        """Stitched prediction (num_labels, num_output_slices, height, width), float32."""
-        return self.sum / self.weight
+    def finished(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (slice, its prediction (num_labels, height, width) float32) of those whose blocks are all in.
+
+        Slices come from the top of the volume to its bottom, each once; one that lacks a block holds back those below.
+        """
+        while self.next < self.grid.shape[0] and self.missing[self.next] == 0:
+            z, self.next = self.next, self.next + 1
+            yield z, self.sums.pop(z) / self.weights.pop(z)
 
 
 def stitch(predictions: np.ndarray, grid: BlockGrid) -> np.ndarray:
@@ -133,13 +177,12 @@ def stitch(predictions: np.ndarray, grid: BlockGrid) -> np.ndarray:
 
     The inverse of `cut` where the model returns its blocks' middle slices: `stitch(cut(x)[:, :, middle]) == x`.
     """
-    origins = grid.tile_origins
     if len(predictions) != len(grid):
         raise ValueError(f"the grid has {len(grid)} blocks, got predictions for {len(predictions)}")
-    planes = []
-    for first in range(0, len(predictions), len(origins)):
-        stitcher = PlaneStitcher(grid, predictions.shape[1])
-        for origin, prediction in zip(origins, predictions[first : first + len(origins)], strict=True):
-            stitcher.add(origin, prediction)
-        planes.append(stitcher.result())
-    return np.concatenate(planes, axis=1)[:, : grid.shape[0]]
+    stitcher = Stitcher(grid, predictions.shape[1])
+    stitched = np.empty((predictions.shape[1], *grid.shape), np.float32)
+    for (step, origin), prediction in zip(product(grid.steps, grid.tile_origins), predictions, strict=True):
+        stitcher.add(step, origin, prediction)
+        for z, plane in stitcher.finished():
+            stitched[:, z] = plane
+    return stitched

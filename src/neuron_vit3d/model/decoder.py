@@ -1,8 +1,11 @@
 """The decoder: tokens of four depths and a small convolutional stem become logits at full resolution."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import initialization as init
 
 from .configuration_neuron_vit3d import NeuronViT3DConfig
 
@@ -28,7 +31,7 @@ class NeuronViT3DDecoder(nn.Module):
         self.join = nn.ModuleList(
             ConvBlock(below + skip, out) for below, skip, out in zip(ins, skips, outs, strict=True)
         )
-        self.classifier = nn.Conv2d(outs[-1], config.num_labels * config.num_output_slices, kernel_size=1)
+        self.classifier = Classifier(outs[-1], config.num_labels, config.num_output_slices)
 
     def forward(self, features: list[torch.Tensor], pixel_values: torch.Tensor) -> torch.Tensor:
         """Four hidden states (batch, tokens, hidden_size), shallow to deep, and the block they came from, to logits."""
@@ -108,6 +111,24 @@ class ConvBlock(nn.Sequential):
             nn.BatchNorm2d(out_channels),
             nn.GELU(),
         )
+
+
+class Classifier(nn.Conv2d):
+    """The last 1 x 1 convolution: a logit for each label and slice."""
+
+    def __init__(self, in_channels: int, num_labels: int, num_output_slices: int):
+        super().__init__(in_channels, num_labels * num_output_slices, kernel_size=1)
+        self.num_labels = num_labels
+
+    @torch.no_grad()
+    def begin_with_prior(self, foreground: float = 0.05) -> None:
+        """Sets the bias to what is known before anything is seen: few voxels are neuron (Lin et al. 2017, section 4.1).
+
+        Beginning with one half, hundreds of steps go by in which little but the bias is learned.
+        """
+        bias = torch.zeros_like(self.bias)
+        bias.view(self.num_labels, -1)[1:] = math.log(foreground / (1 - foreground))
+        init.copy_(self.bias, bias)  # not over what was loaded
 
 
 def pad_to_multiple(images: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
-from .blocks import BlockGrid, cut, stitch
+from .blocks import BlockGrid, check_slice_overlap, cut, stitch
 
 
 class NeuronViT3DImageProcessor(BaseImageProcessor):
@@ -13,6 +13,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         num_slices, num_channels, num_output_slices: of the model, see [`NeuronViT3DConfig`].
         tile_size (`int`, defaults to 224): side of a tile in pixels; volumes smaller than that are one tile.
         tile_overlap (`int`, defaults to 32): pixels that neighbouring tiles share at least.
+        slice_overlap (`int`, defaults to 0): labelled slices that neighbouring blocks share at least; their scores are
+            averaged. Less than `num_output_slices`.
         lower_percentile (`float`, defaults to 1.0): this percentile of the volume becomes black (0).
         upper_percentile (`float`, defaults to 99.5): this percentile of the volume's maximum projection becomes white
             (1). Neurites fill a thousandth of a volume but a few hundredths of its projection, so the projection tells
@@ -34,6 +36,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         upper_percentile: float = 99.5,
         image_mean: float | list[float] = 0.5,
         image_std: float | list[float] = 0.5,
+        slice_overlap: int = 0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -42,10 +45,12 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         self.num_output_slices = num_output_slices
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
+        self.slice_overlap = slice_overlap
         self.lower_percentile = lower_percentile
         self.upper_percentile = upper_percentile
         self.image_mean = image_mean
         self.image_std = image_std
+        check_slice_overlap(slice_overlap, num_output_slices)
         if not (np.asarray(image_std) > 0).all():
             raise ValueError(f"image_std must be positive; got {image_std}")
 
@@ -58,9 +63,10 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
             image_mean, image_std: instead of the configuration's; a number or one a colour. Where the image has as many
                 channels as the pictures had colours each keeps its own; otherwise they are averaged, as the kernels of
                 the colours are summed.
-            kwargs: of the processor: tile_size, tile_overlap, lower_percentile, upper_percentile.
+            kwargs: of the processor: tile_size, tile_overlap, slice_overlap, lower_percentile, upper_percentile.
         """
-        if unknown := kwargs.keys() - {"tile_size", "tile_overlap", "lower_percentile", "upper_percentile"}:
+        known = {"tile_size", "tile_overlap", "slice_overlap", "lower_percentile", "upper_percentile"}
+        if unknown := kwargs.keys() - known:
             raise ValueError(f"the image processor has no option {min(unknown)!r}")
         mean = config.image_mean if image_mean is None else image_mean
         std = config.image_std if image_std is None else image_std
@@ -136,7 +142,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
     def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
         """Where the blocks of a volume of this shape (slices, height, width) lie."""
         tile, overlap = (self.tile_size, self.tile_size), (self.tile_overlap, self.tile_overlap)
-        return BlockGrid(tuple(shape), tile, overlap, self.num_slices, self.num_output_slices)
+        return BlockGrid(tuple(shape), tile, overlap, self.num_slices, self.num_output_slices, self.slice_overlap)
 
     def with_channels(self, volume: np.ndarray) -> np.ndarray:
         """Checks a volume at the door; (slices, height, width) becomes (1, slices, height, width)."""

@@ -130,6 +130,18 @@ def check_loaded(name: str | os.PathLike, config, info: dict, *, ignore_mismatch
         logger.warning(f"{name}: left out {len(unused)} tensors that the model does not have: {shorten(unused)}")
 
 
+def tell_what_was_inflated(
+    name: str | os.PathLike, done: dict[str, list[str]], num_slices: int, inflation: str
+) -> None:
+    """Says what became of a 2D model's weights; `done` as `from_pretrained_2d` returns it."""
+    logger.warning(
+        f"{name}: loaded {len(done['loaded'])} tensors as they are, inflated the patch embedding to {num_slices} "
+        f'slices ("{inflation}"), left out {len(done["left_out"])} that segmentation does not use, and newly '
+        f"initialised {len(done['initialised'])}"
+        + (" of the decoder: train the model before you use it" if done["initialised"] else "")
+    )
+
+
 def load_whole(model_class, processor_class, name: str | os.PathLike, config: PreTrainedConfig, dtype) -> tuple:
     """Model and image processor of a checkpoint whose configuration has been read, complete and fitting each other.
 

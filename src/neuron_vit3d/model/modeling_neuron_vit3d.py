@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, SemanticSegmenterOutput
-from transformers.utils import can_return_tuple, logging
+from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from .configuration_neuron_vit3d import AUTO_MAP, CUSTOM_PIPELINES, NeuronViT3DConfig
-from .decoder import NeuronViT3DDecoder, pad_to_multiple
+from .decoder import Classifier, NeuronViT3DDecoder, pad_to_multiple
 from .families import as_backbone, is_unused
 from .inflation import inflate_state_dict, patch_embedding_name
 from .loading import (
@@ -26,12 +26,10 @@ from .loading import (
     read_config,
     refuse_pickles,
     shorten,
+    tell_what_was_inflated,
     without_load_report,
 )
 from .loss import dice_cross_entropy_loss
-
-
-logger = logging.get_logger(__name__)
 
 
 class NeuronViT3DPreTrainedModel(PreTrainedModel):
@@ -51,6 +49,11 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
     def __init__(self, config: NeuronViT3DConfig):
         config.settle()
         super().__init__(config)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Classifier):
+            module.begin_with_prior()
 
     @classmethod
     def from_pretrained(
@@ -196,12 +199,7 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
             "left_out": sorted({*state_dict_2d, *info_2d["unexpected_keys"]} - state_dict.keys()),
             "initialised": sorted(info["missing_keys"]),
         }
-        logger.warning(
-            f"{name}: loaded {len(done['loaded'])} tensors as they are, inflated the patch embedding to {num_slices} "
-            f'slices ("{inflation}"), left out {len(done["left_out"])} that segmentation does not use, and newly '
-            f"initialised {len(done['initialised'])}"
-            + (" of the decoder: train the model before you use it" if done["initialised"] else "")
-        )
+        tell_what_was_inflated(name, done, num_slices, inflation)
         return (model, done) if output_loading_info else model
 
 
@@ -222,10 +220,9 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         """Freezes what no gradient reaches, or distributed training would wait for it: the decoder reads hidden states
         before the 2D transformer's final norm, and none above the deepest of `out_indices`."""
         self.encoder.freeze_unused()
-        backbone, depth = self.encoder.backbone, self.encoder.backbone.config.num_hidden_layers
-        layers = next(m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+        backbone = self.encoder.backbone
         final_norm = backbone.norm if hasattr(backbone, "norm") else backbone.layernorm
-        for module in (*layers[max(self.config.out_indices) :], final_norm):
+        for module in (*self.encoder.layers[max(self.config.out_indices) :], final_norm):
             module.requires_grad_(False)
 
     def get_position_embeddings(self) -> nn.Parameter | None:
@@ -309,6 +306,12 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
         for name, parameter in self.backbone.named_parameters():
             if is_unused(name):
                 parameter.requires_grad_(False)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The 2D transformer's layers, from below."""
+        depth = self.backbone.config.num_hidden_layers
+        return next(m for m in self.backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
 
     @property
     def patch_embedding_3d(self) -> torch.Tensor:

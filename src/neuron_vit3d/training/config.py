@@ -1,15 +1,41 @@
 """TrainingConfig: everything a training run is told."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 
 from ..model.inflation import INFLATIONS
+from .losses import LOSSES
 
 
 BALANCES = ("neuron", "lab", "volume")
 INITIALISATIONS = (*INFLATIONS, "scratch")
+PRECISIONS = ("auto", "no", "bf16", "fp16")
+_RANGES = {
+    **dict.fromkeys(
+        ("num_slices", "num_output_slices", "tile_size", "batch_size", "gradient_accumulation_steps", "max_steps"),
+        (1, math.inf),
+    ),
+    **dict.fromkeys(("evaluation_steps", "checkpoint_steps", "keep_checkpoints", "log_steps"), (1, math.inf)),
+    **dict.fromkeys(("learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clipping"), (0, math.inf)),
+    **dict.fromkeys(("warmup_steps", "unfreeze_steps", "early_stopping", "num_workers"), (0, math.inf)),
+    **dict.fromkeys(("min_radius", "max_radius", "edge_band"), (0, math.inf)),
+    **dict.fromkeys(("cldice_weight", "skeleton_weight"), (0, math.inf)),
+    **dict.fromkeys(("foreground_probability", "layer_decay"), (0, 1)),
+    "ema_decay": (0, 0.999999),
+    "frozen_layers": (-1, math.inf),
+}
 # What may differ between a run and its continuation: it does not change what is learned.
-_FREE_TO_CHANGE = ("output_dir", "num_workers", "checkpoint_steps", "keep_checkpoints", "log_steps", "cpu")
+_FREE_TO_CHANGE = (
+    "output_dir",
+    "num_workers",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "log_steps",
+    "cpu",
+    "report_to",
+    "activation_checkpointing",
+)
 
 
 class TrainingError(ValueError):
@@ -57,9 +83,36 @@ class TrainingConfig:
     max_steps: int = field(default=1000, metadata={"help": "Optimiser steps."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Of the decoder, at its highest."})
     encoder_learning_rate: float = field(default=1e-4, metadata={"help": "Of the encoder, at its highest."})
+    layer_decay: float = field(
+        default=1.0,
+        metadata={"help": "Each encoder layer learns at this times the rate of the one above; 1: all alike."},
+    )
+    frozen_layers: int = field(
+        default=0,
+        metadata={"help": "Lowest encoder layers, with the embeddings, that never learn; -1: the whole encoder."},
+    )
+    unfreeze_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Begin with the decoder alone; one encoder layer more, from above, learns every so many steps."
+        },
+    )
     weight_decay: float = field(default=0.05, metadata={"help": "AdamW's, on matrices only."})
     warmup_steps: int = field(default=50, metadata={"help": "Steps of linear warm-up before the cosine."})
-    gradient_clipping: float = field(default=1.0, metadata={"help": "Largest gradient norm."})
+    gradient_clipping: float = field(default=1.0, metadata={"help": "Largest gradient norm; 0: any."})
+    ema_decay: float = field(
+        default=0.0,
+        metadata={
+            "help": "Keep a moving average of the weights (0.999 ...), validate and save it; 0: the weights themselves."
+        },
+    )
+    loss: str = field(default="dice_cross_entropy", metadata={"help": f"One of {', '.join(LOSSES)}."})
+    cldice_weight: float = field(
+        default=0.0, metadata={"help": "Weight of soft clDice, added to the loss; needs monai."}
+    )
+    skeleton_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the skeleton-aware loss, added to the loss."}
+    )
     foreground_probability: float = field(
         default=0.7, metadata={"help": "Share of blocks centered on a neuron's voxel."}
     )
@@ -70,41 +123,63 @@ class TrainingConfig:
     augment: bool = field(default=True, metadata={"help": "Flips, zoom, intensities, noise, blur."})
     min_radius: float = field(default=1.0, metadata={"help": "SWC radii below this are raised to it."})
     max_radius: float = field(default=0.0, metadata={"help": "SWC radii above this are cut to it; 0: as they are."})
+    radius: str = field(
+        default="given", metadata={"help": "Radii of training trees: given, or image (measured in the image)."}
+    )
+    edge_band: float = field(
+        default=0.0, metadata={"help": "Training ignores voxels nearer than this to the surface of a tube."}
+    )
+    ignore_untraced: bool = field(
+        default=False, metadata={"help": "Training ignores what is as bright as the neuron and not in its tree."}
+    )
     channel: int = field(default=-1, metadata={"help": "Image channel to use; -1: images have one."})
     mixed_precision: str = field(
         default="auto", metadata={"help": "no, bf16, fp16, or auto: bf16 where the machine multiplies it natively."}
     )
+    activation_checkpointing: bool = field(
+        default=False, metadata={"help": "Compute the encoder's activations twice rather than keep them: less memory."}
+    )
     evaluation_steps: int = field(default=250, metadata={"help": "Validate every so many steps, and at the end."})
+    early_stopping: int = field(
+        default=0, metadata={"help": "Stop after so many validations without a better one; 0: never."}
+    )
     checkpoint_steps: int = field(
         default=250, metadata={"help": "Keep a checkpoint to resume from every so many steps."}
     )
     keep_checkpoints: int = field(default=2, metadata={"help": "Checkpoints kept; older ones are removed."})
     log_steps: int = field(default=10, metadata={"help": "Write a line to log.jsonl every so many steps."})
+    report_to: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Trackers besides log.jsonl: tensorboard, wandb, and others of accelerate."},
+    )
     num_workers: int = field(default=1, metadata={"help": "Processes that prepare blocks."})
     seed: int = field(default=0, metadata={"help": "Of everything random."})
     cpu: bool = field(default=False, metadata={"help": "Train on the CPU even where there is a GPU."})
 
     def __post_init__(self):
-        if self.initialisation not in INITIALISATIONS:
-            raise ValueError(
-                f"initialisation must be one of {', '.join(INITIALISATIONS)}; got {self.initialisation!r}"
-            )
-        if self.balance not in BALANCES:
-            raise ValueError(f"balance must be one of {', '.join(BALANCES)}; got {self.balance!r}")
-        for name in ("tile_size", "batch_size", "gradient_accumulation_steps", "max_steps", "evaluation_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("checkpoint_steps", "keep_checkpoints", "log_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if not 0 <= self.foreground_probability <= 1:
-            raise ValueError(f"foreground_probability must be in [0, 1]; got {self.foreground_probability}")
+        for name, values in (
+            ("initialisation", INITIALISATIONS),
+            ("balance", BALANCES),
+            ("loss", LOSSES),
+            ("radius", ("given", "image")),
+            ("mixed_precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} must be one of {', '.join(values)}; got {getattr(self, name)!r}")
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                limits = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
+                raise ValueError(f"{name} must be {limits}; got {getattr(self, name)}")
         if self.stem_sizes == [0]:
             self.stem_sizes = []
+        # Also where it is read by a parser that knows no empty list.
+        self.report_to = [name for name in self.report_to if name not in ("", "none")]
 
     def difference(self, earlier: dict) -> str | None:
         """The first option that keeps this run from continuing the earlier one, in words; None: it can continue."""
-        for key, value in json.loads(json.dumps(asdict(self))).items():  # JSON has lists where there may be tuples
-            if key not in _FREE_TO_CHANGE and key in earlier and earlier[key] != value:
+        # An option that is newer than that run was as it is by default. (JSON has lists where there may be tuples.)
+        earlier = {**asdict(TrainingConfig("")), **earlier}
+        for key, value in json.loads(json.dumps(asdict(self))).items():
+            if key not in _FREE_TO_CHANGE and earlier[key] != value:
                 return f"{key} was {earlier[key]!r} and is {value!r} now"
         return None

@@ -1,8 +1,12 @@
 """What a training run reads: folders of pairs, or a prepared dataset."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ..data.bigneuron import is_prepared, load_bigneuron
+from ..data.labels import LabelPolicy
 from ..data.pairs import DataError, LabelledVolume, Pair, find_pairs, read_pair
 from ..data.traced_volume import TracedVolume
 from .config import TrainingConfig, TrainingError
@@ -18,9 +22,17 @@ def read_data(config: TrainingConfig) -> tuple[list[LabelledVolume | TracedVolum
     if config.dataset and (config.train_data or config.validation_data):
         raise TrainingError("dataset, or train_data and validation_data: expected one of both, got both")
     if config.dataset:
+        if (config.min_radius, config.max_radius, config.channel) != (1.0, 0.0, -1):
+            raise TrainingError(
+                "min_radius, max_radius and channel: a dataset has them from its preparation; they are for train_data"
+            )
+        if config.radius != "given" or config.edge_band or config.ignore_untraced:
+            raise TrainingError(
+                "radius, edge_band and ignore_untraced: a dataset has them from its preparation; they are for train_data"
+            )
         return _read_dataset(config)
-    train_pairs = _choose(config.train_data, config.names)
-    validation_pairs = _choose(config.validation_data, config.validation_names)
+    train_pairs = _choose("train_data", config.train_data, config.names)
+    validation_pairs = _choose("validation_data", config.validation_data, config.validation_names)
     if not train_pairs:
         raise TrainingError("train_data: expected at least one folder of pairs to train on, got none")
     both = {pair.image.resolve() for pair in train_pairs} & {pair.image.resolve() for pair in validation_pairs}
@@ -28,14 +40,14 @@ def read_data(config: TrainingConfig) -> tuple[list[LabelledVolume | TracedVolum
         raise TrainingError(
             f"{sorted(both)[0]}: is in the training and in the validation data; a neuron may be in one"
         )
-    options = {
-        "channel": None if config.channel < 0 else config.channel,
-        "min_radius": config.min_radius,
-        "max_radius": config.max_radius or None,
-    }
-    return [read_pair(pair, **options) for pair in train_pairs], [
-        read_pair(pair, **options) for pair in validation_pairs
-    ]
+    channel = None if config.channel < 0 else config.channel
+    given = LabelPolicy(min_radius=config.min_radius, max_radius=config.max_radius or None)
+    policy = replace(given, radius=config.radius, edge_band=config.edge_band, ignore_untraced=config.ignore_untraced)
+    train = [read_pair(pair, channel=channel, policy=policy) for pair in train_pairs]
+    # As the trees were drawn, whatever training makes of them: runs of different policies stay comparable.
+    validation = [read_pair(pair, channel=channel, policy=given) for pair in validation_pairs]
+    _refuse_same_image(train, validation)
+    return train, validation
 
 
 def check_channels(volumes: list[LabelledVolume | TracedVolume], expected: int) -> None:
@@ -45,6 +57,16 @@ def check_channels(volumes: list[LabelledVolume | TracedVolume], expected: int) 
             raise TrainingError(
                 f"{volume.name}: expected {expected} channel(s), found {len(volume.image)}; choose one with --channel"
             )
+
+
+def _refuse_same_image(train: list[LabelledVolume], validation: list[LabelledVolume]) -> None:
+    """Raises TrainingError where one image, under whatever names, is in both."""
+    for ours in validation:
+        for theirs in train:
+            if ours.image.shape == theirs.image.shape and np.array_equal(ours.image, theirs.image):
+                raise TrainingError(
+                    f"{ours.name}: the same image is {theirs.name} in the training data; a neuron may be in one"
+                )
 
 
 def _read_dataset(config: TrainingConfig) -> tuple[list[TracedVolume], list[LabelledVolume]]:
@@ -70,6 +92,11 @@ def _read_dataset(config: TrainingConfig) -> tuple[list[TracedVolume], list[Labe
         else []
         for part, names in (("train", config.names), ("validation", config.validation_names))
     )
+    both = {volume.name for volume in train} & {volume.name for volume in validation}
+    if both:
+        raise TrainingError(
+            f"dataset {config.dataset}: {min(both)} is in train and validation; a neuron may be in one"
+        )
     missing = {*config.names, *config.validation_names} - {volume.name for volume in (*train, *validation)}
     if missing:
         raise TrainingError(
@@ -83,7 +110,9 @@ def _in_memory(volume: TracedVolume) -> LabelledVolume:
     return LabelledVolume(volume.name, volume.image, volume.labels(tuple(slice(0, side) for side in volume.shape)))
 
 
-def _choose(folders: list[str], names: list[str]) -> list[Pair]:
+def _choose(option: str, folders: list[str], names: list[str]) -> list[Pair]:
+    if names and not folders:
+        raise TrainingError(f"{option}: expected a folder of pairs to find {min(names)!r} in, got none")
     pairs = [pair for folder in folders for pair in find_pairs(folder)]
     missing = set(names) - {pair.name for pair in pairs}
     if missing:

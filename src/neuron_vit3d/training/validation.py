@@ -4,13 +4,11 @@ import numpy as np
 import torch
 
 from ..data.pairs import IGNORE_INDEX, LabelledVolume
+from ..evaluation.scores import THRESHOLDS
 from ..evaluation.segmentation import overlap_scores
 from ..inference import Segmenter, segment
 from ..model import NeuronViT3DForSegmentation
 from ..volumes import Volume
-
-
-THRESHOLDS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.97, 0.98, 0.99)
 
 
 def validation_dice(segmenter: Segmenter, volumes: list[LabelledVolume]) -> dict[str, dict[float, float]]:

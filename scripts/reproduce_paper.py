@@ -1,0 +1,391 @@
+"""The paper's experiment (Cheng et al. 2024, arXiv 2405.02686) with statistics: arms x seeds, trained, scored, compared.
+
+    python scripts/reproduce_paper.py --data-dir neurons --split reports/tuff_split.json \
+        --base-models weights/vit-tiny-patch16-224 weights/dinov2-vits14-saliency --output-dir runs/paper
+    python scripts/reproduce_paper.py ... --studies paper data --seeds 0 1 2 --shard 0/2     # half of the runs
+    python scripts/reproduce_paper.py ... --report-only
+
+Each run is one model: trained on the split's training neurons, its threshold chosen on the validation neurons, scored on the
+test neurons. What is done is kept in `--results-dir` as one JSON file a run, and not done again; a run that was cut off goes
+on from its last checkpoint. The studies are in `STUDIES`; the report is made by `evaluation/report.py`.
+"""
+
+import csv
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+from transformers import AutoConfig, HfArgumentParser
+
+from neuron_vit3d.data.pairs import IGNORE_INDEX, find_pairs, read_pair
+from neuron_vit3d.evaluation.overlay import Projections, write_overlay
+from neuron_vit3d.evaluation.report import AVERAGED, Result, write_report
+from neuron_vit3d.evaluation.scores import score_volume
+from neuron_vit3d.inference import Segmenter
+from neuron_vit3d.morphology import read_swc
+from neuron_vit3d.training.building import computation_dtype
+from neuron_vit3d.training.config import TrainingConfig
+from neuron_vit3d.training.logbook import write_whole
+from neuron_vit3d.training.trainer import train
+from neuron_vit3d.training.validation import best_threshold, segment_labelled, validation_dice
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run: what is trained how, on what."""
+
+    base: str  # folder name of the 2D model
+    arm: str  # one of ARMS
+    seed: int
+    decoder: str = (
+        "tokens"  # "tokens": the paper's kind, from tokens alone; "stem": ours, with the full-resolution stem
+    )
+    share: float = 1.0  # of the training neurons
+    data: str = "split"  # "split"; "fold 2 of 4": every 4th neuron is tested on; "mip": projections, one slice
+    variant: str = ""  # one of VARIANTS
+
+    @property
+    def key(self) -> str:
+        parts = [self.data, self.base, self.decoder, self.arm]
+        parts += [f"share{self.share:g}"] if self.share < 1 else []
+        parts += [self.variant] if self.variant else []
+        return "_".join([*parts, f"seed{self.seed}"]).replace(",", "").replace(" ", "-")
+
+
+# Options of the trainer. "flat": the 2D model, pre-trained, without depth.
+ARMS = {
+    "scratch": {"initialisation": "scratch"},
+    "scratch, 3 x rate": {"initialisation": "scratch", "encoder_learning_rate": 3e-4},
+    "flat": {"initialisation": "center", "num_slices": 1},
+    "average": {"initialisation": "average"},
+    "center": {"initialisation": "center"},
+}
+DECODERS = {"tokens": {"stem_sizes": [0]}, "stem": {"stem_sizes": [16, 32, 64]}}
+# What is changed against the plain recipe, one thing at a time.
+VARIANTS = {
+    "": {},
+    "focal": {"loss": "dice_focal"},
+    "clDice": {"cldice_weight": 0.5},
+    "skeleton": {"skeleton_weight": 0.5},
+    "3 output slices": {"num_output_slices": 3},
+    "5 output slices": {"num_output_slices": 5},
+    "image radii": {"radius": "image"},
+    "edge band": {"edge_band": 1.0},
+    "untraced ignored": {"ignore_untraced": True},
+    "average of weights": {"ema_decay": 0.99},
+    "3 x encoder rate": {"encoder_learning_rate": 3e-4},
+    "layer decay": {"layer_decay": 0.75},
+}
+
+
+def experiments(study: str, base: str, seeds: list[int]) -> list[Experiment]:
+    """The runs of a study; those of one seed come together, so that a study cut short is complete for fewer seeds."""
+    runs = []
+    for seed in seeds:
+        one = Experiment(base, "center", seed)
+        runs += {
+            "paper": [replace(one, arm=arm) for arm in ("center", "scratch", "average", "flat", "scratch, 3 x rate")],
+            "stem": [replace(one, arm=arm, decoder="stem") for arm in ("center", "scratch")],
+            "data": [replace(one, arm=arm, share=share) for share in (0.25, 0.5) for arm in ("center", "scratch")],
+            "folds": [
+                replace(one, arm=arm, data=f"fold {fold} of 4") for fold in range(4) for arm in ("center", "scratch")
+            ],
+            "mip": [replace(one, arm=arm, data="mip") for arm in ("flat", "scratch")],
+            "variants": [replace(one, decoder="stem", variant=variant) for variant in VARIANTS],
+        }[study]
+    return runs
+
+
+STUDIES = ("paper", "stem", "data", "folds", "mip", "variants")
+
+
+@dataclass
+class Arguments:
+    base_models: list[str] = field(metadata={"help": "Folders or names of 2D vision transformers."})
+    data_dir: str = field(metadata={"help": "Folder of image + SWC pairs."})
+    split: str = field(metadata={"help": "JSON file with the pairs' names: train, validation, test."})
+    output_dir: str = field(metadata={"help": "Runs, pictures, results and the report go here."})
+    results_dir: str = field(
+        default="", metadata={"help": "JSON files of finished runs [default: output_dir/results]."}
+    )
+    report_dir: str = field(
+        default="", metadata={"help": "Where report.md, runs.csv and curves.png go [default: output_dir]."}
+    )
+    mip_dir: str = field(
+        default="", metadata={"help": "Folder of projections <id>/mip.tif, <id>/gold.swc, for 'mip'."}
+    )
+    studies: list[str] = field(default_factory=lambda: ["paper"], metadata={"help": ", ".join(STUDIES)})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "Only these of each study."})
+    max_steps: int = 300
+    batch_size: int = 6
+    learning_rate: float = field(
+        default=3e-3, metadata={"help": "Of the decoder; the encoder's is the trainer's default."}
+    )
+    tile_size: int = field(default=192, metadata={"help": "Of a tile, about: the nearest multiple of the patch."})
+    shard: str = field(default="0/1", metadata={"help": "i/n: the i-th of n parts of the runs, counted from 0."})
+    report_only: bool = field(default=False, metadata={"help": "Only make the report of what is done."})
+
+
+def main() -> int:
+    (arguments,) = HfArgumentParser(Arguments, description=__doc__.splitlines()[0]).parse_args_into_dataclasses()
+    try:
+        for option, known in (("studies", STUDIES), ("arms", ARMS)):
+            unknown = set(getattr(arguments, option)) - set(known)
+            if unknown:
+                raise ValueError(f"{option}: expected some of {', '.join(known)}, got {min(unknown)!r}")
+        part, parts = shard(arguments.shard)
+        output = Path(arguments.output_dir)
+        results = Path(arguments.results_dir or output / "results")
+        results.mkdir(parents=True, exist_ok=True)
+        runner = Runner(arguments, output, results)
+        plan = {study: [] for study in arguments.studies}
+        for study in arguments.studies:
+            for base in runner.bases:
+                plan[study] += [run for run in experiments(study, base, arguments.seeds) if run.arm in arguments.arms]
+        if not arguments.report_only:
+            runs = list(dict.fromkeys(run for runs in plan.values() for run in runs))
+            for run in runs[part::parts]:
+                runner.do(run)
+        done = [read_result(path) for path in sorted(results.glob("*.json"))]
+        print(write_report(done, Path(arguments.report_dir or output)).read_text())
+    except (ValueError, OSError) as error:
+        print(f"reproduce_paper.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class Runner:
+    """Trains and scores single experiments."""
+
+    def __init__(self, arguments: Arguments, output: Path, results: Path):
+        self.arguments, self.output, self.results = arguments, output, results
+        self.bases = {Path(base).name: base for base in arguments.base_models}
+
+    def do(self, run: Experiment) -> None:
+        """Trains the run's model, scores it, and notes the result; nothing where that was done before."""
+        folder = self.output / run.key
+        data = self.data_of(run)
+        config = self.config_of(run, folder, data)
+        noted = self.results / f"{run.key}.json"
+        if noted.exists():
+            before, now = read_result(noted).options, recipe(config)
+            different = [key for key in now if key in before and before[key] != now[key]]
+            if different:
+                key = different[0]
+                raise ValueError(f"{noted}: was run with {key} {before[key]!r}, which is {now[key]!r} now")
+            return
+        print(f"{time.strftime('%H:%M:%S')} {run.key}", flush=True)
+        started = time.monotonic()
+        train(config)
+        trained = time.monotonic()
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        validated = next(line for line in reversed(log) if "best_threshold" in line)
+        result = {
+            "options": recipe(config),
+            "validation_dice": validated["best_threshold_dice"],
+            "threshold": validated["best_threshold"],
+            "train_names": data.train,
+            "validation_names": data.validation,
+            "curve": [[line["step"], line["loss"]] for line in log if "loss" in line],
+            "machine": f"{_device()}, {str(computation_dtype(config)).removeprefix('torch.')}, torch {torch.__version__}",
+        }
+        # The trainer has shifted the scores so that the threshold which is best on the validation neurons is 0.5.
+        segmenter = Segmenter(str(folder), dtype=computation_dtype(config))
+        if config.num_output_slices > 1:
+            overlapping = Segmenter(
+                str(folder), dtype=computation_dtype(config), slice_overlap=config.num_output_slices - 1
+            )
+            # Averaged scores are others, with another best threshold.
+            pairs = {pair.name: pair for pair in find_pairs(data.folder)}
+            dice = validation_dice(overlapping, [read_pair(pairs[name]) for name in data.validation])
+            threshold, best = best_threshold(dice)
+            self.note(
+                replace(run, variant=run.variant + AVERAGED),
+                self.score(overlapping, data, folder, threshold),
+                {**result, "threshold": threshold, "validation_dice": best},
+            )
+        test = self.score(segmenter, data, folder)
+        result["seconds"] = {"train": trained - started, "score": time.monotonic() - trained}
+        self.note(run, test, result)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    def note(self, run: Experiment, test: dict, result: dict) -> None:
+        whole = Result(experiment=asdict(run), test=test, **result)
+        write_whole(self.results / f"{run.key}.json", json.dumps(asdict(whole), indent=1) + "\n")
+
+    def config_of(self, run: Experiment, folder: Path, data: "Data") -> TrainingConfig:
+        """What the trainer is told."""
+        arguments, base = self.arguments, self.bases[run.base]
+        patch = AutoConfig.from_pretrained(base).patch_size
+        options = {
+            "base_model": base,
+            "max_steps": arguments.max_steps,
+            "batch_size": arguments.batch_size,
+            "learning_rate": arguments.learning_rate,
+            "tile_size": round(arguments.tile_size / patch) * patch,
+            "evaluation_steps": arguments.max_steps,
+            "checkpoint_steps": 100,
+            "keep_checkpoints": 1,
+            "num_workers": 0,
+            "seed": run.seed,
+            **ARMS[run.arm],
+            **DECODERS[run.decoder],
+            **VARIANTS[run.variant],
+        }
+        if run.data == "mip":
+            options["num_slices"] = 1
+        return TrainingConfig(
+            output_dir=str(folder),
+            train_data=[data.folder],
+            names=data.train,
+            validation_data=[data.folder],
+            validation_names=data.validation,
+            **options,
+        )
+
+    def data_of(self, run: Experiment) -> "Data":
+        """Which neurons are trained on, chosen the threshold by, and tested on."""
+        if run.data == "mip":
+            folder = flattened(Path(self.arguments.mip_dir), self.output / "mip")
+            data = Data(
+                str(folder), *split_by_stack(Path(self.arguments.mip_dir), [p.name for p in find_pairs(folder)])
+            )
+        else:
+            split = json.loads(Path(self.arguments.split).read_text())
+            parts = ("train", "validation", "test")
+            if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in parts):
+                raise ValueError(f"{self.arguments.split}: expected lists of names train, validation and test")
+            data = Data(self.arguments.data_dir, *(split[part] for part in parts))
+            missing = {*data.train, *data.validation, *data.test} - {pair.name for pair in find_pairs(data.folder)}
+            if missing:
+                raise ValueError(f"{data.folder}: found no pair named {min(missing)!r}")
+            if run.data.startswith("fold"):
+                _, fold, _, folds = run.data.split()
+                data = data.fold(int(fold), int(folds))
+        both = (set(data.train) & {*data.validation, *data.test}) | (set(data.validation) & set(data.test))
+        if both:
+            raise ValueError(f"{self.arguments.split}: {min(both)} is in two parts; a neuron may be in one")
+        if run.share < 1:
+            kept = np.random.default_rng(run.seed).permutation(data.train)[
+                : max(1, round(run.share * len(data.train)))
+            ]
+            data = replace(data, train=sorted(kept.tolist()))
+        return data
+
+    def score(
+        self, segmenter: Segmenter, data: "Data", folder: Path, threshold: float = 0.5
+    ) -> dict[str, dict[str, float]]:
+        """All figures of the test volumes, and their pictures: the traced tree (red) over the gold one (green)."""
+        pairs, figures = {pair.name: pair for pair in find_pairs(data.folder)}, {}
+        for name in data.test:
+            volume, gold_tree = read_pair(pairs[name]), read_swc(pairs[name].annotation, mend_structure=True)
+            started = time.monotonic()
+            scores = segment_labelled(segmenter, volume)
+            seconds = time.monotonic() - started
+            scores[volume.labels == IGNORE_INDEX] = 0
+            result, tree = score_volume(scores, threshold, volume.labels == 1, gold_tree)
+            projections = Projections(scores.shape)
+            projections.add(0, volume.image[0])
+            write_overlay(folder / f"{name}.png", projections, [tree], gold=gold_tree)
+            figures[name] = {**result, "seconds": seconds}
+        return figures
+
+
+@dataclass(frozen=True)
+class Data:
+    """A folder of pairs and which of them are for what."""
+
+    folder: str
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+
+    def fold(self, which: int, folds: int) -> "Data":
+        """Every `folds`-th neuron, from `which` on, is tested on; the one after the first of them chooses the threshold."""
+        names = np.random.default_rng(0).permutation(sorted([*self.train, *self.validation, *self.test])).tolist()
+        test = names[which::folds]
+        validation = [names[(which + 1) % len(names)]]
+        return replace(
+            self,
+            train=[name for name in names if name not in (*test, *validation)],
+            validation=validation,
+            test=test,
+        )
+
+
+def flattened(source: Path, target: Path) -> Path:
+    """Projections with gold trees as pairs of one slice: the trees' z is set to 0."""
+    if not target.exists():
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")  # another process may make them, too
+        folders = sorted(path.parent for path in source.glob("*/mip.tif"))
+        if not folders:
+            raise ValueError(f"{source}: expected folders with mip.tif and gold.swc, found none (--mip-dir)")
+        for folder in folders:
+            (partial / folder.name).mkdir(parents=True)
+            tifffile.imwrite(partial / folder.name / "image.tif", tifffile.imread(folder / "mip.tif")[None])
+            tree = read_swc(folder / "gold.swc", mend_structure=True)
+            replace(tree, xyz=tree.xyz * [1, 1, 0]).write(partial / folder.name / "trace.swc")
+        try:
+            partial.rename(target)
+        except OSError:
+            shutil.rmtree(partial)
+            if not target.exists():
+                raise
+    return target
+
+
+def split_by_stack(source: Path, names: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Names for training, validation (about 8) and testing (about 20); neurons cut out of one stack stay together."""
+    stacks = {name: name for name in names}
+    if (source / "index.csv").exists():
+        with open(source / "index.csv", newline="") as file:
+            stacks |= {row["id"]: row["gold_swc_name"].split(".v3draw")[0] for row in csv.DictReader(file)}
+    order = np.random.default_rng(0).permutation(sorted({stacks[name] for name in names})).tolist()
+    names = sorted(names, key=lambda name: (order.index(stacks[name]), name))
+    first, last = 20, len(names) - 8
+    while first < len(names) and stacks[names[first]] == stacks[names[first - 1]]:
+        first += 1
+    while last > first and stacks[names[last]] == stacks[names[last - 1]]:
+        last -= 1
+    return names[first:last], names[last:], names[:first]
+
+
+def read_result(path: Path) -> Result:
+    """Raises ValueError for a file that does not hold the result of a run."""
+    try:
+        return Result(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected the result of a run, found: {error}") from error
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Raises ValueError unless it is i/n with 0 <= i < n."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise ValueError(f"shard: expected i/n with i from 0 to n - 1, got {text!r}")
+    return int(part), int(parts)
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} thread(s) of {platform.machine()}"
+
+
+def recipe(config: TrainingConfig) -> dict:
+    """What of a configuration decides the result, without the places of this machine."""
+    left_out = ("output_dir", "train_data", "validation_data", "base_model", "names", "validation_names")
+    return {key: value for key, value in asdict(config).items() if key not in left_out}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+"""Everything that is said of the scores of one volume: mask, centre lines, and the tree traced from them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..morphology import TraceError, Tree, trace, tree_distance
+from .segmentation import overlap_scores, segmentation_scores
+
+
+THRESHOLDS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.97, 0.98, 0.99)
+TOLERANCE = 3.0  # voxels; hand-drawn radii are not better than that
+
+
+def score_volume(
+    scores: np.ndarray, threshold: float, gold: np.ndarray, gold_tree: Tree | None = None
+) -> tuple[dict[str, float], Tree | None]:
+    """Everything that is reported of a volume, and the tree traced from it where there is a gold one.
+
+    Args:
+        scores: (z, y, x) in [0, 1].
+        threshold: voxels at or above it are the mask.
+        gold: (z, y, x) mask.
+        gold_tree: in voxels.
+
+    Returns:
+        dice, precision, recall, f1, iou, hd95, cldice: see [`segmentation_scores`];
+        best_dice, best_threshold: at the threshold that is best for this volume, its ceiling;
+        average_precision: over all thresholds, see [`average_precision`];
+        near_precision, near_recall: shares of the mask that lies within 3 voxels of the gold one, and the other way round:
+            specks, false branches and other cells count, the coarse radii of traces by hand do not;
+        tree_*: what [`tree_distance`] says of the traced tree.
+    """
+    mask = scores >= threshold
+    best = max(THRESHOLDS, key=lambda t: overlap_scores(scores >= t, gold)["dice"])
+    result = {
+        **segmentation_scores(mask, gold),
+        "best_dice": overlap_scores(scores >= best, gold)["dice"],
+        "best_threshold": best,
+        "average_precision": average_precision(scores, gold),
+        "near_precision": share_within(mask, gold, TOLERANCE),
+        "near_recall": share_within(gold, mask, TOLERANCE),
+    }
+    if gold_tree is None:
+        return result, None
+    try:
+        tree = trace(scores, threshold=threshold)
+    except TraceError:  # nothing reaches the threshold
+        tree = Tree(np.empty(0, int), np.empty(0, int), np.empty((0, 3)), np.empty(0), np.empty(0, int))
+    result |= {f"tree_{key}": float(value) for key, value in tree_distance(tree, gold_tree).items()}
+    return result, tree
+
+
+def average_precision(scores: np.ndarray, gold: np.ndarray, bins: int = 1000) -> float:
+    """Mean precision over recall as the threshold falls; scores are counted in `bins` steps of equal width.
+
+    0 where the gold mask is empty.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    positive, negative = (np.histogram(scores[which], edges)[0][::-1].cumsum() for which in (gold, ~gold))
+    if not positive[-1]:
+        return 0.0
+    precision = positive / np.maximum(positive + negative, 1)
+    return float((precision * np.diff(positive, prepend=0)).sum() / positive[-1])
+
+
+def share_within(mask: np.ndarray, other: np.ndarray, distance: float) -> float:
+    """Share of a mask's voxels that are at most so many voxels away from another mask; 1 where both are empty, 0 where one is."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not mask.any() or not other.any():
+        return float(mask.any() == other.any())
+    return float((distance_transform_edt(~other)[mask] <= distance).mean())

@@ -1,0 +1,80 @@
+"""The model that a run starts from, and what it is computed in."""
+
+import torch
+
+from ..inference import load_checkpoint
+from ..model import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
+from ..model.loading import one_clear_error, picture_statistics
+from .config import TrainingConfig, TrainingError
+
+
+def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImageProcessor]:
+    """Model (float32) and image processor that a run starts from.
+
+    `base_model` may be a 2D vision transformer, inflated or (initialisation "scratch") used for its shape only; or a
+    checkpoint of this package, which is continued from.
+    """
+    from transformers import AutoConfig
+
+    with one_clear_error(f"base_model {config.base_model}"):
+        try:
+            base_config = AutoConfig.from_pretrained(config.base_model, trust_remote_code=False)
+        except ValueError as error:
+            raise TrainingError(
+                f"base_model {config.base_model}: expected a 2D vision transformer: {error}"
+            ) from error
+    shape = {
+        "num_slices": config.num_slices,
+        "num_output_slices": config.num_output_slices,
+        "decoder_hidden_size": config.decoder_hidden_size,
+        "stem_sizes": config.stem_sizes,
+    }
+    if base_config.model_type == "neuron_vit3d":
+        _refuse_contradiction(config, base_config, shape)
+        return load_checkpoint(config.base_model)
+    if config.initialisation == "scratch":
+        mean, std = picture_statistics(config.base_model)
+        model = NeuronViT3DForSegmentation(
+            NeuronViT3DConfig(backbone_config=base_config, image_mean=mean, image_std=std, **shape)
+        )
+    else:
+        model = NeuronViT3DForSegmentation.from_pretrained_2d(
+            config.base_model, inflation=config.initialisation, dtype=torch.float32, **shape
+        )
+    processor = NeuronViT3DImageProcessor.for_model(
+        model.config, tile_size=config.tile_size, tile_overlap=config.tile_size // 6
+    )
+    return model, processor
+
+
+def _refuse_contradiction(config: TrainingConfig, base_config, shape: dict) -> None:
+    """Raises TrainingError where an option that is not the default says other than the 3D checkpoint is."""
+    if config.initialisation == "scratch":
+        raise TrainingError(
+            f"{config.base_model}: is a 3D checkpoint, which initialisation 'scratch' would throw away"
+        )
+    if config.initialisation != "center":
+        raise TrainingError(
+            f"{config.base_model}: is a 3D checkpoint, which cannot be inflated again "
+            f"(initialisation {config.initialisation!r})"
+        )
+    by_default = TrainingConfig(output_dir="")
+    for name, asked in shape.items():
+        found = getattr(base_config, name)
+        if asked != getattr(by_default, name) and asked != found:
+            raise TrainingError(f"{config.base_model}: is a 3D checkpoint with {name} {found}; got {asked}")
+
+
+def mixed_precision(config: TrainingConfig) -> str:
+    """What Accelerate is told: "no", "bf16" or "fp16"."""
+    if config.mixed_precision != "auto":
+        return config.mixed_precision
+    if torch.cuda.is_available() and not config.cpu:
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
+
+
+def computation_dtype(config: TrainingConfig) -> torch.dtype:
+    """What whole volumes are segmented in: bfloat16 where the training computes in it, else float32. (During a run in fp16,
+    accelerate's own forward computes in it here, too.)"""
+    return torch.bfloat16 if mixed_precision(config) == "bf16" else torch.float32

@@ -1,0 +1,47 @@
+"""What to do when memory is not enough, in the run's own options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from .config import TrainingConfig, TrainingError
+
+
+@contextmanager
+def memory_advice(config: TrainingConfig, where: str) -> Iterator[None]:
+    """Turns running out of memory in "a step" or in "validation" into a TrainingError that names what to change."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError; so is the CPU allocator's
+        if not _is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"out of memory in {where}; {'; or '.join(advice(config, learning=where != 'validation'))} ({error})"
+        ) from error
+
+
+def advice(config: TrainingConfig, *, learning: bool = True) -> list[str]:
+    """What helps, from what changes the result least; `learning`: where gradients are computed, too."""
+    found = []
+    if learning and not config.activation_checkpointing:
+        found.append("--activation-checkpointing true (the same result, about a third slower)")
+    if config.mixed_precision == "no":
+        found.append("--mixed-precision bf16")
+    if learning and config.batch_size > 1:
+        half, twice = config.batch_size // 2, 2 * config.gradient_accumulation_steps
+        found.append(f"--batch-size {half} --gradient-accumulation-steps {twice} (about as many blocks a step)")
+    found.append(f"a smaller --tile-size than {config.tile_size}, or a smaller --base-model")
+    return found
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "not enough memory" in text
+        or "can't allocate memory" in text
+        or "out of memory" in text
+    )

@@ -1,0 +1,123 @@
+"""What learns how fast: parameter groups, their learning rates over time, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from ..model import NeuronViT3DForSegmentation
+from .config import TrainingConfig, TrainingError
+
+
+DECODER = -1  # level of what is not the encoder's
+
+
+def freeze_layers(model: NeuronViT3DForSegmentation, config: TrainingConfig) -> None:
+    """Freezes the lowest `frozen_layers` of the encoder and its embeddings; all of it for -1.
+
+    Raises:
+        TrainingError: the encoder has fewer layers.
+    """
+    count, depth = config.frozen_layers, len(model.encoder.layers)
+    if count > depth:
+        raise TrainingError(f"frozen_layers must be at most the encoder's {depth} layers; got {count}")
+    if count:
+        highest, levels = depth if count < 0 else count, level_of(model)
+        for name, parameter in model.named_parameters():
+            if DECODER < levels[name] <= highest:
+                parameter.requires_grad_(False)
+
+
+def level_of(model: NeuronViT3DForSegmentation) -> dict[str, int]:
+    """Parameter name -> its level: 0 the embeddings, 1 the encoder's lowest layer, ...; `DECODER`."""
+    levels = {id(p): number for number, layer in enumerate(model.encoder.layers, 1) for p in layer.parameters()}
+    return {
+        name: levels.get(id(parameter), 0) if name.startswith("encoder.") else DECODER
+        for name, parameter in model.named_parameters()
+    }
+
+
+def parameter_groups(model: NeuronViT3DForSegmentation, config: TrainingConfig) -> list[dict]:
+    """AdamW's groups, one for each level: the encoder at its lower rate, which falls by `layer_decay` from layer to layer
+    downwards (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT); weight decay on matrices and kernels only.
+
+    Raises:
+        TrainingError: `unfreeze_steps` is so large that the lowest layers would never learn.
+    """
+    groups, levels = {}, level_of(model)
+    top = max(model.config.out_indices)
+    if config.unfreeze_steps * (top + 1) >= config.max_steps:
+        raise TrainingError(
+            f"unfreeze_steps: the embeddings would learn from step {config.unfreeze_steps * (top + 1)} on, "
+            f"after the last of {config.max_steps}; at most {(config.max_steps - 1) // (top + 1)}"
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and not name.endswith(("_token", "position_embeddings"))
+            groups.setdefault((levels[name], decays), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.learning_rate
+            if level == DECODER
+            else config.encoder_learning_rate * config.layer_decay ** (top - level),
+            "weight_decay": config.weight_decay if decays else 0.0,
+            # Gradual unfreezing (Howard & Ruder 2018, ULMFiT, 3.3): the layers from above, at last the embeddings.
+            "first_step": 0 if level == DECODER else config.unfreeze_steps * (top - level + 1),
+        }
+        for (level, decays), parameters in groups.items()
+    ]
+
+
+def schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> torch.optim.lr_scheduler.LambdaLR:
+    """Learning rates of all groups by step; a function of the step alone, so that a run can be continued."""
+
+    def factor_of(first_step: int):
+        return lambda step: learning_rate_factor(step, config, first_step)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, [factor_of(g["first_step"]) for g in optimizer.param_groups])
+
+
+def learning_rate_factor(step: int, config: TrainingConfig, first_step: int = 0) -> float:
+    """Linear from 0 to 1 over the warm-up, then a cosine to 0 at the last step.
+
+    What is frozen until `first_step` has the rate 0 before, and then warms up to where the others are.
+    """
+    if step < first_step:
+        return 0.0
+    own = 1.0
+    if first_step:
+        own = min(1.0, (step - first_step + 1) / (config.warmup_steps + 1))
+    if step < config.warmup_steps:
+        return own * (step + 1) / (config.warmup_steps + 1)
+    progress = (step - config.warmup_steps) / max(1, config.max_steps - config.warmup_steps)
+    return own * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def drop_frozen_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Takes the gradients from groups whose rate is 0: AdamW then leaves them, and what it knows of them, alone."""
+    for group in optimizer.param_groups:
+        if group["lr"] == 0.0:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+class WeightAverage(AveragedModel):
+    """Exponential moving average of weights and buffers (Polyak & Juditsky 1992).
+
+    The decay grows to `decay` over the first steps, (1 + n) / (10 + n) after n, so that the average does not keep the
+    untrained beginning.
+    """
+
+    def __init__(self, model: torch.nn.Module, decay: float):
+        def average(averaged: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor) -> None:
+            if not averaged[0].is_floating_point():  # a batch norm's counter
+                torch._foreach_copy_(averaged, current)
+                return
+            n = int(count)
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+        super().__init__(model, multi_avg_fn=average, use_buffers=True)
+        self.requires_grad_(False)

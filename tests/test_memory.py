@@ -1,0 +1,84 @@
+"""Running out of memory ends in advice; every other error stays what it is."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_runs import run_of_a_test
+
+from neuron_vit3d.model.modeling_neuron_vit3d import NeuronViT3DForSegmentation
+from neuron_vit3d.training import trainer
+from neuron_vit3d.training.config import TrainingConfig, TrainingError
+from neuron_vit3d.training.losses import SegmentationLoss
+from neuron_vit3d.training.memory import advice, memory_advice
+from neuron_vit3d.training.trainer import train
+
+
+PLAIN = TrainingConfig(output_dir="run", mixed_precision="no", batch_size=8, gradient_accumulation_steps=3)
+CPU_ALLOCATOR = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+
+
+@pytest.fixture
+def config(tmp_path) -> Iterator[TrainingConfig]:
+    with run_of_a_test(tmp_path) as options:
+        yield options
+
+
+def failing_with(error: Exception):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_advice_is_what_the_run_does_not_do_yet():
+    words = "; ".join(advice(PLAIN))
+    for told in (
+        "--activation-checkpointing true",
+        "--mixed-precision bf16",
+        "--batch-size 4 --gradient-accumulation-steps 6",
+        "a smaller --tile-size than 224",
+    ):
+        assert told in words
+    thrifty = replace(PLAIN, activation_checkpointing=True, mixed_precision="bf16", batch_size=1)
+    assert advice(thrifty) == ["a smaller --tile-size than 224, or a smaller --base-model"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError(CPU_ALLOCATOR),
+        RuntimeError("[enforce fail] . DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+        MemoryError(),
+    ],
+)
+@pytest.mark.parametrize("place", [(SegmentationLoss, "__call__"), (NeuronViT3DForSegmentation, "forward")])
+def test_a_step_without_memory_ends_in_advice(place, error, config, monkeypatch):
+    monkeypatch.setattr(*place, failing_with(error))
+    with pytest.raises(
+        TrainingError, match=r"out of memory in a step; --activation-checkpointing true .*; or "
+    ) as raised:
+        train(config)
+    assert raised.value.__cause__ is error and str(error) in str(raised.value)
+
+
+def test_a_real_allocation_that_is_too_large_is_understood():
+    with pytest.raises(TrainingError, match="out of memory"), memory_advice(PLAIN, "a step"):
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes cannot be multiplied"), KeyError("x"), TrainingError("y")])
+def test_other_errors_pass_through_untouched(error, config, monkeypatch):
+    monkeypatch.setattr(SegmentationLoss, "__call__", failing_with(error))
+    with pytest.raises(type(error)) as raised:
+        train(config)
+    assert raised.value is error
+
+
+def test_validation_without_memory_ends_in_advice(config, monkeypatch):
+    monkeypatch.setattr(trainer, "validation_dice", failing_with(torch.OutOfMemoryError("CUDA out of memory")))
+    split = {"names": ["neuron_0000"], "validation_names": ["neuron_0001"], "validation_data": config.train_data}
+    with pytest.raises(TrainingError, match=r"out of memory in validation; a smaller --tile-size than 32, or"):
+        train(replace(config, max_steps=1, mixed_precision="bf16", **split))
