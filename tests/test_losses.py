@@ -200,7 +200,7 @@ def test_soft_cldice_is_monais_over_the_batch(slices):
 
 def test_without_monai_cldice_says_what_to_install_and_the_others_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "monai.losses.cldice", None)
-    with pytest.raises(ImportError, match=r'soft clDice needs monai: pip install "neuron_vit3d\[bench\]"'):
+    with pytest.raises(ImportError, match=r'soft clDice needs monai: pip install "neuron_vit3d\[losses\]"'):
         SegmentationLoss(cldice_weight=1)
     assert SegmentationLoss("dice_focal", skeleton_weight=1)(noise(trees()), trees()).isfinite()
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from neuron_vit3d.data.labels import LabelPolicy
 from neuron_vit3d.data.pairs import IGNORE_INDEX, DataError, Pair, find_pairs, read_pair
 from neuron_vit3d.data.synthetic import write_synthetic_pairs
 from neuron_vit3d.morphology import SWCError, Tree, rasterize
@@ -110,20 +111,23 @@ def test_links_are_followed_and_each_folder_is_seen_once(tmp_path):
 def test_a_tree_becomes_labels_with_its_radii_clipped(tmp_path):
     tree = line((2, 3, 1), (12, 3, 1), radius=0.2)
     pair = pair_of(tmp_path, tree=tree)
-    volume = read_pair(pair, min_radius=1.0)
+    volume = read_pair(pair)
     assert volume.name == "a"
     assert volume.image.shape == (1, *SHAPE) and np.array_equal(volume.image[0], image())
     assert volume.labels.dtype == np.uint8 and volume.labels.shape == SHAPE
     assert np.array_equal(volume.labels, rasterize(tree, SHAPE, min_radius=1.0))
     thick = line((2, 5, 1), (12, 5, 1), radius=4.0)
     thick.write(pair.annotation)
-    assert np.array_equal(read_pair(pair, max_radius=1.5).labels, rasterize(thick, SHAPE, max_radius=1.5))
+    clipped = read_pair(pair, policy=LabelPolicy(max_radius=1.5))
+    assert np.array_equal(clipped.labels, rasterize(thick, SHAPE, max_radius=1.5))
+    ignored = read_pair(pair, policy=LabelPolicy(edge_band=1.0)).labels == IGNORE_INDEX
+    assert ignored.any() and not (read_pair(pair).labels == IGNORE_INDEX).any()
 
 
 def test_a_synthetic_pair_is_read_as_it_was_made(tmp_path):
     (path,) = write_synthetic_pairs(tmp_path, 1, seed=3, shape=(6, 40, 48))
     (pair,) = find_pairs(tmp_path)
-    volume = read_pair(pair, min_radius=None)
+    volume = read_pair(pair, policy=LabelPolicy(min_radius=None))
     assert pair.image == path
     assert np.array_equal(volume.image[0], read_volume(path).array)
     assert volume.labels.shape == (6, 40, 48) and 0 < volume.labels.mean() < 0.5
