@@ -18,6 +18,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ import tifffile
 import torch
 from transformers import AutoConfig, HfArgumentParser
 
-from neuron_vit3d.data.pairs import IGNORE_INDEX, find_pairs, read_pair
+from neuron_vit3d.data.pairs import IGNORE_INDEX, Pair, find_pairs, read_pair
 from neuron_vit3d.evaluation.overlay import Projections, write_overlay
 from neuron_vit3d.evaluation.report import AVERAGED, Result, write_report
 from neuron_vit3d.evaluation.scores import score_volume
@@ -147,13 +148,15 @@ def main() -> int:
         results = Path(arguments.results_dir or output / "results")
         results.mkdir(parents=True, exist_ok=True)
         runner = Runner(arguments, output, results)
-        plan = {study: [] for study in arguments.studies}
-        for study in arguments.studies:
-            for base in runner.bases:
-                plan[study] += [run for run in experiments(study, base, arguments.seeds) if run.arm in arguments.arms]
         if not arguments.report_only:
-            runs = list(dict.fromkeys(run for runs in plan.values() for run in runs))
-            for run in runs[part::parts]:
+            runs = [
+                run
+                for study in arguments.studies
+                for base in runner.bases
+                for run in experiments(study, base, arguments.seeds)
+                if run.arm in arguments.arms
+            ]
+            for run in list(dict.fromkeys(runs))[part::parts]:  # a run may be of several studies
                 runner.do(run)
         done = [read_result(path) for path in sorted(results.glob("*.json"))]
         print(write_report(done, Path(arguments.report_dir or output)).read_text())
@@ -205,8 +208,7 @@ class Runner:
                 str(folder), dtype=computation_dtype(config), slice_overlap=config.num_output_slices - 1
             )
             # Averaged scores are others, with another best threshold.
-            pairs = {pair.name: pair for pair in find_pairs(data.folder)}
-            dice = validation_dice(overlapping, [read_pair(pairs[name]) for name in data.validation])
+            dice = validation_dice(overlapping, [read_pair(data.pairs[name]) for name in data.validation])
             threshold, best = best_threshold(dice)
             self.note(
                 replace(run, variant=run.variant + AVERAGED),
@@ -265,7 +267,7 @@ class Runner:
             if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in parts):
                 raise ValueError(f"{self.arguments.split}: expected lists of names train, validation and test")
             data = Data(self.arguments.data_dir, *(split[part] for part in parts))
-            missing = {*data.train, *data.validation, *data.test} - {pair.name for pair in find_pairs(data.folder)}
+            missing = {*data.train, *data.validation, *data.test} - data.pairs.keys()
             if missing:
                 raise ValueError(f"{data.folder}: found no pair named {min(missing)!r}")
             if run.data.startswith("fold"):
@@ -285,9 +287,10 @@ class Runner:
         self, segmenter: Segmenter, data: "Data", folder: Path, threshold: float = 0.5
     ) -> dict[str, dict[str, float]]:
         """All figures of the test volumes, and their pictures: the traced tree (red) over the gold one (green)."""
-        pairs, figures = {pair.name: pair for pair in find_pairs(data.folder)}, {}
+        figures = {}
         for name in data.test:
-            volume, gold_tree = read_pair(pairs[name]), read_swc(pairs[name].annotation, mend_structure=True)
+            pair = data.pairs[name]
+            volume, gold_tree = read_pair(pair), read_swc(pair.annotation, mend_structure=True)
             started = time.monotonic()
             scores = segment_labelled(segmenter, volume)
             seconds = time.monotonic() - started
@@ -308,6 +311,10 @@ class Data:
     train: list[str]
     validation: list[str]
     test: list[str]
+
+    @cached_property
+    def pairs(self) -> dict[str, Pair]:
+        return {pair.name: pair for pair in find_pairs(self.folder)}
 
     def fold(self, which: int, folds: int) -> "Data":
         """Every `folds`-th neuron, from `which` on, is tested on; the one after the first of them chooses the threshold."""

@@ -43,10 +43,6 @@ class Result:
     seconds: dict[str, float] = field(default_factory=dict)
     machine: str = ""
 
-    def mean(self, key: str) -> float:
-        """Of one figure over the test neurons."""
-        return float(np.mean([figures[key] for figures in self.test.values()]))
-
 
 def write_report(results: list[Result], folder: Path) -> Path:
     """Writes report.md (a table for each study, each row compared with its reference), summary.md (what each row gains),

@@ -34,7 +34,7 @@ from .memory import memory_advice
 from .optimisation import WeightAverage, drop_frozen_gradients, freeze_layers, parameter_groups, schedule
 from .processes import refuse_lone_process, sum_over_processes, synchronise_batch_norm
 from .reading import check_channels, read_data
-from .validation import best_threshold, shift_threshold, validation_dice
+from .validation import best_threshold, shift_threshold, unique_names, validation_dice
 
 
 # Others wait while one process validates the largest volume, or writes a checkpoint to a slow disk.
@@ -197,7 +197,7 @@ class Run:
         self.optimizer.zero_grad()
         if self.average is not None and self.accelerator.sync_gradients:
             self.average.update_parameters(self.bare_model)
-        return self.accelerator.gather(loss.detach()).mean().item()
+        return loss.item()  # the same in all processes
 
     def validate(self) -> None:
         """Dice on whole validation volumes, which the processes share out; the model is saved when it is the best so far
@@ -232,13 +232,9 @@ class Run:
             model, processor=self.processor, device=accelerator.device, dtype=computation_dtype(self.config)
         )
         with memory_advice(self.config, "validation"):
-            found = [(which, *validation_dice(segmenter, [self.validation_volumes[which]]).items()) for which in own]
-        result = {}
-        for _, (name, dice) in sorted(gather_object(found), key=lambda entry: entry[0]):
-            while name in result:  # of several folders, each with its own
-                name += "'"
-            result[name] = dice
-        return result
+            found = [(which, *validation_dice(segmenter, [self.validation_volumes[which]]).values()) for which in own]
+        dice, names = dict(gather_object(found)), unique_names(self.validation_volumes)
+        return {name: dice[which] for which, name in enumerate(names)}
 
     def _save(self, model: NeuronViT3DForSegmentation, threshold: float) -> None:
         """Writes model and processor to the output folder, scores of `threshold` shifted to 0.5; training goes on unshifted."""

@@ -14,15 +14,23 @@ from ..volumes import Volume
 def validation_dice(segmenter: Segmenter, volumes: list[LabelledVolume]) -> dict[str, dict[float, float]]:
     """Dice of whole stitched volumes: volume name -> threshold -> Dice; ignored voxels are left out."""
     result = {}
-    for volume in volumes:
+    for name, volume in zip(unique_names(volumes), volumes, strict=True):
         valid = volume.labels != IGNORE_INDEX
         gold = volume.labels[valid] == 1
         scores = segment_labelled(segmenter, volume)[valid]
-        name = volume.name
-        while name in result:  # of several folders, each with its own
-            name += "'"
         result[name] = {t: overlap_scores(scores >= t, gold)["dice"] for t in THRESHOLDS}
     return result
+
+
+def unique_names(volumes: list[LabelledVolume]) -> list[str]:
+    """Their names; those of several folders may have the same, and then get a dash each."""
+    names = []
+    for volume in volumes:
+        name = volume.name
+        while name in names:
+            name += "'"
+        names.append(name)
+    return names
 
 
 def segment_labelled(segmenter: Segmenter, volume: LabelledVolume) -> np.ndarray:
