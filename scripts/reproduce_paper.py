@@ -126,6 +126,10 @@ class Arguments:
     studies: list[str] = field(default_factory=lambda: ["paper"], metadata={"help": ", ".join(STUDIES)})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "Only these of each study."})
+    variants: list[str] = field(
+        default_factory=lambda: list(VARIANTS),
+        metadata={"help": "Only these of study 'variants'; '' is the plain recipe."},
+    )
     max_steps: int = 300
     batch_size: int = 6
     learning_rate: float = field(
@@ -139,7 +143,7 @@ class Arguments:
 def main() -> int:
     (arguments,) = HfArgumentParser(Arguments, description=__doc__.splitlines()[0]).parse_args_into_dataclasses()
     try:
-        for option, known in (("studies", STUDIES), ("arms", ARMS)):
+        for option, known in (("studies", STUDIES), ("arms", ARMS), ("variants", VARIANTS)):
             unknown = set(getattr(arguments, option)) - set(known)
             if unknown:
                 raise ValueError(f"{option}: expected some of {', '.join(known)}, got {min(unknown)!r}")
@@ -154,7 +158,7 @@ def main() -> int:
                 for study in arguments.studies
                 for base in runner.bases
                 for run in experiments(study, base, arguments.seeds)
-                if run.arm in arguments.arms
+                if run.arm in arguments.arms and run.variant in arguments.variants
             ]
             for run in list(dict.fromkeys(runs))[part::parts]:  # a run may be of several studies
                 runner.do(run)

@@ -11,6 +11,7 @@ import torch
 from tiny_runs import run_of_a_test, same, weights
 
 from neuron_vit3d import NeuronViT3DImageProcessor
+from neuron_vit3d.inference import load_checkpoint
 from neuron_vit3d.training.building import build_model
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.trainer import train
@@ -76,12 +77,30 @@ def test_a_3d_checkpoint_is_continued_from(config, tmp_path):
             {"initialisation": "average"},
             "is a 3D checkpoint, which cannot be inflated again \\(initialisation 'average'\\)",
         ),
-        ({"num_output_slices": 3}, "is a 3D checkpoint with num_output_slices 1; got 3"),
+        ({"num_output_slices": 5}, "num_output_slices must be at most num_slices = 3; got 5"),
         ({"stem_sizes": [0]}, r"is a 3D checkpoint with stem_sizes \[4, 4, 8\]; got \[\]"),
     ],
 )
 def test_options_that_contradict_a_3d_checkpoint_are_refused(change, complaint, config):
     first = train(replace(config, max_steps=1))
     build_model(replace(config, base_model=str(first), num_slices=5))  # the default, which nobody has asked for
-    with pytest.raises(TrainingError, match=complaint):
+    with pytest.raises(ValueError, match=complaint):
         build_model(replace(config, base_model=str(first), **change))
+
+
+def test_a_model_of_the_center_slice_learns_to_label_several(config, tmp_path):
+    first = train(replace(config, max_steps=1))
+    center, _ = build_model(replace(config, base_model=str(first)))
+    config = replace(
+        config, base_model=str(first), num_output_slices=3, output_dir=str(tmp_path / "several"), max_steps=2
+    )
+    several, processor = build_model(config)
+    block = torch.rand(1, 1, 3, 32, 32)
+    with torch.inference_mode():
+        wanted = center.eval()(block).logits.expand(-1, -1, 3, -1, -1)
+        torch.testing.assert_close(several.eval()(block).logits, wanted)
+    assert (several.config.num_output_slices, processor.num_output_slices) == (3, 3)
+    several, processor = load_checkpoint(train(config))
+    assert (several.config.num_output_slices, processor.num_output_slices) == (3, 3)
+    with pytest.raises(TrainingError, match="is a 3D checkpoint with num_output_slices 3; got 5"):
+        build_model(replace(config, base_model=str(tmp_path / "several"), num_output_slices=5))

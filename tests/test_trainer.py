@@ -128,6 +128,22 @@ def test_another_run_in_the_folder_is_refused(change, message, config):
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "training_config.json"]
 
 
+@pytest.mark.parametrize("change", ["labels", "gone"])
+def test_other_data_under_the_same_options_are_noticed(change, config, data, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 7)
+        train(config)
+    first, second = find_pairs(data)
+    if change == "labels":
+        shutil.copy(first.annotation, second.annotation)
+        complaint = "another image or other labels of the training volume neuron_0001"
+    else:
+        second.annotation.unlink()
+        complaint = "2 training volumes then, 1 now"
+    with pytest.raises(TrainingError, match=rf"run: holds a run with other data \({complaint}\)"):
+        train(config)
+
+
 def test_a_run_that_has_learned_nothing_may_be_begun_again_with_other_options(config, monkeypatch):
     """As the advice for too little memory says."""
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

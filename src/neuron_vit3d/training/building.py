@@ -4,6 +4,7 @@ import torch
 
 from ..inference import load_checkpoint
 from ..model import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
+from ..model.decoder import Classifier
 from ..model.loading import one_clear_error, picture_statistics
 from .config import TrainingConfig, TrainingError
 
@@ -12,7 +13,7 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
     """Model (float32) and image processor that a run starts from.
 
     `base_model` may be a 2D vision transformer, inflated or (initialisation "scratch") used for its shape only; or a
-    checkpoint of this package, which is continued from.
+    checkpoint of this package, which is continued from; one that labels the center slice may learn to label several.
     """
     from transformers import AutoConfig
 
@@ -31,7 +32,10 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
     }
     if base_config.model_type == "neuron_vit3d":
         _refuse_contradiction(config, base_config, shape)
-        return load_checkpoint(config.base_model)
+        model, processor = load_checkpoint(config.base_model)
+        if config.num_output_slices > base_config.num_output_slices:
+            label_more_slices(model, processor, config.num_output_slices)
+        return model, processor
     if config.initialisation == "scratch":
         mean, std = picture_statistics(config.base_model)
         model = NeuronViT3DForSegmentation(
@@ -45,6 +49,21 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
         model.config, tile_size=config.tile_size, tile_overlap=config.tile_size // 6
     )
     return model, processor
+
+
+def label_more_slices(
+    model: NeuronViT3DForSegmentation, processor: NeuronViT3DImageProcessor, num_output_slices: int
+) -> None:
+    """Makes a model of the center slice one of the slices around it: to begin with, each is labelled as the center is."""
+    old = model.decoder.classifier
+    new = Classifier(old.in_channels, model.config.num_labels, num_output_slices)
+    with torch.no_grad():
+        # A label's slices lie together.
+        new.weight.copy_(old.weight.repeat_interleave(num_output_slices, dim=0))
+        new.bias.copy_(old.bias.repeat_interleave(num_output_slices, dim=0))
+    model.decoder.classifier = new
+    model.config.num_output_slices = processor.num_output_slices = num_output_slices
+    model.config.validate_slices()
 
 
 def _refuse_contradiction(config: TrainingConfig, base_config, shape: dict) -> None:
@@ -61,6 +80,8 @@ def _refuse_contradiction(config: TrainingConfig, base_config, shape: dict) -> N
     by_default = TrainingConfig(output_dir="")
     for name, asked in shape.items():
         found = getattr(base_config, name)
+        if name == "num_output_slices" and found == 1:
+            continue  # may become several
         if asked != getattr(by_default, name) and asked != found:
             raise TrainingError(f"{config.base_model}: is a 3D checkpoint with {name} {found}; got {asked}")
 

@@ -1,5 +1,6 @@
 """What a training run reads: folders of pairs, or a prepared dataset."""
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,19 @@ def check_channels(volumes: list[LabelledVolume | TracedVolume], expected: int) 
             raise TrainingError(
                 f"{volume.name}: expected {expected} channel(s), found {len(volume.image)}; choose one with --channel"
             )
+
+
+def checksums(volumes: list[LabelledVolume | TracedVolume]) -> list[tuple[str, int]]:
+    """Name and checksum of each volume: of its shape, and of its voxels and labels where they are in memory."""
+    return [(volume.name, _checksum(volume)) for volume in volumes]
+
+
+def _checksum(volume: LabelledVolume | TracedVolume) -> int:
+    value = zlib.crc32(repr(volume.image.shape).encode())
+    if isinstance(volume, LabelledVolume):
+        for array in (volume.image, volume.labels):
+            value = zlib.crc32(np.ascontiguousarray(array), value)
+    return value
 
 
 def _refuse_same_image(train: list[LabelledVolume], validation: list[LabelledVolume]) -> None:

@@ -33,7 +33,7 @@ from .losses import SegmentationLoss
 from .memory import memory_advice
 from .optimisation import WeightAverage, drop_frozen_gradients, freeze_layers, parameter_groups, schedule
 from .processes import refuse_lone_process, sum_over_processes, synchronise_batch_norm
-from .reading import check_channels, read_data
+from .reading import check_channels, checksums, read_data
 from .validation import best_threshold, shift_threshold, unique_names, validation_dice
 
 
@@ -99,17 +99,23 @@ def train(config: TrainingConfig) -> Path:
     if accelerator.num_processes > 1:
         model = synchronise_batch_norm(model, accelerator.device)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    run = Run(config, accelerator, model, processor, optimizer, validation_volumes, loss)
+    state = RunState(checksums(train_volumes), checksums(validation_volumes))
+    run = Run(config, accelerator, model, processor, optimizer, validation_volumes, loss, state)
     run.resume()
     run.fit(loader)
     return output
 
 
 class RunState:
-    """What a checkpoint keeps beside weights, optimiser and schedule."""
+    """What a checkpoint keeps beside weights, optimiser and schedule.
 
-    def __init__(self):
+    Args:
+        training, validation: names and checksums of the volumes.
+    """
+
+    def __init__(self, training: list[tuple[str, int]], validation: list[tuple[str, int]]):
         self.step, self.best_dice, self.best_step, self.seconds, self.stopped = 0, -1.0, 0, 0.0, False
+        self.training, self.validation = training, validation
 
     def state_dict(self) -> dict:
         return dict(vars(self))
@@ -117,11 +123,26 @@ class RunState:
     def load_state_dict(self, state: dict) -> None:
         vars(self).update(state)
 
+    def difference(self, training: list[tuple[str, int]], validation: list[tuple[str, int]]) -> str:
+        """What of the data is not what it was, in words; "" where all is."""
+        for part, before, now in (
+            ("training", self.training, training),
+            ("validation", self.validation, validation),
+        ):
+            if len(before) != len(now):
+                return f"{len(before)} {part} volumes then, {len(now)} now"
+            for (name, value), (new_name, new_value) in zip(before, now, strict=True):
+                if name != new_name:
+                    return f"the {part} volume {name} then, {new_name} now"
+                if value != new_value:
+                    return f"another image or other labels of the {part} volume {name}"
+        return ""
+
 
 class Run:
     """A training run: its steps, its validation, its log and its checkpoints."""
 
-    def __init__(self, config, accelerator, model, processor, optimizer, validation_volumes, loss):
+    def __init__(self, config, accelerator, model, processor, optimizer, validation_volumes, loss, state):
         self.config, self.accelerator, self.model, self.processor = config, accelerator, model, processor
         self.optimizer, self.validation_volumes, self.loss = optimizer, validation_volumes, loss
         self.output = Path(config.output_dir)
@@ -129,7 +150,7 @@ class Run:
         self.average = WeightAverage(self.bare_model, config.ema_decay) if config.ema_decay else None
         # Not prepared: a prepared schedule steps once a process, ours once an optimiser step.
         self.schedule = schedule(optimizer.optimizer, config)
-        self.state = RunState()
+        self.state = state
         accelerator.register_for_checkpointing(self.schedule, self.state)
         self.checkpoints = Checkpoints(self.output, accelerator, config.keep_checkpoints, self.average)
         self.logbook = Logbook(config, accelerator)
@@ -137,8 +158,17 @@ class Run:
         self.gradients_are_lost = False
 
     def resume(self) -> None:
-        """Continues from the latest checkpoint in the output folder, if there is one; the log is cut off there."""
+        """Continues from the latest checkpoint in the output folder, if there is one; the log is cut off there.
+
+        Raises:
+            TrainingError: it is damaged, or was written with other data or by another number of processes.
+        """
+        data = self.state.training, self.state.validation
         if self.checkpoints.load():
+            if changed := self.state.difference(*data):
+                raise TrainingError(
+                    f"{self.output}: holds a run with other data ({changed}); choose another folder or remove it"
+                )
             self.accelerator.print(f"continuing from step {self.state.step} of {self.config.max_steps}")
         self.logbook.begin(self.state.step)
 
