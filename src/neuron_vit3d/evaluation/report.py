@@ -24,6 +24,7 @@ COLUMNS = {
     "DSA": ("tree_dsa", 2),
     "PDS": ("tree_pds", 3),
     "tree F1": ("tree_f1", 3),
+    "seconds": ("seconds", 1),  # to segment the volume
 }
 AVERAGED = ", averaged"  # ends the variant's name where blocks overlap along z and their scores are averaged
 
@@ -86,9 +87,10 @@ _READ_IT = [
     "Figures are means over the test neurons; ± is the standard deviation over seeds. The threshold was chosen on the "
     'validation neurons; "best Dice" is at the threshold that is best for each test neuron, AP (average precision) is over all '
     'thresholds. "Near precision" is the share of the mask within 3 voxels of the gold one. HD95, ESA and DSA are in voxels. '
-    'F1 of a mask is its Dice. "lost": neurons in which nothing was found, or no tree, and which have no distance. p: Wilcoxon\'s signed-rank test on pairs of the same neuron and seed, in brackets how many; seeds '
-    "of one neuron are not independent, so p is too small where neurons are few. Every neuron of every run: "
-    "[runs.csv](runs.csv). Training losses: [curves.png](curves.png).",
+    'F1 of a mask is its Dice. "seconds": to segment a volume, on a machine that did other work beside it. "lost": neurons in '
+    "which nothing was found, or no tree, and which have no distance. p: Wilcoxon's signed-rank test on pairs of the same "
+    "neuron and seed, in brackets how many; seeds of one neuron are not independent, so p is too small where neurons are few. "
+    "Every neuron of every run: [runs.csv](runs.csv). Training losses: [curves.png](curves.png).",
 ]
 
 
