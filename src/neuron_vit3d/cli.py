@@ -5,7 +5,6 @@ Errors that a user can cause are one line on standard error and exit status 2. H
 
 import dataclasses
 import functools
-import json
 import logging
 import math
 import os
@@ -181,32 +180,53 @@ def trace(
 @app.command()
 @one_line_errors
 def evaluate(
-    predicted: Annotated[Path, typer.Argument(help="SWC file, or mask.", show_default=False)],
-    gold: Annotated[Path, typer.Argument(help="Gold SWC file, or gold mask.", show_default=False)],
-    threshold: Annotated[float, typer.Option(help="Distance in voxels within which tree nodes agree.")] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    predicted: Annotated[Path, typer.Argument(help="SWC file or mask, or a folder of them.", show_default=False)],
+    gold: Annotated[Path, typer.Argument(help="Gold SWC file or mask, or a folder of them.", show_default=False)],
+    threshold: Annotated[float, typer.Option(help="Distance in voxels within which trees agree.")] = 2.0,
+    json_asked: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="CSV file to write, a row for each neuron.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG file of what agrees, is missed and is extra; of folders: a folder.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Image to draw the picture over; of folders: a folder.")] = None,
 ) -> None:
-    """Compare a tree with the gold tree, or a mask with the gold mask (or with the tubes of the gold tree)."""
-    check_file(predicted)
-    check_file(gold)
-    from .evaluation import segmentation_scores
-    from .morphology import rasterize, read_swc, tree_distance
+    """Compare trees with gold trees, or masks with gold masks (or with the tubes of the gold trees).
 
-    if is_tree(predicted) and not is_tree(gold):
-        raise ValueError(f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image")
-    if is_tree(predicted):
-        result = tree_distance(read_swc(predicted), read_gold(gold), threshold=threshold)
+    Of two folders, files of one name are compared (a.swc or a.mask.tif with a.swc, a.gold.swc or a.tif).
+    """
+    for path in (predicted, gold):
+        if not path.exists():
+            raise OSError(f"{path}: no such file")
+    if image is not None and picture is None:
+        raise ValueError("--image: is for --picture, which is not given")
+    from .evaluation.comparison import Comparison, as_json, as_table, find_comparisons, means, neuron_name, write_csv
+
+    many = is_folder_of_files(predicted)
+    if many != is_folder_of_files(gold):
+        raise ValueError(f"{gold}: expected {'a folder' if many else 'a file'} as {predicted} is, found the other")
+    pairs = find_comparisons(predicted, gold) if many else [(neuron_name(predicted), predicted, gold)]
+    images = find_images(image, [name for name, *_ in pairs]) if many and image else {pairs[0][0]: image}
+    for target in (csv, None if many else picture):
+        if target is not None:
+            check_target(target, predicted)
+    if many and picture is not None:
+        check_folder(picture)
+    figures = {}
+    for name, ours, theirs in pairs:
+        comparison = Comparison(ours, theirs, threshold)
+        figures[name] = comparison.figures()
+        if picture is not None:
+            comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name))
+    if csv is not None:
+        write_csv(csv, figures)
+    if not many:
+        (figures,) = figures.values()
+    if json_asked:
+        print(as_json({"neurons": figures, "mean": means(figures)} if many else figures))
+    elif many:
+        print(as_table(figures))
     else:
-        mask = read_mask(predicted)
-        truth = rasterize(read_gold(gold), mask.shape) if is_tree(gold) else read_mask(gold)
-        if truth.shape != mask.shape:
-            raise ValueError(f"{gold}: expected the shape of {predicted}, {mask.shape} (z, y, x), found {truth.shape}")
-        result = segmentation_scores(mask, truth)
-    if as_json:
-        # JSON knows no infinity: a distance from or to nothing is null.
-        print(json.dumps({key: value if math.isfinite(value) else None for key, value in result.items()}))
-    else:
-        for key, value in result.items():
+        for key, value in figures.items():
             print(f"{key:18} {value:.4f}" if isinstance(value, float) else f"{key:18} {value}")
 
 
@@ -221,6 +241,7 @@ def convert(
     """Convert between image formats; check and repair an SWC file; or draw one into a mask."""
     check_file(source)
     check_target(target, source)
+    from .evaluation.comparison import is_tree
     from .morphology import rasterize, read_swc
     from .volumes import Volume, open_volume, read_volume, write_volume
 
@@ -253,15 +274,11 @@ def view(
     for path in (image, tree, *([gold] if gold else [])):
         check_file(path)
     check_target(output, image)
-    from .evaluation.overlay import Projections, write_overlay
+    from .evaluation.comparison import read_gold, read_projections
+    from .evaluation.overlay import write_overlay
     from .morphology import read_swc
-    from .volumes import check_finite, open_volume
 
-    with open_volume(image, channel) as reader:
-        check_finite(reader)
-        projections = Projections(reader.shape)
-        for z in range(reader.shape[0]):
-            projections.add(z, reader.read(z, z + 1))
+    projections = read_projections(image, channel)
     print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
 
 
@@ -287,24 +304,25 @@ def image_name(path: Path) -> str:
     return name
 
 
-def read_gold(path: Path):
-    """A tree that a human drew: what cutting and pasting leaves behind is mended, and told."""
-    from .morphology import read_swc
+def is_folder_of_files(path: Path) -> bool:
+    """Whether it is a folder that is not itself a volume (OME-Zarr)."""
+    from .volumes import is_volume_folder
 
-    return read_swc(path, mend_structure=True)
-
-
-def read_mask(path: Path):
-    """A mask (z, y, x): what is not 0, or scores of at least 0.5."""
-    from .volumes import check_finite, read_volume, single_channel
-
-    volume = single_channel(read_volume(path))
-    check_finite(volume)
-    return volume.array >= 0.5 if volume.dtype.kind == "f" else volume.array != 0
+    return path.is_dir() and not is_volume_folder(path)
 
 
-def is_tree(path: Path) -> bool:
-    return path.suffix.lower() in (".swc", ".eswc")
+def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
+    """The image of each neuron, by its file's name."""
+    from .evaluation.comparison import neuron_name
+    from .volumes import is_volume_name
+
+    if not folder.is_dir():
+        raise OSError(f"{folder}: expected a folder of images, found none")
+    found = {neuron_name(path): path for path in sorted(folder.iterdir()) if is_volume_name(path.name)}
+    for name in names:
+        if name not in found:
+            raise ValueError(f"{folder}: expected an image named {name}, found none")
+    return found
 
 
 def check_file(path: Path) -> None:
