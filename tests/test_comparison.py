@@ -112,6 +112,7 @@ def test_files_of_two_folders_are_matched_by_name(tmp_path):
     (theirs / "d.swc").rename(theirs / "a.swc")
     with pytest.raises(ValueError, match=r"a\.swc: expected one file of a, found a\.gold\.swc as well"):
         find_comparisons(ours, theirs)
+    (theirs / "a.swc").unlink()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: expected SWC files or masks, found none"):
         find_comparisons(tmp_path / "empty", theirs)

@@ -46,7 +46,8 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
     from PIL import Image
 
     plain = _panel(projections)
-    lines = [_lines(gold, GOLD)] * (gold is not None) + [_lines(tree, PREDICTED) for tree in trees]
+    lines = [] if gold is None else [_lines(gold, GOLD)]
+    lines += [_lines(tree, PREDICTED) for tree in trees]
     return _write(path, plain, _panel(projections, lines))
 
 
