@@ -39,7 +39,9 @@ class Comparison:
         self.threshold, self.is_tree = threshold, is_tree(predicted)
         if self.is_tree:
             if not is_tree(gold):
-                raise ValueError(f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image")
+                raise ValueError(
+                    f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image"
+                )
             self.predicted, self.gold = read_swc(predicted), read_gold(gold)
             return
         self.predicted = read_mask(predicted)

@@ -43,8 +43,6 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
         trees: predicted trees (red), coordinates in the image's voxels.
         gold: the gold tree (green, drawn beneath), or None.
     """
-    from PIL import Image
-
     plain = _panel(projections)
     lines = [] if gold is None else [_lines(gold, GOLD)]
     lines += [_lines(tree, PREDICTED) for tree in trees]

@@ -162,6 +162,11 @@ class Stitcher:
             self.weights[z][place] += self.window[z - step]
             self.missing[z] -= 1
 
+    def skip(self, step: int) -> None:
+        """A block of this step will not come: where no other covers it, the prediction is 0."""
+        for z in self.grid.labelled(step):
+            self.missing[z] -= 1
+
     def finished(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (slice, its prediction (num_labels, height, width) float32) of those whose blocks are all in.
 
@@ -169,7 +174,11 @@ class Stitcher:
         """
         while self.next < self.grid.shape[0] and self.missing[self.next] == 0:
             z, self.next = self.next, self.next + 1
-            yield z, self.sums.pop(z) / self.weights.pop(z)
+            if z not in self.sums:  # all its blocks were skipped
+                yield z, np.zeros((self.num_labels, *self.grid.shape[1:]), np.float32)
+                continue
+            sums, weights = self.sums.pop(z), self.weights.pop(z)
+            yield z, np.divide(sums, weights, out=sums, where=weights > 0)
 
 
 def stitch(predictions: np.ndarray, grid: BlockGrid) -> np.ndarray:
