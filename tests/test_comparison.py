@@ -39,7 +39,7 @@ def coloured(path: Path, colour) -> int:
 
 
 def test_trees_and_masks_are_compared_as_what_they_are(neuron, tmp_path):
-    moved = replace(neuron.tree, xyz=neuron.tree.xyz + [3, 0, 0])
+    moved = replace(neuron.tree, xyz=neuron.tree.xyz + np.array([3, 0, 0]))
     neuron.tree.write(tmp_path / "gold.swc")
     moved.write(tmp_path / "moved.swc")
     write_volume(tmp_path / "gold.tif", Volume(neuron.mask))
@@ -136,5 +136,5 @@ def test_tables(tmp_path):
     assert json.loads(as_json({"neurons": figures}))["neurons"]["another"] == {"dice": 1.0, "hd95": None}
     write_csv(tmp_path / "a.csv", figures)
     with open(tmp_path / "a.csv", newline="") as file:
-        assert list(csv.DictReader(file))[0] == {"neuron": "one", "dice": "0.5", "hd95": "3.0"}
+        assert next(csv.DictReader(file)) == {"neuron": "one", "dice": "0.5", "hd95": "3.0"}
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

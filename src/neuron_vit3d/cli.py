@@ -79,6 +79,9 @@ def segment(
     dtype: Annotated[
         str, typer.Option(help="float32, or bfloat16: faster on recent hardware, nearly equal.")
     ] = "float32",
+    skip_background: Annotated[bool, typer.Option(help="Leave out tiles in which no neurite can be.")] = True,
+    flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images: four times slower.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays for large volumes.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc and NAME.png in the output folder."""
@@ -109,7 +112,8 @@ def segment(
     if dtype not in dtypes:
         raise ValueError(f"--dtype: expected {' or '.join(dtypes)}, got {dtype!r}")
     sizes = {"tile_size": tile_size, "tile_overlap": tile_overlap, "slice_overlap": slice_overlap}
-    segmenter = Segmenter(model, device=check_device(device), dtype=dtypes[dtype], batch_size=batch_size, **sizes)
+    how = {"skip_background": skip_background, "flips": flips, "compile": compile, "batch_size": batch_size}
+    segmenter = Segmenter(model, device=check_device(device), dtype=dtypes[dtype], **sizes, **how)
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
         projections = Projections(source.shape)
