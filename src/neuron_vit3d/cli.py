@@ -11,7 +11,9 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +54,7 @@ def one_line_errors(command: Callable) -> Callable:
             note(f"error: not enough memory, a smaller --tile-size or --batch-size needs less: {error}")
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
-            note("interrupted; nothing half-written was left behind")
+            note("interrupted")
             raise typer.Exit(130) from None
 
     return wrapped
@@ -105,8 +107,8 @@ def segment(
     from .evaluation.overlay import Projections, write_overlay
     from .inference import Segmenter
     from .morphology import TraceError
-    from .morphology import trace as trace_mask
-    from .volumes import SlabWriter, Volume
+    from .morphology import trace as trace_scores
+    from .volumes import SlabWriter, Volume, read_volume
 
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype not in dtypes:
@@ -116,25 +118,28 @@ def segment(
     segmenter = Segmenter(model, device=check_device(device), dtype=dtypes[dtype], **sizes, **how)
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
-        projections = Projections(source.shape)
-        mask, positives = np.empty(source.shape, bool) if trace else None, 0
-        with (
-            SlabWriter(results[0], source.shape, np.float32, voxel_size) as scores_file,
-            SlabWriter(results[1], source.shape, np.uint8, voxel_size) as mask_file,
-        ):
-            for z, scores in segmenter.slabs(source, progress=not quiet):
+        projections, positives, at = Projections(source.shape), 0, image.stat()
+        key = f"{segmenter.key()} {channel} {at.st_size} {at.st_mtime_ns} {voxel_size}"
+        scores_file = SlabWriter(results[0], source.shape, np.float32, voxel_size, resume_key=key)
+        mask_file = SlabWriter(results[1], source.shape, np.uint8, voxel_size)
+        with telling_what_is_kept(scores_file), scores_file, mask_file:
+            first = scores_file.slices_written
+            if first:
+                note(f"{results[0]}: {first} of {source.shape[0]} slices are there from an interrupted run")
+            kept = ((z, scores_file.read_written(z, z + 1)) for z in range(first))
+            for z, scores in chain(kept, segmenter.slabs(source, progress=not quiet, first=first)):
                 slab = scores >= threshold
                 positives += int(np.count_nonzero(slab))
-                if mask is not None:
-                    mask[z : z + len(slab)] = slab
-                scores_file.write(scores)
+                if z >= first:
+                    scores_file.write(scores)
                 mask_file.write(slab.astype(np.uint8) * np.uint8(255))
                 projections.add(z, source.read(z, z + len(scores)).max(0))
     print(f"{results[0]}  {results[1]}  {positives / math.prod(source.shape):.3%} of the voxels are neuron")
     trees = []
-    if mask is not None:
+    if trace:
         try:
-            tree = trace_mask(Volume(mask, voxel_size), bridge_distance=bridge_distance)
+            scores = Volume(read_volume(results[0]).array, voxel_size)
+            tree = trace_scores(scores, threshold=threshold, bridge_distance=bridge_distance)
         except TraceError as error:
             results[2].unlink(missing_ok=True)  # an earlier run's tree would not be this mask's
             note(f"no tree was written: {error}")
@@ -284,6 +289,17 @@ def view(
 
     projections = read_projections(image, channel)
     print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
+
+
+@contextmanager
+def telling_what_is_kept(scores_file) -> Iterator[None]:
+    """Says how far a run that ends here came, where the next one continues."""
+    try:
+        yield
+    except BaseException:
+        if scores_file.slices_written:
+            note(f"{scores_file.slices_written} of {scores_file.shape[0]} slices are kept: the same command continues")
+        raise
 
 
 def signed(tree, source: Path):

@@ -4,6 +4,7 @@ scores = segment("neuron.tif")                       # the embedded default mode
 segment("neuron.tif", "user/checkpoint", out="neuron.scores.tif")     # slab by slab to disk
 """
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -124,12 +125,24 @@ class Segmenter:
         if batch_size < 1:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
 
+    def key(self) -> str:
+        """A word for what decides the scores of a volume: weights, image processor and options."""
+        known = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            known.update(name.encode())
+            known.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        options = (self.tile_size, self.tile_overlap, self.slice_overlap, self.skip_background, self.flips, self.dtype)
+        known.update(f"{self.processor.to_json_string()}{options}{self.device.type}".encode())
+        return known.hexdigest()
+
     def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> ChannelReader:
         """The channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
         return ChannelReader(volume, self.processor.num_channels, channel)
 
-    def slabs(self, source: ChannelReader, *, progress: bool = False) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (first slice, scores (slices, height, width) float32) from the top of the volume to its bottom."""
+    def slabs(
+        self, source: ChannelReader, *, progress: bool = False, first: int = 0
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (first slice, scores (slices, height, width) float32) from slice `first` of the volume to its bottom."""
         intensities, contrast = self._look_at(source)
         grid = BlockGrid(
             source.shape,
@@ -143,11 +156,15 @@ class Segmenter:
         if contrast is not None:
             score = partial(self._score_some, source, grid, intensities)
             needed = needed_blocks(contrast.result(), grid, score)
-        stitcher = Stitcher(grid)
+        stitcher = Stitcher(grid, first=first)
         batch, places = [], []
-        voxels = math.prod(source.shape)
+        voxels = (source.shape[0] - first) * math.prod(source.shape[1:])
         with tqdm(total=voxels, desc="segment", unit="voxel", unit_scale=True, disable=not progress) as bar:
-            steps = zip(grid.steps, needed, strict=True)
+            steps = (
+                (step, tiles)
+                for step, tiles in zip(grid.steps, needed, strict=True)
+                if grid.labelled(step)[-1] >= first
+            )
             for (step, tiles), slices in ahead(self._slices_to_label(source, grid, intensities, steps)):
                 for origin, is_needed in zip(grid.tile_origins, tiles, strict=True):
                     if not is_needed:
