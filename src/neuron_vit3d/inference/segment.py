@@ -130,7 +130,7 @@ class Segmenter:
         known = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             known.update(name.encode())
-            known.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            known.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
         options = (self.tile_size, self.tile_overlap, self.slice_overlap, self.skip_background, self.flips, self.dtype)
         known.update(f"{self.processor.to_json_string()}{options}{self.device.type}".encode())
         return known.hexdigest()
