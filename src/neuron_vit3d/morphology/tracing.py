@@ -8,6 +8,7 @@ from .bridging import Links, drop_weak_ends, find_links, group_components, join
 from .foreground import Foreground
 from .skeleton import Skeleton, extract_skeleton, prune_spurs, smooth, trim_tips
 from .swc import Tree
+from .weak_bridges import bridging_voxels
 
 
 logger = logging.getLogger(__name__)
@@ -16,6 +17,10 @@ logger = logging.getLogger(__name__)
 MAX_FOREGROUND_VOXELS = 10_000_000
 # So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is noise.
 MAX_COMPONENTS = 20_000
+# Voxels with at least this share of the threshold tell where a faded neurite runs.
+WEAK_SIGNAL = 0.2
+# Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
+WEAK_REACH = 2.5
 
 
 class TraceError(ValueError):
@@ -70,6 +75,10 @@ def trace(
     is_scores = np.issubdtype(array.dtype, np.floating)
     foreground = _foreground(array >= threshold if is_scores else array != 0, spacing)
     foreground, edges, component, too_small = _large_components(foreground, min_component_voxels)
+    if is_scores and bridge_distance:
+        bridged = _bridge_weak_signal(foreground, component, array, threshold, bridge_distance)
+        if bridged is not None:
+            foreground, edges, component, _ = _large_components(bridged, 1)
     confidence = array[tuple(foreground.voxels.T)].astype(np.float64) if is_scores else None
     root_zyx = None if root is None else np.array(root, float)[::-1]
     root_row = None if root is None else _nearest(foreground.voxels, root_zyx, spacing)
@@ -113,6 +122,23 @@ def _large_components(
         foreground = foreground.subset(keep)
         component = (np.cumsum(is_large) - 1)[component[keep]]
     return foreground, (rows, neighbours, lengths), component, sizes[~is_large]
+
+
+def _bridge_weak_signal(
+    foreground: Foreground, component: np.ndarray, scores: np.ndarray, threshold: float, bridge_distance: float
+) -> Foreground | None:
+    """The foreground with the voxels below the threshold over which its components are joined; None if there are none."""
+    if component.max() == 0:
+        return None
+    weak_mask = scores >= WEAK_SIGNAL * threshold
+    if np.count_nonzero(weak_mask) > MAX_FOREGROUND_VOXELS:
+        return None
+    weak = Foreground.from_mask(weak_mask, foreground.spacing)
+    of_weak = np.full(len(weak), -1)
+    of_weak[np.searchsorted(weak.keys, foreground.keys)] = component
+    values = scores[tuple(weak.voxels.T)].astype(np.float64)
+    on_path = bridging_voxels(weak, values, threshold, of_weak, WEAK_REACH * bridge_distance)
+    return weak.subset(on_path | (of_weak >= 0)) if on_path.any() else None
 
 
 def _join_components(
