@@ -1,6 +1,7 @@
 """A mask, or the scores it comes from, becomes one tree: `trace`."""
 
 import logging
+import math
 
 import numpy as np
 
@@ -21,6 +22,7 @@ MAX_COMPONENTS = 20_000
 WEAK_SIGNAL = 0.2
 # Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
 WEAK_REACH = 2.5
+_VOXELS_AT_ONCE = 1 << 24  # of scores that are smoothed
 
 
 class TraceError(ValueError):
@@ -36,6 +38,7 @@ def trace(
     min_branch_length: float = 5.0,
     min_component_voxels: int = 10,
     root: tuple[float, float, float] | None = None,
+    smoothing: float = 1.0,
 ) -> Tree:
     """Trace the neuron in a mask or in scores into one tree with radii.
 
@@ -55,6 +58,8 @@ def trace(
         min_component_voxels: connected components (26 neighbours) with fewer voxels are dropped before anything else.
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is kept.
             None: the root is the thickest point, which in a neuron is the soma, and the longest connected tree is kept.
+        smoothing: standard deviation of the Gaussian that float scores are smoothed by first. A model labels slice by slice,
+            and what is rough or porous grows twigs. 0: none.
 
     Returns:
         A Tree with one root, parents before children, coordinates x y z in voxels, nodes about one voxel apart and radii in
@@ -67,19 +72,23 @@ def trace(
     array = np.asarray(getattr(scores_or_mask, "array", scores_or_mask))
     if voxel_size is None:
         voxel_size = getattr(scores_or_mask, "voxel_size", None)
-    _check_parameters(threshold, voxel_size, bridge_distance, min_branch_length, min_component_voxels)
+    _check_parameters(threshold, voxel_size, bridge_distance, min_branch_length, min_component_voxels, smoothing)
     _check_array(array)
     _check_root(root, array.shape)
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
-    is_scores = np.issubdtype(array.dtype, np.floating)
-    foreground = _foreground(array >= threshold if is_scores else array != 0, spacing)
-    foreground, edges, component, too_small = _large_components(foreground, min_component_voxels)
-    if is_scores and bridge_distance:
-        bridged = _bridge_weak_signal(foreground, component, array, threshold, bridge_distance)
-        if bridged is not None:
+    if np.issubdtype(array.dtype, np.floating):
+        faintest = threshold * (WEAK_SIGNAL if bridge_distance else 1.0)
+        weak, scores = _signal(array, faintest, smoothing / spacing, spacing)
+        strong = _checked(weak.subset(scores >= threshold), array.shape)
+        foreground, edges, component, too_small = _large_components(strong, min_component_voxels)
+        if bridged := _bridge_weak_signal(foreground, component, weak, scores, threshold, bridge_distance):
             foreground, edges, component, _ = _large_components(bridged, 1)
-    confidence = array[tuple(foreground.voxels.T)].astype(np.float64) if is_scores else None
+        confidence = scores[np.searchsorted(weak.keys, foreground.keys)].astype(np.float64)
+    else:
+        whole = _checked(Foreground.from_indices(np.flatnonzero(array), array.shape, spacing), array.shape)
+        foreground, edges, component, too_small = _large_components(whole, min_component_voxels)
+        confidence = None
     root_zyx = None if root is None else np.array(root, float)[::-1]
     root_row = None if root is None else _nearest(foreground.voxels, root_zyx, spacing)
 
@@ -124,20 +133,48 @@ def _large_components(
     return foreground, (rows, neighbours, lengths), component, sizes[~is_large]
 
 
+def _signal(
+    scores: np.ndarray, faintest: float, deviation: np.ndarray, spacing: np.ndarray
+) -> tuple[Foreground, np.ndarray]:
+    """The voxels whose smoothed scores are at least `faintest`, and those scores (n,) float32.
+
+    Slab by slab: memory grows with the signal, not with the volume. deviation: of the Gaussian, z y x in voxels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    plane = scores.shape[1] * scores.shape[2]
+    halo, thickness = int(4 * deviation[0] + 0.5), max(8, _VOXELS_AT_ONCE // plane)
+    indices, values = [], []
+    for z in range(0, len(scores), thickness):
+        first, last = max(0, z - halo), min(len(scores), z + thickness + halo)
+        slab = np.asarray(scores[first:last], np.float32)
+        if slab.max() < faintest:
+            continue
+        if deviation.any():
+            slab = gaussian_filter(slab, deviation, mode="nearest", truncate=4.0)
+        slab = slab[z - first : z - first + thickness].ravel()
+        found = np.flatnonzero(slab >= faintest)
+        indices.append(found + z * plane)
+        values.append(slab[found])
+    indices = np.concatenate(indices) if indices else np.empty(0, np.int64)
+    values = np.concatenate(values) if values else np.empty(0, np.float32)
+    return Foreground.from_indices(indices, scores.shape, spacing), np.minimum(values, 1.0)
+
+
 def _bridge_weak_signal(
-    foreground: Foreground, component: np.ndarray, scores: np.ndarray, threshold: float, bridge_distance: float
+    foreground: Foreground,
+    component: np.ndarray,
+    weak: Foreground,
+    scores: np.ndarray,
+    threshold: float,
+    bridge_distance: float,
 ) -> Foreground | None:
     """The foreground with the voxels below the threshold over which its components are joined; None if there are none."""
-    if component.max() == 0:
+    if component.max() == 0 or not bridge_distance or len(weak) > MAX_FOREGROUND_VOXELS:
         return None
-    weak_mask = scores >= WEAK_SIGNAL * threshold
-    if np.count_nonzero(weak_mask) > MAX_FOREGROUND_VOXELS:
-        return None
-    weak = Foreground.from_mask(weak_mask, foreground.spacing)
     of_weak = np.full(len(weak), -1)
     of_weak[np.searchsorted(weak.keys, foreground.keys)] = component
-    values = scores[tuple(weak.voxels.T)].astype(np.float64)
-    on_path = bridging_voxels(weak, values, threshold, of_weak, WEAK_REACH * bridge_distance)
+    on_path = bridging_voxels(weak, scores.astype(np.float64), threshold, of_weak, WEAK_REACH * bridge_distance)
     return weak.subset(on_path | (of_weak >= 0)) if on_path.any() else None
 
 
@@ -191,18 +228,17 @@ def _report(
     return comments
 
 
-def _foreground(mask: np.ndarray, spacing: np.ndarray) -> Foreground:
-    count = np.count_nonzero(mask)
+def _checked(foreground: Foreground, shape: tuple[int, int, int]) -> Foreground:
+    """The foreground, which is neither empty nor too large to trace."""
+    count, size = len(foreground), math.prod(shape)
     if count == 0:
-        raise TraceError(
-            f"mask is empty: nothing to trace in a volume of shape {mask.shape}; a lower threshold may help"
-        )
+        raise TraceError(f"mask is empty: nothing to trace in a volume of shape {shape}; a lower threshold may help")
     if count > MAX_FOREGROUND_VOXELS:
         raise TraceError(
-            f"mask has {count} foreground voxels ({count / mask.size:.0%} of shape {mask.shape}), at most "
+            f"mask has {count} foreground voxels ({count / size:.0%} of shape {shape}), at most "
             f"{MAX_FOREGROUND_VOXELS} are traced: raise the threshold or cut the volume"
         )
-    return Foreground.from_mask(mask, spacing)
+    return foreground
 
 
 def _check_array(array: np.ndarray) -> None:
@@ -222,6 +258,7 @@ def _check_parameters(
     bridge_distance: float,
     min_branch_length: float,
     min_component_voxels: int,
+    smoothing: float,
 ) -> None:
     if not 0 < threshold <= 1:
         raise TraceError(f"threshold must lie in (0, 1], got {threshold}")
@@ -233,6 +270,7 @@ def _check_parameters(
         ("bridge_distance", bridge_distance),
         ("min_branch_length", min_branch_length),
         ("min_component_voxels", min_component_voxels),
+        ("smoothing", smoothing),
     ):
         if not 0 <= value < np.inf:
             raise TraceError(f"{name} must be a number of at least 0, got {value}")
