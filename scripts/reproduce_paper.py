@@ -2,7 +2,7 @@
 
     python scripts/reproduce_paper.py --data-dir neurons --split reports/tuff_split.json \
         --base-models weights/vit-tiny-patch16-224 weights/dinov2-vits14-saliency --output-dir runs/paper
-    python scripts/reproduce_paper.py ... --studies paper data --seeds 0 1 2 --shard 0/2     # half of the runs
+    python scripts/reproduce_paper.py ... --studies paper quarter --seeds 0 1 2 --shard 0/2     # half of the runs
     python scripts/reproduce_paper.py ... --report-only
 
 Each run is one model: trained on the split's training neurons, its threshold chosen on the validation neurons, scored on the
@@ -95,7 +95,8 @@ def experiments(study: str, base: str, seeds: list[int]) -> list[Experiment]:
         runs += {
             "paper": [replace(one, arm=arm) for arm in ("center", "scratch", "average", "flat", "scratch, 3 x rate")],
             "stem": [replace(one, arm=arm, decoder="stem") for arm in ("center", "scratch")],
-            "data": [replace(one, arm=arm, share=share) for share in (0.25, 0.5) for arm in ("center", "scratch")],
+            "half": [replace(one, arm=arm, share=0.5) for arm in ("center", "scratch")],
+            "quarter": [replace(one, arm=arm, share=0.25) for arm in ("center", "scratch")],
             "folds": [
                 replace(one, arm=arm, data=f"fold {fold} of 4") for fold in range(4) for arm in ("center", "scratch")
             ],
@@ -105,7 +106,7 @@ def experiments(study: str, base: str, seeds: list[int]) -> list[Experiment]:
     return runs
 
 
-STUDIES = ("paper", "stem", "data", "folds", "mip", "variants")
+STUDIES = ("paper", "stem", "half", "quarter", "folds", "mip", "variants")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def test_studies_are_told_apart():
         "vit, projections of BigNeuron's Gold166, one slice": {"scratch": 1, "pre-trained": 1},
         "vit, one thing changed (center, decoder with stem)": {"plain": 1, "focal": 1},
     }
+
+
+def test_where_models_had_different_tiles_it_says_which():
+    runs = [replace(run, options={"tile_size": 192}) for run in RUNS]
+    others = [replace(run, options={"tile_size": 154}, experiment={**run.experiment, "base": "large"}) for run in RUNS]
+    titles = [table.title for table in study_tables(runs + others)]
+    assert titles == [
+        "large (tiles of 154), decoder from tokens alone",
+        "vit (tiles of 192), decoder from tokens alone",
+    ]
 
 
 def test_the_report_is_written(tmp_path):

@@ -105,6 +105,7 @@ def test_every_neuron_is_tested_in_one_fold_and_never_trained_on_there():
     ("arguments", "split", "complaint"),
     [
         (["--studies", "none"], SPLIT, "studies: expected some of paper, "),
+        (["--variants", "none"], SPLIT, "variants: expected some of , focal, "),
         (["--arms", "centre"], SPLIT, "arms: expected some of scratch, "),
         (["--shard", "2/2"], SPLIT, "shard: expected i/n with i from 0 to n - 1, got '2/2'"),
         ([], {**SPLIT, "test": ["nobody"]}, "found no pair named 'nobody'"),

@@ -98,7 +98,10 @@ def study_tables(results: list[Result]) -> list[Table]:
     """The runs arranged by study, in each the rows that have runs; studies of one row are left out."""
     found = []
     variants = list(dict.fromkeys(run.experiment["variant"] for run in results))
+    tiles = {run.options.get("tile_size") for run in results}
     for base in sorted({run.experiment["base"] for run in results}):
+        own = {str(run.options.get("tile_size")) for run in results if run.experiment["base"] == base}
+        named = f"{base} (tiles of {', '.join(sorted(own))})" if len(tiles) > 1 else base
         whole = {"base": base, "decoder": "tokens", "share": 1.0, "data": "split", "variant": ""}
         arms = ("scratch", "scratch, 3 x rate", "flat", "average", "center")
         studies = {
@@ -130,7 +133,7 @@ def study_tables(results: list[Result]) -> list[Table]:
             rows = {name: [run for run in results if _fits(run, fields)] for name, fields in rows.items()}
             rows = {name: runs for name, runs in rows.items() if runs}
             if len(rows) > 1:
-                found.append(Table(f"{base}, {title}", rows, reference))
+                found.append(Table(f"{named}, {title}", rows, reference))
     return found
 
 
