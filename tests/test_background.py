@@ -118,9 +118,9 @@ def test_skipped_blocks_score_0_and_all_else_is_as_before(outputs, monkeypatch):
     image[:, 20:23, 10:60] += 300
     model = tiny_model(num_output_slices=outputs)
     options = {"device": "cpu", "tile_size": 64, "tile_overlap": 0, "batch_size": 5}
-    whole = segment(Volume(image), Segmenter(model, skip_background=False, **options)).array
+    whole = segment(Volume(image), Segmenter(model, **options)).array
     monkeypatch.setattr(background, "_LOWEST", 10.0)
-    part = segment(Volume(image), Segmenter(model, **options)).array
+    part = segment(Volume(image), Segmenter(model, skip_background=True, **options)).array
     assert whole.min() > 0 and np.array_equal(part[:, :64, :64], whole[:, :64, :64])
     assert not part[:, 64:].any() and not part[:, :, 128:].any()
 
@@ -133,7 +133,7 @@ def test_a_tile_beside_a_skipped_one_is_not_dimmed(monkeypatch):
     image[:, 30:33, 5:20] += 300
     model = tiny_model()
     options = {"device": "cpu", "tile_size": 64, "tile_overlap": 32}
-    part = segment(Volume(image), Segmenter(model, **options)).array
-    alone = segment(Volume(image), Segmenter(model, skip_background=False, device="cpu", tile_size=64, tile_overlap=0))
+    part = segment(Volume(image), Segmenter(model, skip_background=True, **options)).array
+    alone = segment(Volume(image), Segmenter(model, device="cpu", tile_size=64, tile_overlap=0))
     np.testing.assert_allclose(part[:, :, :30], alone.array[:, :, :30], atol=1e-5)
     assert part[:, :, 32:60].min() > 0 and not part[:, :, 200:].any()

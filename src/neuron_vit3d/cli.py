@@ -81,7 +81,9 @@ def segment(
     dtype: Annotated[
         str, typer.Option(help="float32, or bfloat16: faster on recent hardware, nearly equal.")
     ] = "float32",
-    skip_background: Annotated[bool, typer.Option(help="Leave out tiles in which no neurite can be.")] = True,
+    skip_background: Annotated[
+        bool, typer.Option("--skip-background", help="Leave out tiles in which no neurite can be.")
+    ] = False,
     flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images: four times slower.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays for large volumes.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,

@@ -99,7 +99,7 @@ class Segmenter:
         tile_overlap: int | None = None,
         slice_overlap: int | None = None,
         batch_size: int = 8,
-        skip_background: bool = True,
+        skip_background: bool = False,
         flips: bool = False,
         compile: bool = False,
     ):

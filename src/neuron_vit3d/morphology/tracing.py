@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 MAX_FOREGROUND_VOXELS = 10_000_000
 # So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is noise.
 MAX_COMPONENTS = 20_000
+# Of the threshold, where scores are smoothed.
+SMOOTHED = 0.7
 # Voxels with at least this share of the threshold tell where a faded neurite runs.
 WEAK_SIGNAL = 0.2
 # Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
@@ -38,7 +40,7 @@ def trace(
     min_branch_length: float = 5.0,
     min_component_voxels: int = 10,
     root: tuple[float, float, float] | None = None,
-    smoothing: float = 1.0,
+    smoothing: float = 0.7,
 ) -> Tree:
     """Trace the neuron in a mask or in scores into one tree with radii.
 
@@ -59,7 +61,8 @@ def trace(
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is kept.
             None: the root is the thickest point, which in a neuron is the soma, and the longest connected tree is kept.
         smoothing: standard deviation of the Gaussian that float scores are smoothed by first. A model labels slice by slice,
-            and what is rough or porous grows twigs. 0: none.
+            and what is rough or porous grows twigs. Foreground is then where smoothed scores are at least 0.7 times the
+            threshold, for the Gaussian lowers what is thin. 0: none.
 
     Returns:
         A Tree with one root, parents before children, coordinates x y z in voxels, nodes about one voxel apart and radii in
@@ -78,6 +81,7 @@ def trace(
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
     if np.issubdtype(array.dtype, np.floating):
+        threshold = threshold * (SMOOTHED if smoothing else 1.0)
         faintest = threshold * (WEAK_SIGNAL if bridge_distance else 1.0)
         weak, scores = _signal(array, faintest, smoothing / spacing, spacing)
         strong = _checked(weak.subset(scores >= threshold), array.shape)
