@@ -81,12 +81,15 @@ def trace(
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
     if np.issubdtype(array.dtype, np.floating):
-        threshold = threshold * (SMOOTHED if smoothing else 1.0)
-        faintest = threshold * (WEAK_SIGNAL if bridge_distance else 1.0)
-        weak, scores = _signal(array, faintest, smoothing / spacing, spacing)
-        strong = _checked(weak.subset(scores >= threshold), array.shape)
-        foreground, edges, component, too_small = _large_components(strong, min_component_voxels)
-        if bridged := _bridge_weak_signal(foreground, component, weak, scores, threshold, bridge_distance):
+        lowered = threshold * (SMOOTHED if smoothing else 1.0)
+        faintest = lowered * (WEAK_SIGNAL if bridge_distance else 1.0)
+        weak, scores, sure = _signal(array, faintest, threshold, smoothing / spacing, spacing)
+        _checked(weak.subset(sure), array.shape)
+        strong = _checked(weak.subset(scores >= lowered), array.shape)
+        foreground, edges, component, too_small = _large_components(
+            strong, min_component_voxels, sure[scores >= lowered]
+        )
+        if bridged := _bridge_weak_signal(foreground, component, weak, scores, lowered, bridge_distance):
             foreground, edges, component, _ = _large_components(bridged, 1)
         confidence = scores[np.searchsorted(weak.keys, foreground.keys)].astype(np.float64)
     else:
@@ -109,10 +112,10 @@ def trace(
 
 
 def _large_components(
-    foreground: Foreground, min_voxels: int
+    foreground: Foreground, min_voxels: int, sure: np.ndarray | None = None
 ) -> tuple[Foreground, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
-    """The foreground of the components with at least `min_voxels` (and among the MAX_COMPONENTS largest), its edges, its
-    component numbers (n,) from 0, and the sizes (k,) of the other components."""
+    """The foreground of the components with at least `min_voxels`, one of them `sure` (and among the MAX_COMPONENTS
+    largest), its edges, its component numbers (n,) from 0, and the sizes (k,) of the other components."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -121,6 +124,8 @@ def _large_components(
     component = connected_components(graph, directed=False)[1]
     sizes = np.bincount(component)
     is_large = sizes >= min_voxels
+    if sure is not None:
+        is_large &= np.bincount(component, sure) > 0
     is_large[np.argsort(-sizes, kind="stable")[MAX_COMPONENTS:]] = False
     if not is_large.any():
         raise TraceError(
@@ -138,9 +143,10 @@ def _large_components(
 
 
 def _signal(
-    scores: np.ndarray, faintest: float, deviation: np.ndarray, spacing: np.ndarray
-) -> tuple[Foreground, np.ndarray]:
-    """The voxels whose smoothed scores are at least `faintest`, and those scores (n,) float32.
+    scores: np.ndarray, faintest: float, threshold: float, deviation: np.ndarray, spacing: np.ndarray
+) -> tuple[Foreground, np.ndarray, np.ndarray]:
+    """The voxels whose smoothed scores are at least `faintest`, those scores (n,) float32, and in which voxels (n,) bool the
+    scores themselves are at least `threshold`.
 
     Slab by slab: memory grows with the signal, not with the volume. deviation: of the Gaussian, z y x in voxels.
     """
@@ -148,7 +154,7 @@ def _signal(
 
     plane = scores.shape[1] * scores.shape[2]
     halo, thickness = int(4 * deviation[0] + 0.5), max(8, _VOXELS_AT_ONCE // plane)
-    indices, values = [], []
+    indices, values, sure = [], [], []
     for z in range(0, len(scores), thickness):
         first, last = max(0, z - halo), min(len(scores), z + thickness + halo)
         slab = np.asarray(scores[first:last], np.float32)
@@ -160,9 +166,11 @@ def _signal(
         found = np.flatnonzero(slab >= faintest)
         indices.append(found + z * plane)
         values.append(slab[found])
-    indices = np.concatenate(indices) if indices else np.empty(0, np.int64)
-    values = np.concatenate(values) if values else np.empty(0, np.float32)
-    return Foreground.from_indices(indices, scores.shape, spacing), np.minimum(values, 1.0)
+        sure.append(np.asarray(scores[z : z + thickness]).ravel()[found] >= threshold)
+    if not indices:
+        indices, values, sure = [np.empty(0, np.int64)], [np.empty(0, np.float32)], [np.empty(0, bool)]
+    foreground = Foreground.from_indices(np.concatenate(indices), scores.shape, spacing)
+    return foreground, np.minimum(np.concatenate(values), 1.0), np.concatenate(sure)
 
 
 def _bridge_weak_signal(
