@@ -167,7 +167,7 @@ def test_a_tree_drawn_by_hand_is_not_replaced_unasked(files, model, neuron):
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
-        (KeyboardInterrupt(), 130, "neuron-vit3d: interrupted; nothing half-written was left behind\n"),
+        (KeyboardInterrupt(), 130, "neuron-vit3d: interrupted\n"),
         (OSError("No space left on device"), 2, "neuron-vit3d: error: No space left on device\n"),
         (
             RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB."),
@@ -182,14 +182,26 @@ def test_what_fails_midway_leaves_earlier_results_as_they_were(error, status, to
     succeed("segment", "image.tif", "-o", "out", "--model", model, "-q")
     before = {path.name: path.read_bytes() for path in (files / "out").iterdir()}
 
-    def slabs(self, source, progress=False):
-        yield 0, np.zeros((1, *source.shape[1:]), np.float32)
-        raise error
+    whole = Segmenter.slabs
 
-    monkeypatch.setattr(Segmenter, "slabs", slabs)
+    def slabs(self, source, progress=False, first=0):
+        for number, slab in enumerate(whole(self, source, first=first)):
+            if number == 3:
+                raise error
+            yield slab
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segmenter, "slabs", slabs)
+        result = run("segment", "image.tif", "-o", "out", "--model", model, "-q")
+    kept = "neuron-vit3d: 3 of 8 slices are kept: the same command continues\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (status, "", kept + told)
+    seen = {path.name: path.read_bytes() for path in (files / "out").iterdir() if not path.name.startswith(".")}
+    assert seen == before
     result = run("segment", "image.tif", "-o", "out", "--model", model, "-q")
-    assert (result.exit_code, result.stdout, result.stderr) == (status, "", told)
-    assert {path.name: path.read_bytes() for path in (files / "out").iterdir()} == before
+    assert "3 of 8 slices are there from an interrupted run" in result.stderr
+    for name in ("image.scores.tif", "image.mask.tif", "image.png"):
+        np.testing.assert_array_equal((files / "out" / name).read_bytes(), before[name])
+    assert {path.name for path in (files / "out").iterdir()} == set(before)
 
 
 def test_a_mistake_of_the_program_is_not_dressed_up_as_bad_input(files, model, monkeypatch):

@@ -1,6 +1,7 @@
 """Whole volumes through a model: what the tiles, batches and files of `segment` must not change, and what it refuses."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment, write_volume
 from neuron_vit3d.inference import Segmenter, load_checkpoint
-from neuron_vit3d.inference.segment import ChannelReader
+from neuron_vit3d.inference.channel_reader import ChannelReader, ahead
 from neuron_vit3d.volumes import VolumeError
 
 
@@ -123,9 +124,10 @@ def test_every_slice_is_read_twice_at_most(outputs, overlap, monkeypatch):
     assert sorted(reads) == sorted([*range(6)] * 2)
 
 
-@pytest.mark.parametrize(("outputs", "overlap", "ahead"), [(1, 0, 2), (3, 0, 5), (3, 2, 3), (5, 3, 6)])
+@pytest.mark.parametrize(("outputs", "overlap", "least"), [(1, 0, 2), (3, 0, 5), (3, 2, 3), (5, 3, 6)])
 @pytest.mark.parametrize("batch_size", [1, 6])
-def test_slices_are_done_with_before_later_ones_are_read(batch_size, outputs, overlap, ahead, monkeypatch):
+def test_slices_are_done_with_before_much_later_ones_are_read(batch_size, outputs, overlap, least, monkeypatch):
+    """Three steps are read ahead at most: two wait, and one waits to wait."""
     model = tiny_model(num_slices=max(3, outputs), num_output_slices=outputs)
     segmenter_ = segmenter(model, batch_size=batch_size, slice_overlap=overlap)
     with segmenter_.open(neuron_like((14, 40, 50))) as source:
@@ -134,7 +136,34 @@ def test_slices_are_done_with_before_later_ones_are_read(batch_size, outputs, ov
         read = source.read
         monkeypatch.setattr(source, "read", lambda z, end: last_read.append(end - 1) or read(z, end))
         for z, _ in slabs:  # 4 tiles a plane: a batch of 6 spans two planes
-            assert last_read[-1] <= z + ahead
+            assert last_read[-1] <= z + least + 3 * (outputs - overlap)
+
+
+def test_items_made_ahead_come_in_order_with_their_error_and_no_thread_is_left():
+    made = []
+
+    def items():
+        for number in range(6):
+            made.append(number)
+            yield number
+        raise VolumeError("torn")
+
+    before = threading.active_count()
+    come = ahead(items(), 2)
+    assert next(come) == 0
+    come.close()
+    assert threading.active_count() == before and len(made) <= 4
+    got = []
+    with pytest.raises(VolumeError, match="torn"):
+        got.extend(ahead(items(), 2))
+    got.clear()
+    for number in (come := ahead(items(), 2)):
+        got.append(number)
+        if number == 5:
+            break
+    come.close()
+    assert got == [*range(6)] and threading.active_count() == before
+    assert list(ahead(iter([]))) == []
 
 
 def test_bfloat16_computes_nearly_the_same(model):
@@ -242,9 +271,9 @@ def test_interrupted_segmentation_leaves_what_was_there(model, interruption, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["scores.tif"]
 
 
-def test_progress_counts_every_tile(model, capsys):
+def test_progress_counts_every_voxel(model, capsys):
     segment(neuron_like((2, 40, 50)), segmenter(model, batch_size=3), progress=True)
-    assert "8/8" in capsys.readouterr().err
+    assert "4.00k/4.00k" in capsys.readouterr().err
     segment(neuron_like((2, 40, 50)), segmenter(model))
     assert capsys.readouterr().err == ""
 

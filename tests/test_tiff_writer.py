@@ -1,5 +1,6 @@
 """The slab-wise writer: what other readers see, bounded memory, and nothing left behind when it fails."""
 
+import json
 import tracemalloc
 
 import numpy as np
@@ -109,3 +110,56 @@ def test_bad_arguments_are_refused(tmp_path):
             SlabWriter(tmp_path / "a.tif", *arguments)
     with pytest.raises(OSError), SlabWriter(tmp_path / "absent" / "a.tif", (1, 2, 3), np.uint8):
         pass
+
+
+def test_an_unfinished_file_is_continued(tmp_path):
+    array = np.random.default_rng(0).random((7, 6, 5)).astype(np.float32)
+    path = tmp_path / "scores.tif"
+
+    def write(key: str, upto: int, fail: bool = False) -> int:
+        writer = SlabWriter(path, array.shape, np.float32, SIZES, resume_key=key)
+        with writer:
+            began = writer.slices_written
+            np.testing.assert_array_equal(writer.read_written(0, began), array[:began])
+            for z in range(began, upto):
+                writer.write(array[z : z + 1])
+            if fail:
+                raise KeyboardInterrupt
+        return began
+
+    for upto in (0, 3, 5):
+        with pytest.raises(KeyboardInterrupt):
+            write("a", upto, fail=True)
+        assert len(list(tmp_path.iterdir())) == (2 if upto else 0)  # the slices, and how many; nothing for none
+    offset = json.loads((tmp_path / ".scores.tif.unfinished.json").read_text())["offset"]
+    with open(tmp_path / ".scores.tif.unfinished", "r+b") as file:  # killed while it wrote slice 5
+        file.seek(offset + 5 * array[0].nbytes)
+        file.write(b"torn")
+    assert write("a", 7) == 5
+    np.testing.assert_array_equal(read_volume(path).array, array)
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.tif"]
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_imagej and len(tiff.pages) == 7
+
+
+@pytest.mark.parametrize("damage", ["key", "shape", "note", "size"])
+def test_an_unfinished_file_of_something_else_is_begun_again(damage, tmp_path):
+    path, shape = tmp_path / "scores.tif", (4, 6, 5)
+    with pytest.raises(KeyboardInterrupt), SlabWriter(path, shape, np.float32, resume_key="a") as writer:
+        writer.write(np.zeros((2, 6, 5), np.float32))
+        raise KeyboardInterrupt
+    shape = (4, 5, 6) if damage == "shape" else shape
+    if damage == "note":
+        (tmp_path / ".scores.tif.unfinished.json").write_text("{}")
+    if damage == "size":
+        (tmp_path / ".scores.tif.unfinished").write_bytes(b"")
+    with SlabWriter(path, shape, np.float32, resume_key="b" if damage == "key" else "a") as writer:
+        assert writer.slices_written == 0
+        writer.write(np.ones(shape, np.float32))
+    assert read_volume(path).array.min() == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.tif"]
+
+
+def test_a_compressed_file_cannot_be_continued(tmp_path):
+    with pytest.raises(ValueError, match="compressed"):
+        SlabWriter(tmp_path / "mask.tif", (4, 6, 5), np.uint8, resume_key="a")

@@ -208,7 +208,9 @@ def test_scores_are_cut_at_the_threshold_and_guide_the_path():
     """Where two ways are equally wide and long, the one of the higher scores is taken."""
     mask = tube((8, 20, 20), (70, 20, 20), radius=4)
     scores = np.where(mask, 0.6, 0.1).astype(np.float32)
-    np.testing.assert_array_equal(trace(scores).xyz, trace(mask).xyz)
+    np.testing.assert_array_equal(trace(scores, smoothing=0).xyz, trace(mask).xyz)
+    with pytest.raises(TraceError, match="empty"):
+        trace(scores, threshold=0.7, smoothing=0)
     with pytest.raises(TraceError, match="empty"):
         trace(scores, threshold=0.7)
     # A loop: two ways from end to end, the one at greater y the surer.
@@ -224,11 +226,49 @@ def test_scores_are_cut_at_the_threshold_and_guide_the_path():
     assert tree.xyz[path, 1].max() > 28 and tree.xyz[path, 1].min() > 18
 
 
+def test_rough_scores_are_smoothed_and_what_is_not_sure_is_no_neuron():
+    rng = np.random.default_rng(0)
+    mask = tube((8, 20, 20), (70, 20, 20), radius=4)
+    scores = np.where(mask, rng.choice([0.2, 0.95], mask.shape, p=[0.3, 0.7]), 0.02).astype(np.float32)
+    smooth, rough = trace(scores), trace(scores, smoothing=0)
+    assert smooth.length < 66 < rough.length
+    assert np.abs(smooth.xyz[:, 1:] - 20).max() < 1.5
+    scores[5:8, 3:6, 5:40] = 0.45  # as much as smoothing would be content with
+    np.testing.assert_array_equal(trace(scores).xyz, smooth.xyz)
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.7, 1.5])
+def test_scores_are_smoothed_slab_by_slab_as_in_one(smoothing, monkeypatch):
+    scores = rasterize(random_tree(5), (64, 64, 64)) * np.float32(0.9)
+    whole = trace(scores, smoothing=smoothing, voxel_size=(2, 1, 1))
+    monkeypatch.setattr("neuron_vit3d.morphology.tracing._VOXELS_AT_ONCE", 1)
+    by_slab = trace(scores, smoothing=smoothing, voxel_size=(2, 1, 1))
+    np.testing.assert_array_equal(by_slab.xyz, whole.xyz)
+    np.testing.assert_array_equal(by_slab.radii, whole.radii)
+
+
+def test_a_faded_stretch_is_bridged_along_its_signal_and_background_is_not():
+    scores = np.zeros((20, 30, 80), np.float32)
+    scores[9:12, 14:17, 5:30] = scores[9:12, 14:17, 50:75] = 0.9
+    apart = trace(scores)
+    assert np.ptp(apart.xyz[:, 0]) < 30 and "not to be bridged" in apart.comments[0]
+    faded = scores.copy()
+    faded[9:12, 14:17, 30:50] = 0.25
+    together = trace(faded)
+    assert np.ptp(together.xyz[:, 0]) > 60 and not together.comments
+    assert_one_sound_tree(together)
+    bent = scores.copy()
+    for part in (np.s_[9:12, 14:26, 29:32], np.s_[9:12, 23:26, 29:52], np.s_[9:12, 14:26, 49:52]):
+        bent[part] = np.maximum(bent[part], 0.3)
+    around = trace(bent, bridge_distance=24)
+    assert np.ptp(around.xyz[:, 0]) > 60 and around.xyz[:, 1].max() > 22
+
+
 def test_integer_masks_are_masks():
     mask = random_tree(1)
     mask = rasterize(mask, (64, 64, 64))
     for other in (mask.astype(np.uint8) * 255, mask.astype(np.int16), mask.astype(np.float64)):
-        np.testing.assert_array_equal(trace(other).xyz, trace(mask).xyz)
+        np.testing.assert_array_equal(trace(other, smoothing=0).xyz, trace(mask).xyz)
 
 
 def test_the_same_mask_gives_the_same_tree_and_is_not_changed():

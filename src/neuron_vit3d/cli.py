@@ -5,25 +5,39 @@ Errors that a user can cause are one line on standard error and exit status 2. H
 
 import dataclasses
 import functools
-import json
 import logging
 import math
 import os
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .cli_input import (
+    TRACED_BY,
+    check_device,
+    check_file,
+    check_folder,
+    check_not_drawn_by_hand,
+    check_number,
+    check_target,
+    find_images,
+    image_name,
+    is_folder_of_files,
+    parse_numbers,
+    parse_voxel_size,
+)
 
 
 app = typer.Typer(
     help="Segment and trace neurons in 3D microscopy images.", no_args_is_help=True, add_completion=False
 )
 
-TRACED_BY = "traced by neuron-vit3d"  # first line of its SWC files
 
 ImageArgument = Annotated[Path, typer.Argument(help="TIFF, v3draw, v3dpbd or npy file.", show_default=False)]
 ChannelOption = Annotated[int | None, typer.Option(help="Channel to use, from 0, where the image has several.")]
@@ -53,7 +67,7 @@ def one_line_errors(command: Callable) -> Callable:
             note(f"error: not enough memory, a smaller --tile-size or --batch-size needs less: {error}")
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
-            note("interrupted; nothing half-written was left behind")
+            note("interrupted")
             raise typer.Exit(130) from None
 
     return wrapped
@@ -80,6 +94,11 @@ def segment(
     dtype: Annotated[
         str, typer.Option(help="float32, or bfloat16: faster on recent hardware, nearly equal.")
     ] = "float32",
+    skip_background: Annotated[
+        bool, typer.Option("--skip-background", help="Leave out tiles in which no neurite can be.")
+    ] = False,
+    flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images: four times slower.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays for large volumes.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc and NAME.png in the output folder."""
@@ -103,35 +122,39 @@ def segment(
     from .evaluation.overlay import Projections, write_overlay
     from .inference import Segmenter
     from .morphology import TraceError
-    from .morphology import trace as trace_mask
-    from .volumes import SlabWriter, Volume
+    from .morphology import trace as trace_scores
+    from .volumes import SlabWriter, Volume, read_volume
 
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype not in dtypes:
         raise ValueError(f"--dtype: expected {' or '.join(dtypes)}, got {dtype!r}")
     sizes = {"tile_size": tile_size, "tile_overlap": tile_overlap, "slice_overlap": slice_overlap}
-    segmenter = Segmenter(model, device=check_device(device), dtype=dtypes[dtype], batch_size=batch_size, **sizes)
+    how = {"skip_background": skip_background, "flips": flips, "compile": compile, "batch_size": batch_size}
+    segmenter = Segmenter(model, device=check_device(device), dtype=dtypes[dtype], **sizes, **how)
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
-        projections = Projections(source.shape)
-        mask, positives = np.empty(source.shape, bool) if trace else None, 0
-        with (
-            SlabWriter(results[0], source.shape, np.float32, voxel_size) as scores_file,
-            SlabWriter(results[1], source.shape, np.uint8, voxel_size) as mask_file,
-        ):
-            for z, scores in segmenter.slabs(source, progress=not quiet):
+        projections, positives, at = Projections(source.shape), 0, image.stat()
+        key = f"{segmenter.key()} {channel} {at.st_size} {at.st_mtime_ns} {voxel_size}"
+        scores_file = SlabWriter(results[0], source.shape, np.float32, voxel_size, resume_key=key)
+        mask_file = SlabWriter(results[1], source.shape, np.uint8, voxel_size)
+        with telling_what_is_kept(scores_file), scores_file, mask_file:
+            first = scores_file.slices_written
+            if first:
+                note(f"{results[0]}: {first} of {source.shape[0]} slices are there from an interrupted run")
+            kept = ((z, scores_file.read_written(z, z + 1)) for z in range(first))
+            for z, scores in chain(kept, segmenter.slabs(source, progress=not quiet, first=first)):
                 slab = scores >= threshold
                 positives += int(np.count_nonzero(slab))
-                if mask is not None:
-                    mask[z : z + len(slab)] = slab
-                scores_file.write(scores)
+                if z >= first:
+                    scores_file.write(scores)
                 mask_file.write(slab.astype(np.uint8) * np.uint8(255))
                 projections.add(z, source.read(z, z + len(scores)).max(0))
     print(f"{results[0]}  {results[1]}  {positives / math.prod(source.shape):.3%} of the voxels are neuron")
     trees = []
-    if mask is not None:
+    if trace:
         try:
-            tree = trace_mask(Volume(mask, voxel_size), bridge_distance=bridge_distance)
+            scores = Volume(read_volume(results[0]).array, voxel_size)
+            tree = trace_scores(scores, threshold=threshold, bridge_distance=bridge_distance)
         except TraceError as error:
             results[2].unlink(missing_ok=True)  # an earlier run's tree would not be this mask's
             note(f"no tree was written: {error}")
@@ -181,32 +204,53 @@ def trace(
 @app.command()
 @one_line_errors
 def evaluate(
-    predicted: Annotated[Path, typer.Argument(help="SWC file, or mask.", show_default=False)],
-    gold: Annotated[Path, typer.Argument(help="Gold SWC file, or gold mask.", show_default=False)],
-    threshold: Annotated[float, typer.Option(help="Distance in voxels within which tree nodes agree.")] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    predicted: Annotated[Path, typer.Argument(help="SWC file or mask, or a folder of them.", show_default=False)],
+    gold: Annotated[Path, typer.Argument(help="Gold SWC file or mask, or a folder of them.", show_default=False)],
+    threshold: Annotated[float, typer.Option(help="Distance in voxels within which trees agree.")] = 2.0,
+    json_asked: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="CSV file to write, a row for each neuron.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG file of what agrees, is missed and is extra; of folders: a folder.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Image to draw the picture over; of folders: a folder.")] = None,
 ) -> None:
-    """Compare a tree with the gold tree, or a mask with the gold mask (or with the tubes of the gold tree)."""
-    check_file(predicted)
-    check_file(gold)
-    from .evaluation import segmentation_scores
-    from .morphology import rasterize, read_swc, tree_distance
+    """Compare trees with gold trees, or masks with gold masks (or with the tubes of the gold trees).
 
-    if is_tree(predicted) and not is_tree(gold):
-        raise ValueError(f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image")
-    if is_tree(predicted):
-        result = tree_distance(read_swc(predicted), read_gold(gold), threshold=threshold)
+    Of two folders, files of one name are compared (a.swc or a.mask.tif with a.swc, a.gold.swc or a.tif).
+    """
+    for path in (predicted, gold):
+        if not path.exists():
+            raise OSError(f"{path}: no such file")
+    if image is not None and picture is None:
+        raise ValueError("--image: is for --picture, which is not given")
+    from .evaluation.comparison import Comparison, as_json, as_table, find_comparisons, means, neuron_name, write_csv
+
+    many = is_folder_of_files(predicted)
+    if many != is_folder_of_files(gold):
+        raise ValueError(f"{gold}: expected {'a folder' if many else 'a file'} as {predicted} is, found the other")
+    pairs = find_comparisons(predicted, gold) if many else [(neuron_name(predicted), predicted, gold)]
+    images = find_images(image, [name for name, *_ in pairs]) if many and image else {pairs[0][0]: image}
+    for target in (csv, None if many else picture):
+        if target is not None:
+            check_target(target, predicted)
+    if many and picture is not None:
+        check_folder(picture)
+    figures = {}
+    for name, ours, theirs in pairs:
+        comparison = Comparison(ours, theirs, threshold)
+        figures[name] = comparison.figures()
+        if picture is not None:
+            comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name))
+    if csv is not None:
+        write_csv(csv, figures)
+    if not many:
+        (figures,) = figures.values()
+    if json_asked:
+        print(as_json({"neurons": figures, "mean": means(figures)} if many else figures))
+    elif many:
+        print(as_table(figures))
     else:
-        mask = read_mask(predicted)
-        truth = rasterize(read_gold(gold), mask.shape) if is_tree(gold) else read_mask(gold)
-        if truth.shape != mask.shape:
-            raise ValueError(f"{gold}: expected the shape of {predicted}, {mask.shape} (z, y, x), found {truth.shape}")
-        result = segmentation_scores(mask, truth)
-    if as_json:
-        # JSON knows no infinity: a distance from or to nothing is null.
-        print(json.dumps({key: value if math.isfinite(value) else None for key, value in result.items()}))
-    else:
-        for key, value in result.items():
+        for key, value in figures.items():
             print(f"{key:18} {value:.4f}" if isinstance(value, float) else f"{key:18} {value}")
 
 
@@ -221,6 +265,7 @@ def convert(
     """Convert between image formats; check and repair an SWC file; or draw one into a mask."""
     check_file(source)
     check_target(target, source)
+    from .evaluation.comparison import is_tree
     from .morphology import rasterize, read_swc
     from .volumes import Volume, open_volume, read_volume, write_volume
 
@@ -253,16 +298,23 @@ def view(
     for path in (image, tree, *([gold] if gold else [])):
         check_file(path)
     check_target(output, image)
-    from .evaluation.overlay import Projections, write_overlay
+    from .evaluation.comparison import read_gold, read_projections
+    from .evaluation.overlay import write_overlay
     from .morphology import read_swc
-    from .volumes import check_finite, open_volume
 
-    with open_volume(image, channel) as reader:
-        check_finite(reader)
-        projections = Projections(reader.shape)
-        for z in range(reader.shape[0]):
-            projections.add(z, reader.read(z, z + 1))
+    projections = read_projections(image, channel)
     print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
+
+
+@contextmanager
+def telling_what_is_kept(scores_file) -> Iterator[None]:
+    """Says how far a run that ends here came, where the next one continues."""
+    try:
+        yield
+    except BaseException:
+        if scores_file.slices_written:
+            note(f"{scores_file.slices_written} of {scores_file.shape[0]} slices are kept: the same command continues")
+        raise
 
 
 def signed(tree, source: Path):
@@ -274,107 +326,6 @@ def describe_tree(path: Path, tree) -> str:
     """One line on a traced tree, with what tracing left out."""
     left_out = [comment for comment in tree.comments if "dropped" in comment]
     return f"{path}  {len(tree)} nodes, {tree.length:.0f} voxels long" + "".join(f"; {text}" for text in left_out)
-
-
-def image_name(path: Path) -> str:
-    """A file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
-    from .volumes import volume_stem
-
-    name = volume_stem(path.name)
-    name = path.stem if name == path.name else name
-    for suffix in (".scores", ".mask"):
-        name = name.removesuffix(suffix)
-    return name
-
-
-def read_gold(path: Path):
-    """A tree that a human drew: what cutting and pasting leaves behind is mended, and told."""
-    from .morphology import read_swc
-
-    return read_swc(path, mend_structure=True)
-
-
-def read_mask(path: Path):
-    """A mask (z, y, x): what is not 0, or scores of at least 0.5."""
-    from .volumes import check_finite, read_volume, single_channel
-
-    volume = single_channel(read_volume(path))
-    check_finite(volume)
-    return volume.array >= 0.5 if volume.dtype.kind == "f" else volume.array != 0
-
-
-def is_tree(path: Path) -> bool:
-    return path.suffix.lower() in (".swc", ".eswc")
-
-
-def check_file(path: Path) -> None:
-    if not path.exists():
-        raise OSError(f"{path}: no such file")
-    if path.is_dir():
-        raise OSError(f"{path}: expected a file, found a folder")
-
-
-def check_folder(folder: Path) -> None:
-    """Creates an output folder and makes sure that it can be written to, before any work is done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"{folder}: expected a folder to write to: {error.strerror or error}") from error
-
-
-def check_target(target: Path, source: Path) -> None:
-    """Makes sure that a file can be written, and is not the one it is made from."""
-    check_folder(target.parent)
-    if target.is_dir():
-        raise OSError(f"{target}: expected a file to write, found a folder")
-    if target.exists() and target.samefile(source):
-        raise ValueError(f"{target}: expected another file to write than the one that is read")
-
-
-def check_not_drawn_by_hand(swc: Path) -> None:
-    """Keeps a tree that goes to `NAME.swc` unasked from replacing one of the same name that is not this program's."""
-    if swc.exists() and TRACED_BY.encode() not in swc.read_bytes()[:4096]:
-        raise ValueError(f"{swc}: is there already and was not traced by this program; choose another --output")
-
-
-def check_number(
-    option: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf
-) -> None:
-    if not (value > above and value >= at_least and value <= at_most and math.isfinite(value)):
-        limits = {"above": above, "at least": at_least, "at most": at_most}
-        expected = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
-        raise ValueError(f"{option}: expected a number {expected}, got {value}")
-
-
-def check_device(device: str | None) -> str | None:
-    import torch
-
-    if device is not None:
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "not available"
-            raise ValueError(f"--device: cannot use {device!r} here: {reason}") from error
-    return device
-
-
-def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
-    from .volumes.volume import checked_voxel_size
-
-    numbers = None if text is None else parse_numbers(text, 3, "--voxel-size: expected z,y,x in micrometres")
-    return checked_voxel_size(numbers, "--voxel-size")
-
-
-def parse_numbers(text: str, count: int, expectation: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count:
-        raise ValueError(f"{expectation}, got {text!r}")
-    return numbers
 
 
 def note(text: str) -> None:

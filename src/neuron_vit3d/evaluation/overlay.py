@@ -1,12 +1,16 @@
-"""A picture to judge a tracing by: maximum projections with the tree drawn on."""
+"""Pictures to judge a result by: maximum projections with trees drawn on, or with what differs from the gold one."""
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 
 PREDICTED, GOLD = (255, 80, 60), (60, 220, 120)
+# Told apart by those who see no red or no green, too.
+AGREES, MISSED, EXTRA = (86, 180, 255), (255, 210, 0), (255, 60, 60)
+_LEGEND = (("agrees", AGREES), ("missed", MISSED), ("extra", EXTRA))
 _LARGEST_SIDE, _SMALLEST_SIDE = 1600, 1000
 
 
@@ -39,15 +43,70 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
         trees: predicted trees (red), coordinates in the image's voxels.
         gold: the gold tree (green, drawn beneath), or None.
     """
-    from PIL import Image
+    plain = _panel(projections)
+    lines = [] if gold is None else [_lines(gold, GOLD)]
+    lines += [_lines(tree, PREDICTED) for tree in trees]
+    return _write(path, plain, _panel(projections, lines))
 
-    path = Path(path)
-    plain = _panel(projections, ())
-    drawn = _panel(projections, [(gold, GOLD)] * (gold is not None) + [(tree, PREDICTED) for tree in trees])
-    gap = 8
-    picture = Image.new("RGB", (plain.width + drawn.width + gap, plain.height), (40, 40, 40))
-    picture.paste(plain, (0, 0))
-    picture.paste(drawn, (plain.width + gap, 0))
+
+def write_tree_difference(
+    path: str | os.PathLike, projections: Projections, predicted, gold, *, threshold: float = 2.0
+) -> Path:
+    """Writes a PNG: the projections alone on the left; on the right the length of the predicted tree that lies within
+    `threshold` voxels of the gold one (agrees) or not (extra), and that of the gold tree which the predicted one misses."""
+    from ..morphology.distance import parts_apart
+
+    begin, end, apart = parts_apart(predicted, gold, threshold)
+    lines = [Lines(begin[~apart], end[~apart], AGREES), Lines(begin[apart], end[apart], EXTRA)]
+    begin, end, apart = parts_apart(gold, predicted, threshold)
+    lines.append(Lines(begin[apart], end[apart], MISSED))
+    return _write(path, _plain(projections), _panel(projections, lines), _LEGEND)
+
+
+def write_mask_difference(
+    path: str | os.PathLike, projections: Projections, predicted: np.ndarray, gold: np.ndarray
+) -> Path:
+    """Writes a PNG: the projections alone on the left; on the right with the voxels (z, y, x) that both masks hold
+    (agrees), the gold one alone (missed), and the predicted one alone (extra). Where a line of sight meets several of
+    them, their colours are mixed."""
+    paints = [(predicted & gold, AGREES), (predicted & ~gold, EXTRA), (gold & ~predicted, MISSED)]
+    return _write(path, _plain(projections), _panel(projections, paints=paints), _LEGEND)
+
+
+def _plain(projections: Projections):
+    """The panel without anything drawn on; None where there is no image."""
+    return _panel(projections) if projections.xy.any() else None
+
+
+class Lines(NamedTuple):
+    """Lines from begin (n, 3) to end (n, 3), x y z in voxels, in a colour; rings (r, 3) around single points."""
+
+    begin: np.ndarray
+    end: np.ndarray
+    colour: tuple[int, int, int]
+    rings: np.ndarray = np.empty((0, 3))
+
+
+def _lines(tree, colour: tuple[int, int, int]) -> Lines:
+    child, parent = np.asarray(tree.edges).reshape(-1, 2).T
+    return Lines(tree.xyz[child], tree.xyz[parent], colour, tree.xyz[tree.roots])
+
+
+def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
+    """Writes two panels side by side (or the second alone), with the words of a legend in their colours below."""
+    from PIL import Image, ImageDraw
+
+    path, below = Path(path), 16 if legend else 0
+    left = 0 if plain is None else plain.width + 8
+    picture = Image.new("RGB", (left + drawn.width, drawn.height + below), (40, 40, 40))
+    if plain is not None:
+        picture.paste(plain, (0, 0))
+    picture.paste(drawn, (left, 0))
+    left += 4
+    for word, colour in legend:
+        draw = ImageDraw.Draw(picture)
+        draw.text((left, drawn.height + 2), word, fill=colour)
+        left += round(draw.textlength(word)) + 16
     partial = path.with_name(f".{path.name}.partial")
     try:
         picture.save(partial, format="PNG")
@@ -57,8 +116,8 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
     return path
 
 
-def _panel(projections: Projections, trees):
-    """xy with xz below and zy at the right, one gray scale; trees as (tree, colour)."""
+def _panel(projections: Projections, lines: list[Lines] = (), paints: list[tuple[np.ndarray, tuple]] = ()):
+    """xy with xz below and zy at the right, one gray scale; masks (z, y, x) with their colours painted on, lines drawn."""
     from PIL import Image, ImageDraw
 
     depth, height, width = projections.shape
@@ -67,9 +126,9 @@ def _panel(projections: Projections, trees):
     scale = min(max(1, _SMALLEST_SIDE // longest), 8) if longest < _LARGEST_SIDE else _LARGEST_SIDE / longest
     gap = 4
     views = (
-        (projections.xy, (0, 0), (0, 1)),
-        (projections.xz, (0, height * scale + gap), (0, 2)),
-        (projections.zy, (width * scale + gap, 0), (2, 1)),
+        (projections.xy, (0, 0), (0, 1), lambda mask: mask.sum(0)),
+        (projections.xz, (0, height * scale + gap), (0, 2), lambda mask: mask.sum(1)),
+        (projections.zy, (width * scale + gap, 0), (2, 1), lambda mask: mask.sum(2).T),
     )
     low, high = np.percentile(projections.xy, (1, 99.7))
     high = high if high > low else float(projections.xy.max())  # a neuron smaller than the percentile leaves out
@@ -77,15 +136,21 @@ def _panel(projections: Projections, trees):
     size = (round((width + depth) * scale) + gap, round((height + depth) * scale) + gap)
     panel = Image.new("RGB", size, (40, 40, 40))
     draw = ImageDraw.Draw(panel)
-    for projection, (left, top), axes in views:
+    for projection, (left, top), axes, project in views:
         gray = (np.clip((projection - low) / span, 0, 1) ** 0.7 * 255).astype(np.uint8)
+        pixels = np.repeat(gray[..., None], 3, axis=2)
+        if paints:
+            counts = np.stack([project(mask) for mask, _ in paints], axis=-1)
+            seen = counts.any(-1)
+            mixed = counts[seen] @ np.array([colour for _, colour in paints]) / counts[seen].sum(-1, keepdims=True)
+            pixels[seen] = mixed.round().astype(np.uint8)
         side = (max(1, round(projection.shape[1] * scale)), max(1, round(projection.shape[0] * scale)))
-        panel.paste(Image.fromarray(gray).resize(side), (round(left), round(top)))
-        for tree, colour in trees:
-            points = (tree.xyz[:, axes] + 0.5) * scale + (left, top)
-            for child, parent in tree.edges:
-                draw.line([tuple(points[child]), tuple(points[parent])], fill=colour, width=1)
-            for root in tree.roots:
-                x, y = points[root]
+        resampling = Image.Resampling.NEAREST if paints else Image.Resampling.BICUBIC
+        panel.paste(Image.fromarray(pixels).resize(side, resampling), (round(left), round(top)))
+        for begin, end, colour, rings in lines:
+            ends = [(points[:, axes] + 0.5) * scale + (left, top) for points in (begin, end)]
+            for start, stop in zip(*ends, strict=True):
+                draw.line([tuple(start), tuple(stop)], fill=colour, width=1)
+            for x, y in (rings[:, axes] + 0.5) * scale + (left, top):
                 draw.ellipse([x - 3, y - 3, x + 3, y + 3], outline=colour)
     return panel

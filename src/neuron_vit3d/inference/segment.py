@@ -4,9 +4,12 @@ scores = segment("neuron.tif")                       # the embedded default mode
 segment("neuron.tif", "user/checkpoint", out="neuron.scores.tif")     # slab by slab to disk
 """
 
+import hashlib
+import math
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,9 @@ from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.blocks import BlockGrid, Stitcher, check_slice_overlap
 from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
 from ..model.loading import load_whole, read_config
-from ..volumes import SlabWriter, Volume, VolumeError, VolumeReader, open_volume, read_volume
+from ..volumes import SlabWriter, Volume, VolumeError, read_volume
+from .background import Contrast, needed_blocks
+from .channel_reader import ChannelReader, ahead
 
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "assets" / "default"
@@ -41,7 +46,8 @@ def segment(
         channel: the image's channel to segment, where it has several.
         out: write the scores to this TIFF as they come, and return them mapped from it; without it they are in memory.
         progress: show a progress bar.
-        options: of [`Segmenter`]: processor, device, dtype, tile_size, tile_overlap, slice_overlap, batch_size.
+        options: of [`Segmenter`]: processor, device, dtype, tile_size, tile_overlap, slice_overlap, batch_size,
+            skip_background, flips, compile.
 
     Returns:
         Volume of float32 scores in [0, 1], axes (z, y, x), with the input's voxel size.
@@ -76,6 +82,10 @@ class Segmenter:
         tile_size, tile_overlap: instead of the processor's, in pixels.
         slice_overlap: instead of the processor's, in slices; only a model that labels several at once can have one.
         batch_size: blocks that go through the model at once.
+        skip_background: leave out the tiles in which no neurite can be (see `background.py`); their scores are 0. Small
+            volumes are looked at as a whole.
+        flips: average the scores of each block and its three mirror images (in y, in x, in both); takes four times as long.
+        compile: compile the model by `torch.compile`; the first blocks take longer.
     """
 
     def __init__(
@@ -89,6 +99,9 @@ class Segmenter:
         tile_overlap: int | None = None,
         slice_overlap: int | None = None,
         batch_size: int = 8,
+        skip_background: bool = False,
+        flips: bool = False,
+        compile: bool = False,
     ):
         if not isinstance(model, NeuronViT3DForSegmentation):
             model, loaded_processor = load_checkpoint(model)
@@ -97,7 +110,9 @@ class Segmenter:
         processor.check_fits(model.config)
         self.device = torch.device(device) if device is not None else _best_device()
         self.dtype, self.batch_size = dtype, batch_size
+        self.skip_background, self.flips = skip_background, flips
         self.model = model.to(self.device).eval()
+        self._forward = torch.compile(self.model) if compile else self.model
         self.processor = processor
         self.tile_size = processor.tile_size if tile_size is None else tile_size
         self.tile_overlap = processor.tile_overlap if tile_overlap is None else tile_overlap
@@ -110,13 +125,25 @@ class Segmenter:
         if batch_size < 1:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
 
-    def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> "ChannelReader":
+    def key(self) -> str:
+        """A word for what decides the scores of a volume: weights, image processor and options."""
+        known = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            known.update(name.encode())
+            known.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+        options = (self.tile_size, self.tile_overlap, self.slice_overlap, self.skip_background, self.flips, self.dtype)
+        known.update(f"{self.processor.to_json_string()}{options}{self.device.type}".encode())
+        return known.hexdigest()
+
+    def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> ChannelReader:
         """The channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
         return ChannelReader(volume, self.processor.num_channels, channel)
 
-    def slabs(self, source: "ChannelReader", *, progress: bool = False) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (first slice, scores (slices, height, width) float32) from the top of the volume to its bottom."""
-        intensities = self._look_at(source)
+    def slabs(
+        self, source: ChannelReader, *, progress: bool = False, first: int = 0
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (first slice, scores (slices, height, width) float32) from slice `first` of the volume to its bottom."""
+        intensities, contrast = self._look_at(source)
         grid = BlockGrid(
             source.shape,
             (self.tile_size, self.tile_size),
@@ -125,26 +152,41 @@ class Segmenter:
             self.processor.num_output_slices,
             self.slice_overlap,
         )
-        stitcher, origins = Stitcher(grid), grid.tile_origins
+        needed = np.ones((len(grid.steps), len(grid.tile_origins)), bool)
+        if contrast is not None:
+            score = partial(self._score_some, source, grid, intensities)
+            needed = needed_blocks(contrast.result(), grid, score)
+        stitcher = Stitcher(grid, first=first)
         batch, places = [], []
-        with tqdm(total=len(grid), desc="segment", unit="tile", disable=not progress) as bar:
-            for step, slices in self._slices_to_label(source, grid, intensities):
-                for y, x in origins:
-                    window = np.s_[:, :, y : y + grid.tile[0], x : x + grid.tile[1]]
-                    batch.append(np.concatenate([one[window] for one in slices], axis=1))
-                    places.append((step, (y, x)))
+        voxels = (source.shape[0] - first) * math.prod(source.shape[1:])
+        with tqdm(total=voxels, desc="segment", unit="voxel", unit_scale=True, disable=not progress) as bar:
+            steps = (
+                (step, tiles)
+                for step, tiles in zip(grid.steps, needed, strict=True)
+                if grid.labelled(step)[-1] >= first
+            )
+            for (step, tiles), slices in ahead(self._slices_to_label(source, grid, intensities, steps)):
+                for origin, is_needed in zip(grid.tile_origins, tiles, strict=True):
+                    if not is_needed:
+                        stitcher.skip(step)
+                        continue
+                    batch.append(_block(slices, origin, grid.tile))
+                    places.append((step, origin))
                     if len(batch) == self.batch_size:
                         self._predict(batch, places, stitcher)
-                        bar.update(self.batch_size)
-                yield from _slabs(stitcher)
+                for z, scores in _slabs(stitcher):
+                    yield z, scores
+                    bar.update(scores.size)
             if batch:
-                bar.update(len(batch))
                 self._predict(batch, places, stitcher)
-            yield from _slabs(stitcher)
+            for z, scores in _slabs(stitcher):
+                yield z, scores
+                bar.update(scores.size)
 
-    def _look_at(self, source: "ChannelReader") -> tuple[np.ndarray, np.ndarray]:
-        """Black and white of the volume, from one pass over it; refuses what cannot be segmented."""
+    def _look_at(self, source: ChannelReader) -> tuple[tuple[np.ndarray, np.ndarray], Contrast | None]:
+        """Black and white of the volume, and where it stands out, from one pass; refuses what cannot be segmented."""
         collected = IntensityRange(source.shape, source.num_channels)
+        contrast = Contrast(source.shape) if self.skip_background else None
         lowest, highest = np.inf, -np.inf
         for z, z_end in _ranges(source.shape, _VOXELS_AT_ONCE):
             slab = source.read(z, z_end)
@@ -156,58 +198,55 @@ class Segmenter:
                 )
             lowest, highest = min(lowest, slab.min()), max(highest, slab.max())
             collected.add(slab)
+            if contrast is not None:
+                contrast.add(slab)
         if lowest == highest:
             raise VolumeError(f"{source.name}: expected an image, got the value {lowest} in every voxel")
-        return collected.result(self.processor.lower_percentile, self.processor.upper_percentile)
+        return collected.result(self.processor.lower_percentile, self.processor.upper_percentile), contrast
 
-    def _slices_to_label(self, source, grid, intensities) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """Yields (step, its `num_slices` normalised slices (channels, 1, height, width)); every slice is read once."""
+    def _slices_to_label(self, source, grid, intensities, steps) -> Iterator[tuple[tuple, list[np.ndarray]]]:
+        """Yields each of the steps (first slice, its needed tiles), and its `num_slices` normalised slices (channels, 1,
+        height, width), none where no tile is needed; no slice is read twice."""
         slices = {}
-        for step in grid.steps:
-            wanted = grid.slices_of(step)
-            for z in range(wanted[0], wanted[-1] + 1):
+        for step, tiles in steps:
+            wanted = grid.slices_of(step) if tiles.any() else []
+            for z in [z for z in slices if not len(wanted) or z < wanted[0]]:
+                del slices[z]
+            for z in wanted:
                 if z not in slices:
                     scaled = self.processor.scale(source.read(z, z + 1), intensities)
                     slices[z] = self.processor.standardise(scaled)
-            for z in [z for z in slices if z < wanted[0]]:
-                del slices[z]
-            yield step, [slices[z] for z in wanted]
+            yield (step, tiles), [slices[z] for z in wanted]
 
-    @torch.inference_mode()
+    def _score_some(
+        self, source, grid, intensities, blocks: list[tuple[int, tuple[int, int]]]
+    ) -> Iterator[np.ndarray]:
+        """Scores (num_output_slices, tile height, tile width) of single blocks, given as (step, origin) from the top on."""
+        steps = dict.fromkeys(step for step, _ in blocks)
+        by_step = self._slices_to_label(source, grid, intensities, ((step, np.ones(1)) for step in steps))
+        cut = (
+            _block(slices, origin, grid.tile) for (step, _), slices in by_step for at, origin in blocks if at == step
+        )
+        while batch := list(islice(cut, self.batch_size)):
+            yield from self._score(batch)
+
     def _predict(self, batch: list[np.ndarray], places: list[tuple], stitcher: Stitcher) -> None:
         """Sends a batch through the model and adds its scores at their places (step, origin); empties both lists."""
-        pixel_values = torch.from_numpy(np.stack(batch)).to(self.device)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.model(pixel_values).logits
-        for place, scores in zip(places, scores_from_logits(logits).cpu().numpy(), strict=True):
+        for place, scores in zip(places, self._score(batch), strict=True):
             stitcher.add(*place, scores[None])
         batch.clear()
         places.clear()
 
-
-class ChannelReader:
-    """The channels of a volume that a model takes, read a few slices at a time as (channels, slices, height, width)."""
-
-    def __init__(self, volume: str | os.PathLike | Volume, num_channels: int, channel: int | None = None):
-        if num_channels > 1 and channel is not None:
-            raise ValueError(f"the model takes {num_channels} channels at once; channel = {channel} cannot be chosen")
-        with ExitStack() as stack:
-            first = stack.enter_context(open_volume(volume, 0 if num_channels > 1 else channel))
-            others = [stack.enter_context(open_volume(volume, index)) for index in range(1, num_channels)]
-            self.readers: list[VolumeReader] = [first, *others]
-            self._stack = stack.pop_all()
-        self.name, self.shape, self.voxel_size = first.source, first.shape, first.voxel_size
-        self.num_channels = num_channels
-
-    def read(self, z: int, z_end: int) -> np.ndarray:
-        """Slices z to z_end - 1 of every channel."""
-        return np.stack([reader.read(z, z_end) for reader in self.readers])
-
-    def __enter__(self) -> "ChannelReader":
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._stack.close()
+    @torch.inference_mode()
+    def _score(self, batch: list[np.ndarray]) -> np.ndarray:
+        """Scores (blocks, num_output_slices, height, width) of blocks (channels, slices, height, width)."""
+        pixel_values = torch.from_numpy(np.stack(batch)).to(self.device)
+        mirrored = [(), (-1,), (-2,), (-2, -1)] if self.flips else [()]
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            scores = [
+                scores_from_logits(self._forward(pixel_values.flip(axes)).logits).flip(axes) for axes in mirrored
+            ]
+        return (sum(scores) / len(scores)).cpu().numpy()
 
 
 def load_checkpoint(
@@ -233,6 +272,12 @@ def load_checkpoint(
 def _slabs(stitcher: Stitcher) -> Iterator[tuple[int, np.ndarray]]:
     for z, scores in stitcher.finished():
         yield z, np.clip(scores, 0.0, 1.0, out=scores)
+
+
+def _block(slices: list[np.ndarray], origin: tuple[int, int], tile: tuple[int, int]) -> np.ndarray:
+    """The tile at an origin (y, x) of slices (channels, 1, height, width) each."""
+    (y, x), (height, width) = origin, tile
+    return np.concatenate([one[:, :, y : y + height, x : x + width] for one in slices], axis=1)
 
 
 def _ranges(shape: tuple[int, int, int], voxels: int) -> list[tuple[int, int]]:

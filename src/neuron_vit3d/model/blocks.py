@@ -140,26 +140,34 @@ class Stitcher:
     Args:
         grid: the grid that the blocks were cut with.
         num_labels: planes predicted a slice; they are stitched alike.
+        first: slices before it are done with.
     """
 
-    def __init__(self, grid: BlockGrid, num_labels: int = 1):
+    def __init__(self, grid: BlockGrid, num_labels: int = 1, first: int = 0):
         self.grid, self.num_labels, self.window = grid, num_labels, grid.window()
         self.missing = np.zeros(grid.shape[0], int)  # blocks that still have to come, by slice
         for step in grid.steps:
             self.missing[grid.labelled(step)] += len(grid.tile_origins)
         self.sums, self.weights = {}, {}  # by slice
-        self.next = 0
+        self.next = first
 
     def add(self, step: int, origin: tuple[int, int], prediction: np.ndarray) -> None:
         """Prediction (num_labels, num_output_slices, tile height, tile width) of the block of `step` at `origin` (y, x)."""
         (y, x), (height, width) = origin, self.grid.tile
         place = np.s_[..., y : y + height, x : x + width]
         for z in self.grid.labelled(step):
+            if z < self.next:
+                continue
             if z not in self.sums:
                 self.sums[z] = np.zeros((self.num_labels, *self.grid.shape[1:]), np.float32)
                 self.weights[z] = np.zeros(self.grid.shape[1:], np.float32)
             self.sums[z][place] += prediction[:, z - step] * self.window[z - step]
             self.weights[z][place] += self.window[z - step]
+            self.missing[z] -= 1
+
+    def skip(self, step: int) -> None:
+        """A block of this step will not come: where no other covers it, the prediction is 0."""
+        for z in self.grid.labelled(step):
             self.missing[z] -= 1
 
     def finished(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -169,7 +177,11 @@ class Stitcher:
         """
         while self.next < self.grid.shape[0] and self.missing[self.next] == 0:
             z, self.next = self.next, self.next + 1
-            yield z, self.sums.pop(z) / self.weights.pop(z)
+            if z not in self.sums:  # all its blocks were skipped
+                yield z, np.zeros((self.num_labels, *self.grid.shape[1:]), np.float32)
+                continue
+            sums, weights = self.sums.pop(z), self.weights.pop(z)
+            yield z, np.divide(sums, weights, out=sums, where=weights > 0)
 
 
 def stitch(predictions: np.ndarray, grid: BlockGrid) -> np.ndarray:

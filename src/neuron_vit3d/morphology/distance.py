@@ -71,6 +71,25 @@ def tree_distance(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> dic
     } | rest
 
 
+def parts_apart(tree: Tree, other: Tree, threshold: float = 2.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A tree in pieces at most a voxel long, and which of them lie apart from the other tree: for pictures.
+
+    Returns:
+        begin, end (n, 3) in voxels, apart (n,) bool: the middle of the piece is farther than `threshold` from `other`.
+    """
+    begin, end = _segments(tree)
+    length = np.linalg.norm(end - begin, axis=1)
+    if length.sum() > _MAX_SAMPLES:
+        raise SWCError(f"a tree of length {length.sum():.3g} cannot be in voxels (at most {_MAX_SAMPLES:.0e})")
+    count = np.maximum(np.ceil(length), 1).astype(np.int64)
+    edge, number = repeated(count)
+    step = ((end - begin) / count[:, None])[edge]
+    first = begin[edge] + number[:, None] * step
+    if not len(other):
+        return first, first + step, np.ones(len(first), bool)
+    return first, first + step, _distance_to_segments(first + step / 2, *_segments(other)) > threshold
+
+
 def _one_way(source: Tree, target: Tree, threshold: float) -> tuple[float, float | None, float, float]:
     """Mean distance, mean distance of the different samples (None: no such), their fraction, fraction of length within."""
     points, weights = _samples(source)

@@ -25,10 +25,15 @@ class Foreground:
 
     @classmethod
     def from_mask(cls, mask: np.ndarray, spacing: np.ndarray) -> "Foreground":
-        strides = ((mask.shape[1] + 2) * (mask.shape[2] + 2), mask.shape[2] + 2)
-        z, y, x = np.unravel_index(np.flatnonzero(mask), mask.shape)
+        return cls.from_indices(np.flatnonzero(mask), mask.shape, spacing)
+
+    @classmethod
+    def from_indices(cls, indices: np.ndarray, shape: tuple[int, int, int], spacing: np.ndarray) -> "Foreground":
+        """Of flat indices into the volume, ascending."""
+        strides = ((shape[1] + 2) * (shape[2] + 2), shape[2] + 2)
+        z, y, x = np.unravel_index(indices, shape)
         keys = (z + 1) * strides[0] + (y + 1) * strides[1] + (x + 1)
-        return cls(np.stack([z, y, x], axis=1).astype(np.int32), keys, strides, spacing, mask.shape)
+        return cls(np.stack([z, y, x], axis=1).astype(np.int32), keys, strides, spacing, shape)
 
     def __len__(self) -> int:
         return len(self.keys)

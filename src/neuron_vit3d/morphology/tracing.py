@@ -1,6 +1,7 @@
 """A mask, or the scores it comes from, becomes one tree: `trace`."""
 
 import logging
+import math
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from .bridging import Links, drop_weak_ends, find_links, group_components, join
 from .foreground import Foreground
 from .skeleton import Skeleton, extract_skeleton, prune_spurs, smooth, trim_tips
 from .swc import Tree
+from .weak_bridges import bridging_voxels
 
 
 logger = logging.getLogger(__name__)
@@ -16,6 +18,13 @@ logger = logging.getLogger(__name__)
 MAX_FOREGROUND_VOXELS = 10_000_000
 # So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is noise.
 MAX_COMPONENTS = 20_000
+# Of the threshold, where scores are smoothed.
+SMOOTHED = 0.7
+# Voxels with at least this share of the threshold tell where a faded neurite runs.
+WEAK_SIGNAL = 0.2
+# Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
+WEAK_REACH = 2.5
+_VOXELS_AT_ONCE = 1 << 24  # of scores that are smoothed
 
 
 class TraceError(ValueError):
@@ -31,6 +40,7 @@ def trace(
     min_branch_length: float = 5.0,
     min_component_voxels: int = 10,
     root: tuple[float, float, float] | None = None,
+    smoothing: float = 0.7,
 ) -> Tree:
     """Trace the neuron in a mask or in scores into one tree with radii.
 
@@ -50,6 +60,9 @@ def trace(
         min_component_voxels: connected components (26 neighbours) with fewer voxels are dropped before anything else.
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is kept.
             None: the root is the thickest point, which in a neuron is the soma, and the longest connected tree is kept.
+        smoothing: standard deviation of the Gaussian that float scores are smoothed by first. A model labels slice by slice,
+            and what is rough or porous grows twigs. Foreground is then where smoothed scores are at least 0.7 times the
+            threshold, for the Gaussian lowers what is thin. 0: none.
 
     Returns:
         A Tree with one root, parents before children, coordinates x y z in voxels, nodes about one voxel apart and radii in
@@ -62,15 +75,27 @@ def trace(
     array = np.asarray(getattr(scores_or_mask, "array", scores_or_mask))
     if voxel_size is None:
         voxel_size = getattr(scores_or_mask, "voxel_size", None)
-    _check_parameters(threshold, voxel_size, bridge_distance, min_branch_length, min_component_voxels)
+    _check_parameters(threshold, voxel_size, bridge_distance, min_branch_length, min_component_voxels, smoothing)
     _check_array(array)
     _check_root(root, array.shape)
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
-    is_scores = np.issubdtype(array.dtype, np.floating)
-    foreground = _foreground(array >= threshold if is_scores else array != 0, spacing)
-    foreground, edges, component, too_small = _large_components(foreground, min_component_voxels)
-    confidence = array[tuple(foreground.voxels.T)].astype(np.float64) if is_scores else None
+    if np.issubdtype(array.dtype, np.floating):
+        lowered = threshold * (SMOOTHED if smoothing else 1.0)
+        faintest = lowered * (WEAK_SIGNAL if bridge_distance else 1.0)
+        weak, scores, sure = _signal(array, faintest, threshold, smoothing / spacing, spacing)
+        _checked(weak.subset(sure), array.shape)
+        strong = _checked(weak.subset(scores >= lowered), array.shape)
+        foreground, edges, component, too_small = _large_components(
+            strong, min_component_voxels, sure[scores >= lowered]
+        )
+        if bridged := _bridge_weak_signal(foreground, component, weak, scores, lowered, bridge_distance):
+            foreground, edges, component, _ = _large_components(bridged, 1)
+        confidence = scores[np.searchsorted(weak.keys, foreground.keys)].astype(np.float64)
+    else:
+        whole = _checked(Foreground.from_indices(np.flatnonzero(array), array.shape, spacing), array.shape)
+        foreground, edges, component, too_small = _large_components(whole, min_component_voxels)
+        confidence = None
     root_zyx = None if root is None else np.array(root, float)[::-1]
     root_row = None if root is None else _nearest(foreground.voxels, root_zyx, spacing)
 
@@ -87,10 +112,10 @@ def trace(
 
 
 def _large_components(
-    foreground: Foreground, min_voxels: int
+    foreground: Foreground, min_voxels: int, sure: np.ndarray | None = None
 ) -> tuple[Foreground, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
-    """The foreground of the components with at least `min_voxels` (and among the MAX_COMPONENTS largest), its edges, its
-    component numbers (n,) from 0, and the sizes (k,) of the other components."""
+    """The foreground of the components with at least `min_voxels`, one of them `sure` (and among the MAX_COMPONENTS
+    largest), its edges, its component numbers (n,) from 0, and the sizes (k,) of the other components."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -99,6 +124,8 @@ def _large_components(
     component = connected_components(graph, directed=False)[1]
     sizes = np.bincount(component)
     is_large = sizes >= min_voxels
+    if sure is not None:
+        is_large &= np.bincount(component, sure) > 0
     is_large[np.argsort(-sizes, kind="stable")[MAX_COMPONENTS:]] = False
     if not is_large.any():
         raise TraceError(
@@ -113,6 +140,54 @@ def _large_components(
         foreground = foreground.subset(keep)
         component = (np.cumsum(is_large) - 1)[component[keep]]
     return foreground, (rows, neighbours, lengths), component, sizes[~is_large]
+
+
+def _signal(
+    scores: np.ndarray, faintest: float, threshold: float, deviation: np.ndarray, spacing: np.ndarray
+) -> tuple[Foreground, np.ndarray, np.ndarray]:
+    """The voxels whose smoothed scores are at least `faintest`, those scores (n,) float32, and in which voxels (n,) bool the
+    scores themselves are at least `threshold`.
+
+    Slab by slab: memory grows with the signal, not with the volume. deviation: of the Gaussian, z y x in voxels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    plane = scores.shape[1] * scores.shape[2]
+    halo, thickness = int(4 * deviation[0] + 0.5), max(8, _VOXELS_AT_ONCE // plane)
+    indices, values, sure = [], [], []
+    for z in range(0, len(scores), thickness):
+        first, last = max(0, z - halo), min(len(scores), z + thickness + halo)
+        slab = np.asarray(scores[first:last], np.float32)
+        if slab.max() < faintest:
+            continue
+        if deviation.any():
+            slab = gaussian_filter(slab, deviation, mode="nearest", truncate=4.0)
+        slab = slab[z - first : z - first + thickness].ravel()
+        found = np.flatnonzero(slab >= faintest)
+        indices.append(found + z * plane)
+        values.append(slab[found])
+        sure.append(np.asarray(scores[z : z + thickness]).ravel()[found] >= threshold)
+    if not indices:
+        indices, values, sure = [np.empty(0, np.int64)], [np.empty(0, np.float32)], [np.empty(0, bool)]
+    foreground = Foreground.from_indices(np.concatenate(indices), scores.shape, spacing)
+    return foreground, np.minimum(np.concatenate(values), 1.0), np.concatenate(sure)
+
+
+def _bridge_weak_signal(
+    foreground: Foreground,
+    component: np.ndarray,
+    weak: Foreground,
+    scores: np.ndarray,
+    threshold: float,
+    bridge_distance: float,
+) -> Foreground | None:
+    """The foreground with the voxels below the threshold over which its components are joined; None if there are none."""
+    if component.max() == 0 or not bridge_distance or len(weak) > MAX_FOREGROUND_VOXELS:
+        return None
+    of_weak = np.full(len(weak), -1)
+    of_weak[np.searchsorted(weak.keys, foreground.keys)] = component
+    on_path = bridging_voxels(weak, scores.astype(np.float64), threshold, of_weak, WEAK_REACH * bridge_distance)
+    return weak.subset(on_path | (of_weak >= 0)) if on_path.any() else None
 
 
 def _join_components(
@@ -165,18 +240,17 @@ def _report(
     return comments
 
 
-def _foreground(mask: np.ndarray, spacing: np.ndarray) -> Foreground:
-    count = np.count_nonzero(mask)
+def _checked(foreground: Foreground, shape: tuple[int, int, int]) -> Foreground:
+    """The foreground, which is neither empty nor too large to trace."""
+    count, size = len(foreground), math.prod(shape)
     if count == 0:
-        raise TraceError(
-            f"mask is empty: nothing to trace in a volume of shape {mask.shape}; a lower threshold may help"
-        )
+        raise TraceError(f"mask is empty: nothing to trace in a volume of shape {shape}; a lower threshold may help")
     if count > MAX_FOREGROUND_VOXELS:
         raise TraceError(
-            f"mask has {count} foreground voxels ({count / mask.size:.0%} of shape {mask.shape}), at most "
+            f"mask has {count} foreground voxels ({count / size:.0%} of shape {shape}), at most "
             f"{MAX_FOREGROUND_VOXELS} are traced: raise the threshold or cut the volume"
         )
-    return Foreground.from_mask(mask, spacing)
+    return foreground
 
 
 def _check_array(array: np.ndarray) -> None:
@@ -196,6 +270,7 @@ def _check_parameters(
     bridge_distance: float,
     min_branch_length: float,
     min_component_voxels: int,
+    smoothing: float,
 ) -> None:
     if not 0 < threshold <= 1:
         raise TraceError(f"threshold must lie in (0, 1], got {threshold}")
@@ -207,6 +282,7 @@ def _check_parameters(
         ("bridge_distance", bridge_distance),
         ("min_branch_length", min_branch_length),
         ("min_component_voxels", min_component_voxels),
+        ("smoothing", smoothing),
     ):
         if not 0 <= value < np.inf:
             raise TraceError(f"{name} must be a number of at least 0, got {value}")

@@ -8,7 +8,9 @@ bool becomes uint8 with 0 and 255, ImageJ's convention for masks. Integers are c
 because scores hardly shrink, and can so be mapped when read.
 """
 
+import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +37,17 @@ class SlabWriter:
         dtype: of the slabs; bool is stored as uint8, 0 and 255.
         voxel_size: z, y, x in micrometres, or None.
         compress: deflate the slices; None: integers yes, floating point no.
+        resume_key: what the slices are made of and how, in a word; None: nothing is kept of a file that was not finished.
+            Otherwise its slices stay in a hidden file beside it, and a writer of the same file with the same key begins
+            after them (`slices_written`). Only files that are not compressed.
 
     Raises:
         VolumeError: a slab does not fit, or slices are missing at the end.
     """
 
-    def __init__(self, path, shape, dtype, voxel_size=None, *, compress: bool | None = None):
+    def __init__(
+        self, path, shape, dtype, voxel_size=None, *, compress: bool | None = None, resume_key: str | None = None
+    ):
         self.path = Path(path)
         # Volume knows what shapes, dtypes and voxel sizes are allowed; a broadcast array takes no memory
         if len(shape) not in (3, 4) or min(shape) < 1:
@@ -50,9 +57,16 @@ class SlabWriter:
         self.voxel_size = checked_voxel_size(voxel_size, str(self.path))
         self._stored_dtype = (np.dtype(np.uint8) if self.dtype == bool else self.dtype).newbyteorder("<")
         self._compress = self.dtype.kind != "f" if compress is None else compress
-        self._slices_written = 0
+        if resume_key is not None and self._compress:
+            raise ValueError(f"{self.path}: a compressed file cannot be continued")
+        self._resume_key = resume_key
+        self.slices_written = 0
 
     def __enter__(self) -> "SlabWriter":
+        if self._resume_key is not None:
+            self._temporary = self.path.with_name(f".{self.path.name}.unfinished")
+            self._continue()
+            return self
         self._replacing = replacing(self.path)
         self._temporary = self._replacing.__enter__()
         try:
@@ -64,7 +78,7 @@ class SlabWriter:
 
     def write(self, slab: np.ndarray) -> None:
         """Append slices: (n, y, x), or (c, n, y, x) where the file has channels."""
-        expected = (*self.shape[:-3], self.shape[-3] - self._slices_written, *self.shape[-2:])
+        expected = (*self.shape[:-3], self.shape[-3] - self.slices_written, *self.shape[-2:])
         slab = np.asarray(slab)
         fits = slab.ndim == len(expected) and slab.shape[:-3] == expected[:-3] and slab.shape[-2:] == expected[-2:]
         if not fits or not 1 <= slab.shape[-3] <= expected[-3]:
@@ -77,19 +91,85 @@ class SlabWriter:
         for z in range(channels.shape[1]):
             for channel in channels[:, z]:
                 self._write_plane(channel)
-        self._slices_written += channels.shape[1]
+        self.slices_written += channels.shape[1]
+        if self._resume_key is not None:
+            self._file.flush()
+            self._note_progress()
+
+    def read_written(self, z: int, z_end: int) -> np.ndarray:
+        """Slices (n, y, x) that were written, of a file that can be continued; it has no channels."""
+        self._file.flush()
+        count = math.prod(self.shape[-2:])
+        slab = np.fromfile(
+            self._temporary,
+            self._stored_dtype,
+            (z_end - z) * count,
+            offset=self._offset + z * count * self._stored_dtype.itemsize,
+        )
+        return slab.reshape(z_end - z, *self.shape[-2:]).astype(self.dtype, copy=False)
 
     def __exit__(self, kind, error, traceback) -> None:
+        if self._resume_key is not None:
+            self._file.close()
+            if error is not None and not self.slices_written:
+                self._temporary.unlink(missing_ok=True)
+                self._progress_note.unlink(missing_ok=True)
+            if error is None:
+                self._check_whole()
+                os.replace(self._temporary, self.path)
+                self._progress_note.unlink(missing_ok=True)
+            return
         try:
             self._file.close()
-            if error is None and self._slices_written < self.shape[-3]:
-                error = VolumeError(f"{self.path}: expected {self.shape[-3]} slices, got {self._slices_written}")
-                raise error
+            if error is None:
+                self._check_whole()
         except BaseException as failure:
             error = error or failure
             raise
         finally:
             self._replacing.__exit__(None if error is None else type(error), error, None)
+
+    def _check_whole(self) -> None:
+        if self.slices_written < self.shape[-3]:
+            raise VolumeError(f"{self.path}: expected {self.shape[-3]} slices, got {self.slices_written}")
+
+    @property
+    def _progress_note(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.unfinished.json")
+
+    def _continue(self) -> None:
+        """Opens the unfinished file behind its last whole slice; a new one where there is none of this key and size."""
+        try:
+            noted = json.loads(self._progress_note.read_text())
+            size = self._temporary.stat().st_size
+            fits = (noted["key"], noted["size"], noted["shape"]) == (self._resume_key, size, list(self.shape))
+            self._offset, written = int(noted["offset"]), int(noted["slices"])
+        except (OSError, ValueError, KeyError, TypeError):
+            fits = False
+        if fits and 0 <= written <= self.shape[-3]:
+            self._file, self.slices_written = self._temporary.open("r+b"), written
+            self._file.seek(self._offset + written * math.prod(self.shape[-2:]) * self._stored_dtype.itemsize)
+            return
+        self._progress_note.unlink(missing_ok=True)
+        try:
+            self._open()
+            self._note_progress()
+        except BaseException:
+            self._temporary.unlink(missing_ok=True)
+            raise
+
+    def _note_progress(self) -> None:
+        """Written whole or not at all: a note of more slices than there are would be a hole in the volume."""
+        noted = {
+            "key": self._resume_key,
+            "shape": self.shape,
+            "offset": self._offset,
+            "slices": self.slices_written,
+            "size": self._temporary.stat().st_size,
+        }
+        partial = self._progress_note.with_suffix(".tmp")
+        partial.write_text(json.dumps(noted))
+        os.replace(partial, self._progress_note)
 
     def _open(self) -> None:
         import tifffile
@@ -112,9 +192,11 @@ class SlabWriter:
         # ImageJ takes uncompressed slices to follow one another without gaps: lay the file out first, then fill it
         shape = (planes, *self.shape[-2:])
         options = {"bigtiff": is_big, "byteorder": "<", "returnoffset": True, "description": description}
-        offset, _ = tifffile.imwrite(self._temporary, shape=shape, dtype=self._stored_dtype, **options, **self._tags)
+        self._offset, _ = tifffile.imwrite(
+            self._temporary, shape=shape, dtype=self._stored_dtype, **options, **self._tags
+        )
         self._file = self._temporary.open("r+b")
-        self._file.seek(offset)
+        self._file.seek(self._offset)
 
     def _write_plane(self, plane: np.ndarray) -> None:
         if self.dtype == bool:

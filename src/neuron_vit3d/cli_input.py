@@ -1,0 +1,110 @@
+"""What a user typed on the command line, checked: files, folders, names, numbers. Errors name the file or the option."""
+
+import math
+import tempfile
+from pathlib import Path
+
+
+TRACED_BY = "traced by neuron-vit3d"  # first line of the program's SWC files
+
+
+def image_name(path: Path) -> str:
+    """A file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
+    from .volumes import volume_stem
+
+    name = volume_stem(path.name)
+    name = path.stem if name == path.name else name
+    for suffix in (".scores", ".mask"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def is_folder_of_files(path: Path) -> bool:
+    """Whether it is a folder that is not itself a volume (OME-Zarr)."""
+    from .volumes import is_volume_folder
+
+    return path.is_dir() and not is_volume_folder(path)
+
+
+def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
+    """The image of each neuron, by its file's name."""
+    from .evaluation.comparison import neuron_name
+    from .volumes import is_volume_name
+
+    if not folder.is_dir():
+        raise OSError(f"{folder}: expected a folder of images, found none")
+    found = {neuron_name(path): path for path in sorted(folder.iterdir()) if is_volume_name(path.name)}
+    for name in names:
+        if name not in found:
+            raise ValueError(f"{folder}: expected an image named {name}, found none")
+    return found
+
+
+def check_file(path: Path) -> None:
+    if not path.exists():
+        raise OSError(f"{path}: no such file")
+    if path.is_dir():
+        raise OSError(f"{path}: expected a file, found a folder")
+
+
+def check_folder(folder: Path) -> None:
+    """Creates an output folder and makes sure that it can be written to, before any work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder}: expected a folder to write to: {error.strerror or error}") from error
+
+
+def check_target(target: Path, source: Path) -> None:
+    """Makes sure that a file can be written, and is not the one it is made from."""
+    check_folder(target.parent)
+    if target.is_dir():
+        raise OSError(f"{target}: expected a file to write, found a folder")
+    if target.exists() and target.samefile(source):
+        raise ValueError(f"{target}: expected another file to write than the one that is read")
+
+
+def check_not_drawn_by_hand(swc: Path) -> None:
+    """Keeps a tree that goes to `NAME.swc` unasked from replacing one of the same name that is not this program's."""
+    if swc.exists() and TRACED_BY.encode() not in swc.read_bytes()[:4096]:
+        raise ValueError(f"{swc}: is there already and was not traced by this program; choose another --output")
+
+
+def check_number(
+    option: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf
+) -> None:
+    if not (value > above and value >= at_least and value <= at_most and math.isfinite(value)):
+        limits = {"above": above, "at least": at_least, "at most": at_most}
+        expected = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+        raise ValueError(f"{option}: expected a number {expected}, got {value}")
+
+
+def check_device(device: str | None) -> str | None:
+    import torch
+
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "not available"
+            raise ValueError(f"--device: cannot use {device!r} here: {reason}") from error
+    return device
+
+
+def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
+    from .volumes.volume import checked_voxel_size
+
+    numbers = None if text is None else parse_numbers(text, 3, "--voxel-size: expected z,y,x in micrometres")
+    return checked_voxel_size(numbers, "--voxel-size")
+
+
+def parse_numbers(text: str, count: int, expectation: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise ValueError(f"{expectation}, got {text!r}")
+    return numbers

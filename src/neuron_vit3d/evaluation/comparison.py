@@ -1,0 +1,207 @@
+"""Predicted files against gold files, one pair or two folders of them: figures, a table of them, pictures of what differs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..morphology import Tree, rasterize, read_swc, tree_distance
+from ..volumes import Volume, check_finite, is_volume_name, open_volume, read_volume, single_channel, volume_stem
+from .overlay import Projections, write_mask_difference, write_tree_difference
+from .segmentation import segmentation_scores
+
+
+_TREE_SUFFIXES = (".swc", ".eswc")
+_LARGEST_SIDE = 20_000  # of a picture's background, in voxels
+# What says what a file is, and not which neuron it is of.
+_ROLES = (".scores", ".mask", ".labels", ".gold", ".compared")
+
+
+class Comparison:
+    """A predicted tree or mask and the gold one, read.
+
+    Args:
+        predicted: SWC file; or a mask, or scores, whose mask are those of at least 0.5.
+        gold: SWC file, whose tubes a mask is compared with; or a mask.
+        threshold: distance in voxels within which trees agree.
+
+    Raises:
+        ValueError: a file cannot be read as what it is, a tree is to be compared with a mask, or masks differ in shape.
+    """
+
+    def __init__(self, predicted: Path, gold: Path, threshold: float = 2.0):
+        self.threshold, self.is_tree = threshold, is_tree(predicted)
+        if self.is_tree:
+            if not is_tree(gold):
+                raise ValueError(
+                    f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image"
+                )
+            self.predicted, self.gold = read_swc(predicted), read_gold(gold)
+            return
+        self.predicted = read_mask(predicted)
+        self.gold = rasterize(read_gold(gold), self.predicted.shape) if is_tree(gold) else read_mask(gold)
+        if self.gold.shape != self.predicted.shape:
+            raise ValueError(
+                f"{gold}: expected the shape of {predicted}, {self.predicted.shape} (z, y, x), found {self.gold.shape}"
+            )
+
+    def figures(self) -> dict[str, float]:
+        """What `tree_distance` or `segmentation_scores` say."""
+        if self.is_tree:
+            return tree_distance(self.predicted, self.gold, threshold=self.threshold)
+        return segmentation_scores(self.predicted, self.gold)
+
+    def write_picture(self, path: Path, image: Path | None = None) -> Path:
+        """Writes a PNG: what agrees, what was missed and what is extra, each in its colour, over the image or over black.
+
+        Raises:
+            ValueError: the image has not the masks' shape, or several channels.
+        """
+        if not self.is_tree:
+            background = Projections(self.gold.shape) if image is None else read_projections(image)
+            if background.shape != self.gold.shape:
+                raise ValueError(f"{image}: expected the masks' shape {self.gold.shape}, found {background.shape}")
+            return write_mask_difference(path, background, self.predicted, self.gold)
+        trees = self.predicted, self.gold
+        if image is None:
+            trees, shape = _side_by_side(trees)
+        background = Projections(shape) if image is None else read_projections(image)
+        return write_tree_difference(path, background, *trees, threshold=self.threshold)
+
+
+def find_comparisons(predicted: Path, gold: Path) -> list[tuple[str, Path, Path]]:
+    """(name, predicted file, gold file) of all neurons in two folders, sorted by name.
+
+    Files belong together when they have one name but for the suffix and words such as `.mask` before it. A folder is
+    looked at without those below it. Where the predicted folder holds trees and masks, trees are compared.
+
+    Raises:
+        ValueError: a folder holds nothing to compare, a gold file has no prediction (it would be left out of the mean), or
+            one name has several files of a kind.
+    """
+    theirs = _by_name(gold)
+    ours = _by_name(predicted)
+    for folder, found in ((predicted, ours), (gold, theirs)):
+        if not found:
+            raise ValueError(f"{folder}: expected SWC files or masks, found none")
+    for name, path in theirs.items():
+        if name not in ours:
+            raise ValueError(f"{path}: expected a prediction named {name} in {predicted}, found none")
+    return [(name, ours[name], path) for name, path in sorted(theirs.items())]
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    trees = [path for path in files if is_tree(path)]
+    masks = [path for path in files if is_volume_name(path.name)]
+    if any(".mask" in path.name for path in masks):  # beside them lie their scores
+        masks = [path for path in masks if ".mask" in path.name]
+    found: dict[str, Path] = {}
+    for path in trees or masks:
+        name = neuron_name(path)
+        if name in found:
+            raise ValueError(f"{path}: expected one file of {name}, found {found[name].name} as well")
+        found[name] = path
+    return found
+
+
+def neuron_name(path: Path) -> str:
+    """A file's name without what says its format and its role: `a.mask.ome.tif` and `a.gold.swc` are `a`."""
+    name = path.stem if is_tree(path) else volume_stem(path.name)
+    for role in _ROLES:
+        name = name.removesuffix(role)
+    return name
+
+
+def means(figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Of each figure, over the neurons; what is not finite for one of them is not finite."""
+    return {key: float(np.mean([one[key] for one in figures.values()])) for key in next(iter(figures.values()))}
+
+
+def as_table(figures: dict[str, dict[str, float]]) -> str:
+    """Text: a row for each neuron and one for the mean."""
+    rows = {**figures, "mean": means(figures)}
+    keys = list(rows["mean"])
+    width = max(map(len, rows))
+    lines = [" " * width + "".join(f"  {key:>16}" for key in keys)]
+    lines += [f"{name:{width}}" + "".join(f"  {row[key]:16.4f}" for key in keys) for name, row in rows.items()]
+    return "\n".join(lines)
+
+
+def as_json(figures: dict) -> str:
+    """JSON knows no infinity: a distance from or to nothing is null."""
+    return json.dumps(_without_infinity(figures))
+
+
+def _without_infinity(value):
+    if isinstance(value, dict):
+        return {key: _without_infinity(one) for key, one in value.items()}
+    return value if math.isfinite(value) else None
+
+
+def write_csv(path: Path, figures: dict[str, dict[str, float]]) -> None:
+    """Writes a CSV file, a row for each neuron; whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            keys = list(next(iter(figures.values())))
+            writer.writerow(["neuron", *keys])
+            writer.writerows([name, *(row[key] for key in keys)] for name, row in figures.items())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_tree(path: Path) -> bool:
+    """Whether a file is an SWC file, by its name."""
+    return path.suffix.lower() in _TREE_SUFFIXES
+
+
+def read_gold(path: Path) -> Tree:
+    """A tree that a human drew: what cutting and pasting leaves behind is mended, and told."""
+    return read_swc(path, mend_structure=True)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask (z, y, x): what is not 0, or scores of at least 0.5."""
+    volume: Volume = single_channel(read_volume(path))
+    check_finite(volume)
+    return volume.array >= 0.5 if volume.dtype.kind == "f" else volume.array != 0
+
+
+def read_projections(path: Path, channel: int | None = None) -> Projections:
+    """Of an image, which is read slice by slice.
+
+    Raises:
+        VolumeError: it has voxels that are not finite, or several channels and `channel` is None.
+    """
+    with open_volume(path, channel) as reader:
+        check_finite(reader)
+        projections = Projections(reader.shape)
+        for z in range(reader.shape[0]):
+            projections.add(z, reader.read(z, z + 1))
+    return projections
+
+
+def _side_by_side(trees: tuple[Tree, Tree]) -> tuple[list[Tree], tuple[int, int, int]]:
+    """The trees moved together to where coordinates begin, and a volume (z, y, x) that they then lie in.
+
+    Raises:
+        ValueError: they span more than voxels can.
+    """
+    points = np.concatenate([tree.xyz for tree in trees])
+    lowest = np.floor(points.min(axis=0))
+    width, height, depth = (np.ceil(points.max(axis=0) - lowest) + 1).tolist()
+    if max(width, height, depth) > _LARGEST_SIDE:
+        raise ValueError(
+            f"the trees span {width:.0f} x {height:.0f} x {depth:.0f} (x y z): too much for a picture, "
+            f"whose sides are at most {_LARGEST_SIDE} voxels"
+        )
+    return [replace(tree, xyz=tree.xyz - lowest) for tree in trees], (int(depth), int(height), int(width))

@@ -1,0 +1,147 @@
+"""Where in a volume no neurite can be: a cheap look at all voxels, so that the model need not look at all of them.
+
+A neurite stands out of its surroundings. So the contrast of every cell of a slice (32 x 32 pixels) is compared with the noise
+around it, while the volume is read for the first time. How much a cell must stand out is found out by the model itself, on a
+sample of the volume's blocks: as much as the faintest cells did in which it found neuron, and less, to be on the safe side.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+
+from ..model.blocks import BlockGrid
+
+
+CELL = 16  # side of a cell after pooling 2 x 2
+_PIXELS = 2 * CELL
+_SURROUNDINGS = 15  # side of the square that a pixel is compared with the mean of, after pooling
+# In units of the noise. Noise alone exceeds the lowest in every few cells; a sample, however large, may lack faint neurites,
+# so no more than the highest is asked for.
+_LOWEST, _HIGHEST = 3.0, 20.0
+_SAMPLE = 48  # blocks that the model looks at
+_MIN_BLOCKS = 4 * _SAMPLE  # of fewer, a sample would be too large a part
+_SURE = 0.25  # a score that may become neuron
+_LOST = 5e-4  # of the sample's voxels with such scores, so many may lie in cells that stand out less
+_MARGIN = 0.8
+
+
+class Contrast:
+    """How much the cells of a volume stand out: `add` all slabs from the top to the bottom, then take the `result`.
+
+    It keeps two numbers for each cell, and three slices.
+
+    Args:
+        shape: slices, height, width of the volume.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]):
+        self.cells = (shape[0], -(-shape[1] // _PIXELS), -(-shape[2] // _PIXELS))
+        self._highest = np.zeros(self.cells, np.float32)
+        self._noise = np.zeros(self.cells, np.float32)
+        self._pooled: list[np.ndarray] = []  # the last slices
+        self._done = 0
+
+    def add(self, slab: np.ndarray) -> None:
+        """Slab (channels, slices, height, width), the next slices."""
+        for z in range(slab.shape[1]):
+            pooled = _pooled(slab[:, z])
+            if not self._pooled:
+                self._pooled = [pooled]  # the first slice has itself above it
+            self._pooled.append(pooled)
+            if len(self._pooled) == 3:
+                self._look()
+
+    def result(self) -> np.ndarray:
+        """(slices, rows, columns) float32: the highest contrast of each cell and its neighbours, in units of the noise."""
+        if self._done < self.cells[0]:  # the last slice has itself below it
+            self._pooled.append(self._pooled[-1])
+            self._look()
+        # A neurite in a cell must not pass for noise: the calmer ones of its neighbours tell how much there is.
+        noise = ndimage.percentile_filter(self._noise, 30, size=(3, 5, 5), mode="nearest")
+        calm = np.maximum(noise, 1e-6 * max(float(self._highest.max()), 1e-30))
+        # A neurite's end, or its course through a dark slice, lies beside what stands out.
+        return ndimage.maximum_filter(self._highest / calm, size=3, mode="nearest")
+
+    def _look(self) -> None:
+        """At the middle one of the three slices that are kept."""
+        mean = sum(self._pooled) / 3
+        contrast = mean - ndimage.uniform_filter(mean, (0, _SURROUNDINGS, _SURROUNDINGS), mode="nearest")
+        channels, height, width = contrast.shape
+        _, rows, columns = self.cells
+        contrast = np.pad(contrast, ((0, 0), (0, rows * CELL - height), (0, columns * CELL - width)), mode="edge")
+
+        def of_cells(values: np.ndarray, ufunc: np.ufunc) -> np.ndarray:
+            by_row = ufunc.reduce(values.reshape(channels, rows, CELL, columns * CELL), axis=2)
+            return ufunc.reduce(by_row.reshape(channels, rows, columns, CELL), axis=3)
+
+        highest = of_cells(contrast, np.maximum)
+        # The mean distance of a normal variable from 0 is 0.8 of its standard deviation.
+        noise = of_cells(np.abs(contrast), np.add) / (0.8 * CELL**2)
+        # Of several channels, the one that stands out most.
+        channel = (highest / np.maximum(noise, 1e-30)).argmax(axis=0)[None]
+        self._highest[self._done] = np.take_along_axis(highest, channel, 0)[0]
+        self._noise[self._done] = np.take_along_axis(noise, channel, 0)[0]
+        self._done += 1
+        self._pooled.pop(0)
+
+
+def needed_blocks(
+    stands_out: np.ndarray, grid: BlockGrid, score: Callable[[list[tuple[int, tuple[int, int]]]], list[np.ndarray]]
+) -> np.ndarray:
+    """Which blocks (steps, tiles) bool the model has to look at: those in which a cell stands out enough.
+
+    Args:
+        stands_out: of the cells, from [`Contrast`].
+        grid: the blocks.
+        score: scores (num_output_slices, tile height, tile width) of blocks given as (step, tile origin), in their order.
+    """
+    by_block = highest_in_blocks(stands_out, grid)
+    if by_block.size < _MIN_BLOCKS:
+        return np.ones(by_block.shape, bool)
+    return by_block >= _enough(stands_out, by_block, grid, score)
+
+
+def highest_in_blocks(stands_out: np.ndarray, grid: BlockGrid) -> np.ndarray:
+    """The most that a cell stands out in what each block (steps, tiles) labels."""
+    height, width = grid.tile
+    result = np.empty((len(grid.steps), len(grid.tile_origins)), np.float32)
+    for row, step in enumerate(grid.steps):
+        labelled = grid.labelled(step)
+        highest = stands_out[labelled.start : labelled.stop].max(axis=0)
+        for column, (y, x) in enumerate(grid.tile_origins):
+            result[row, column] = highest[_cells(y, height), _cells(x, width)].max()
+    return result
+
+
+def _enough(stands_out: np.ndarray, by_block: np.ndarray, grid: BlockGrid, score: Callable) -> float:
+    """How much a cell has to stand out, by what the model finds in a sample of blocks, from the flattest to the steepest."""
+    order = np.argsort(by_block, axis=None, kind="stable")
+    sample = np.sort(order[np.linspace(0, len(order) - 1, _SAMPLE).round().astype(int)])  # in the order of the slices
+    blocks = [
+        (grid.steps[row], grid.tile_origins[column])
+        for row, column in zip(*np.unravel_index(sample, by_block.shape), strict=True)
+    ]
+    levels = []
+    for (step, (y, x)), scores in zip(blocks, score(blocks), strict=True):
+        for z in grid.labelled(step):
+            rows, columns = np.nonzero(scores[z - step] >= _SURE)
+            levels.append(stands_out[z, (y + rows) // _PIXELS, (x + columns) // _PIXELS])
+    levels = np.sort(np.concatenate(levels))
+    if not len(levels):
+        return _LOWEST  # nothing is known of this volume's neurites
+    faintest = levels[int(_LOST * len(levels))]
+    return float(np.clip(_MARGIN * faintest, _LOWEST, _HIGHEST))
+
+
+def _cells(first: int, length: int) -> slice:
+    """The cells along an axis that pixels from `first` on lie in."""
+    return slice(first // _PIXELS, -(-(first + length) // _PIXELS))
+
+
+def _pooled(image: np.ndarray) -> np.ndarray:
+    """Sums (channels, height / 2, width / 2) float32 of 2 x 2 pixels; an odd last row or column is repeated."""
+    _, height, width = image.shape
+    image = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge").astype(np.float32)
+    rows = image[:, 0::2] + image[:, 1::2]
+    return rows[..., 0::2] + rows[..., 1::2]

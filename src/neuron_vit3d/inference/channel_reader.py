@@ -1,0 +1,74 @@
+"""What a model is given of a volume, a few slices at a time, and read before they are asked for."""
+
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import numpy as np
+
+from ..volumes import Volume, VolumeReader, open_volume
+
+
+class ChannelReader:
+    """The channels of a volume that a model takes, read a few slices at a time as (channels, slices, height, width)."""
+
+    def __init__(self, volume: str | os.PathLike | Volume, num_channels: int, channel: int | None = None):
+        if num_channels > 1 and channel is not None:
+            raise ValueError(f"the model takes {num_channels} channels at once; channel = {channel} cannot be chosen")
+        with ExitStack() as stack:
+            first = stack.enter_context(open_volume(volume, 0 if num_channels > 1 else channel))
+            others = [stack.enter_context(open_volume(volume, index)) for index in range(1, num_channels)]
+            self.readers: list[VolumeReader] = [first, *others]
+            self._stack = stack.pop_all()
+        self.name, self.shape, self.voxel_size = first.source, first.shape, first.voxel_size
+        self.num_channels = num_channels
+        self._one_at_a_time = threading.Lock()
+
+    def read(self, z: int, z_end: int) -> np.ndarray:
+        """Slices z to z_end - 1 of every channel; may be called from several threads."""
+        with self._one_at_a_time:
+            return np.stack([reader.read(z, z_end) for reader in self.readers])
+
+    def __enter__(self) -> "ChannelReader":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stack.close()
+
+
+def ahead(items: Iterator, count: int = 2) -> Iterator:
+    """The items, made in a thread of their own, up to `count` of them before they are asked for."""
+    ready, stop = queue.Queue(count), threading.Event()
+
+    def hand_over(item, error: BaseException | None = None) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put((item, error), timeout=0.1)
+            except queue.Full:
+                pass
+
+    def make() -> None:
+        try:
+            for item in items:
+                hand_over(item)
+                if stop.is_set():
+                    return
+            hand_over(None, StopIteration())
+        except BaseException as error:
+            hand_over(None, error)
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stop.set()
+        thread.join()

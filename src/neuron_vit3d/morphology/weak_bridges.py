@@ -1,0 +1,66 @@
+"""Gaps in a mask, bridged where the scores below the threshold still tell the way.
+
+A neurite that fades comes out of the threshold in pieces, with weak scores between them. Shortest paths through these, over
+which a voxel costs the more the weaker it is, join the pieces: the cheapest path of every pair of neighbouring components
+enters a minimum spanning tree (Kruskal's, by scipy), so that no loop arises. Across background there is no such path.
+"""
+
+import numpy as np
+
+from .foreground import Foreground
+
+
+def bridging_voxels(
+    foreground: Foreground, scores: np.ndarray, threshold: float, component: np.ndarray, max_cost: float
+) -> np.ndarray:
+    """bool (n,): voxels below the threshold that lie on the paths which join components.
+
+    Args:
+        foreground: voxels (n) of the components and the weaker ones between them.
+        scores: (n,) of the voxels, in (0, 1].
+        threshold: of the components.
+        component: (n,) int from 0 without gaps, -1 for voxels of none.
+        max_cost: of a path; a voxel's side costs threshold / score, at least 1.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
+
+    on_path = np.zeros(len(foreground), bool)
+    num_components = int(component.max()) + 1
+    if num_components < 2 or (component >= 0).all():
+        return on_path
+    rows, neighbours, lengths = foreground.edges()
+    cost = np.maximum(threshold / scores, 1.0)
+    weight = lengths * (cost[rows] + cost[neighbours]) / 2
+    inside = (component[rows] >= 0) & (component[rows] == component[neighbours])
+    # Only what touches a weak voxel matters; paths start at the components' voxels beside one.
+    rows, neighbours, weight = rows[~inside], neighbours[~inside], weight[~inside]
+    graph = coo_array((weight, (rows, neighbours)), shape=(len(foreground),) * 2).tocsr()
+    beside = np.zeros(len(foreground), bool)
+    beside[rows] = beside[neighbours] = True
+    starts = np.flatnonzero(beside & (component >= 0))
+    if not len(starts):
+        return on_path
+    distance, predecessor, source = dijkstra(
+        graph, directed=False, indices=starts, min_only=True, return_predecessors=True, limit=max_cost
+    )
+    # Where the regions of two components meet, a path from one to the other leads over the edge between them.
+    origin = np.where(source >= 0, component[np.maximum(source, 0)], -1)
+    meets = (origin[rows] >= 0) & (origin[neighbours] >= 0) & (origin[rows] != origin[neighbours])
+    rows, neighbours = rows[meets], neighbours[meets]
+    total = distance[rows] + weight[meets] + distance[neighbours]
+    order = np.argsort(total, kind="stable")
+    order = order[total[order] <= max_cost]
+    pairs = np.sort(np.stack([origin[rows], origin[neighbours]], axis=1), axis=1)[order]
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    first = np.sort(first)  # the cheapest of each pair, the cheapest pair first
+    if not len(first):
+        return on_path
+    rank = np.arange(1, len(first) + 1)  # ties are broken the same way each time
+    tree = minimum_spanning_tree(coo_array((rank, pairs[first].T), shape=(num_components,) * 2).tocsr())
+    for edge in order[first[tree.data.astype(np.int64) - 1]]:
+        for node in (int(rows[edge]), int(neighbours[edge])):
+            while node >= 0 and component[node] < 0:
+                on_path[node] = True
+                node = int(predecessor[node])
+    return on_path
