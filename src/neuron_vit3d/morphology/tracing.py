@@ -59,7 +59,8 @@ def trace(
             component that would be the end of a branch must be longer than its gap by as much.
         min_component_voxels: connected components (26 neighbours) with fewer voxels are dropped before anything else.
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is kept.
-            None: the root is the thickest point, which in a neuron is the soma, and the longest connected tree is kept.
+            None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the largest
+            surface (length times radius) is kept: the stained neuron is thicker than what else is long.
         smoothing: standard deviation of the Gaussian that float scores are smoothed by first. A model labels slice by slice,
             and what is rough or porous grows twigs. Foreground is then where smoothed scores are at least 0.7 times the
             threshold, for the Gaussian lowers what is thin. 0: none.
@@ -194,12 +195,12 @@ def _join_components(
     skeleton: Skeleton, bridge_distance: float, min_branch_length: float, root_zyx: np.ndarray | None
 ) -> tuple[Skeleton, np.ndarray]:
     """One rooted tree, and which components (number of components,) bool are not in it."""
-    lengths = np.bincount(skeleton.component, skeleton.edge_lengths)
+    surfaces = np.bincount(skeleton.component, skeleton.edge_lengths * skeleton.reach)
     links = find_links(skeleton, bridge_distance)
     links = links.subset(drop_weak_ends(skeleton, links, min_branch_length))
     group = group_components(skeleton, links)
     if root_zyx is None:
-        kept_group = np.argmax(np.bincount(group, lengths))
+        kept_group = np.argmax(np.bincount(group, surfaces))
     else:
         kept_group = group[skeleton.component[_nearest(skeleton.points, root_zyx, skeleton.spacing)]]
     left_out = group != kept_group
