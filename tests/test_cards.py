@@ -241,6 +241,15 @@ def test_the_embedded_default_has_the_card_that_is_made_of_its_facts():
     assert (REPOSITORY / "model_cards" / "default.png").stat().st_size < 300_000
 
 
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "model_cards").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_facts_file_can_be_read_and_its_results_were_measured(path):
+    facts = read_facts(path)
+    assert facts.evaluation
+    for evaluation in facts.evaluation:
+        report = json.loads(evaluation.report.read_text())
+        assert report["command"].startswith("scripts/benchmark.py volumes") and len(report["volumes"]) == 3
+
+
 def test_the_embedded_default_has_no_code():
     assert not list(DEFAULT_CHECKPOINT.rglob("*.py"))
     for path in DEFAULT_CHECKPOINT.glob("*config.json"):
