@@ -23,7 +23,7 @@ from neuron_vit3d import (
     write_volume,
 )
 from neuron_vit3d.cli import main
-from neuron_vit3d.evaluation.overlay import GOLD, PREDICTED
+from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
 from neuron_vit3d.morphology import rasterize
 
 
@@ -122,6 +122,44 @@ def test_segment_takes_any_real_type(dtype, neuron, model, files):
     np.save("image.npy", neuron.mask.astype(dtype))
     succeed("segment", "image.npy", "-o", "out", "--model", model, "-q", "--no-trace")
     assert read_volume("out/image.scores.tif").array.dtype == np.float32
+
+
+def test_segment_and_evaluate_take_ome_zarr(files, neuron, model):
+    zarr = pytest.importorskip("zarr")
+    for name, array in (("image", neuron.volume.array), ("gold", neuron.mask.astype(np.uint8))):
+        group = zarr.open_group(f"{name}.ome.zarr", mode="w", zarr_format=3)
+        group.create_array("0", shape=array.shape, chunks=(4, 32, 32), dtype=array.dtype)[:] = array
+        axes = [{"name": axis, "type": "space"} for axis in "zyx"]
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+    for image in ("image.ome.zarr", "image.tif"):
+        succeed("segment", image, "-o", image[-4:], "--model", model, "-q", "--no-trace")
+    scores = [read_volume(f"{folder}/image.scores.tif").array for folder in ("zarr", ".tif")]
+    np.testing.assert_array_equal(*scores)
+    masks = succeed("evaluate", "drawn.tif", "gold.ome.zarr", "--json")
+    assert json.loads(masks)["dice"] == 1
+
+
+def test_evaluate_folders(files, neuron):
+    for folder, suffix in (("ours", ".swc"), ("gold", ".gold.swc")):
+        Path(folder).mkdir()
+        for name in "ab":
+            neuron.tree.write(Path(folder, name + suffix))
+    Path("images").mkdir()
+    for name in "ab":
+        write_volume(Path("images", f"{name}.tif"), neuron.volume)
+    table = succeed("evaluate", "ours", "gold", "--csv", "all.csv", "--picture", "pictures", "--image", "images")
+    assert [line.split()[0] for line in table.splitlines()] == ["esa", "a", "b", "mean"]
+    assert len(Path("all.csv").read_text().splitlines()) == 3
+    assert names(Path("pictures")) == ["a.png", "b.png"] and has_colour(Path("pictures/a.png"), AGREES)
+    result = json.loads(succeed("evaluate", "ours", "gold", "--json"))
+    assert result["neurons"]["b"] == result["neurons"]["a"] and result["mean"]["f1"] == 1
+    assert fail("evaluate", "ours", "gold.swc").startswith("gold.swc: expected a folder as ours is")
+    assert fail("evaluate", "ours", "gold", "--image", "images").startswith("--image: is for --picture")
+    Path("images/b.tif").unlink()
+    complaint = fail("evaluate", "ours", "gold", "--picture", "more", "--image", "images")
+    assert complaint == "images: expected an image named b, found none"
+    Path("ours/b.swc").unlink()
+    assert "b.gold.swc: expected a prediction named b in ours" in fail("evaluate", "ours", "gold")
 
 
 def test_trace_writes_beside_the_mask_or_where_it_is_told(files, neuron):

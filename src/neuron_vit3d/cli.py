@@ -119,6 +119,7 @@ def segment(
     import numpy as np
     import torch
 
+    from .data.sources import open_source
     from .evaluation.overlay import Projections, write_overlay
     from .inference import Segmenter
     from .morphology import TraceError
@@ -133,8 +134,9 @@ def segment(
     segmenter = Segmenter(model, device=check_device(device), dtype=dtypes[dtype], **sizes, **how)
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
-        projections, positives, at = Projections(source.shape), 0, image.stat()
-        key = f"{segmenter.key()} {channel} {at.st_size} {at.st_mtime_ns} {voxel_size}"
+        projections, positives = Projections(source.shape), 0
+        stamp = open_source(image.parent, scan=False).stamp(image.name)
+        key = f"{segmenter.key()} {channel} {stamp} {voxel_size}"
         scores_file = SlabWriter(results[0], source.shape, np.float32, voxel_size, resume_key=key)
         mask_file = SlabWriter(results[1], source.shape, np.uint8, voxel_size)
         with telling_what_is_kept(scores_file), scores_file, mask_file:

@@ -41,9 +41,10 @@ def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
 
 
 def check_file(path: Path) -> None:
+    """Of a file, or of a folder that is a volume."""
     if not path.exists():
         raise OSError(f"{path}: no such file")
-    if path.is_dir():
+    if is_folder_of_files(path):
         raise OSError(f"{path}: expected a file, found a folder")
 
 
