@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..morphology import Tree, rasterize, read_swc, tree_distance
 from ..volumes import Volume, check_finite, is_volume_name, open_volume, read_volume, single_channel, volume_stem
+from ..volumes.volume import replacing
 from .overlay import Projections, write_mask_difference, write_tree_difference
 from .segmentation import segmentation_scores
 
@@ -147,16 +147,11 @@ def _without_infinity(value):
 
 def write_csv(path: Path, figures: dict[str, dict[str, float]]) -> None:
     """Writes a CSV file, a row for each neuron; whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            keys = list(next(iter(figures.values())))
-            writer.writerow(["neuron", *keys])
-            writer.writerows([name, *(row[key] for key in keys)] for name, row in figures.items())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        keys = list(next(iter(figures.values())))
+        writer.writerow(["neuron", *keys])
+        writer.writerows([name, *(row[key] for key in keys)] for name, row in figures.items())
 
 
 def is_tree(path: Path) -> bool:

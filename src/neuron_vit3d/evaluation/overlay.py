@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..volumes.volume import replacing
+
 
 PREDICTED, GOLD = (255, 80, 60), (60, 220, 120)
 # Told apart by those who see no red or no green, too.
@@ -107,12 +109,8 @@ def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
         draw = ImageDraw.Draw(picture)
         draw.text((left, drawn.height + 2), word, fill=colour)
         left += round(draw.textlength(word)) + 16
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         picture.save(partial, format="PNG")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -85,16 +85,18 @@ def trace(
         lowered = threshold * (SMOOTHED if smoothing else 1.0)
         faintest = lowered * (WEAK_SIGNAL if bridge_distance else 1.0)
         weak, scores, sure = _signal(array, faintest, threshold, smoothing / spacing, spacing)
-        _checked(weak.subset(sure), array.shape)
-        strong = _checked(weak.subset(scores >= lowered), array.shape)
+        strong = scores >= lowered
+        for voxels in (sure, strong):
+            _check_size(np.count_nonzero(voxels), array.shape)
         foreground, edges, component, too_small = _large_components(
-            strong, min_component_voxels, sure[scores >= lowered]
+            weak.subset(strong), min_component_voxels, sure[strong]
         )
         if bridged := _bridge_weak_signal(foreground, component, weak, scores, lowered, bridge_distance):
             foreground, edges, component, _ = _large_components(bridged, 1)
         confidence = scores[np.searchsorted(weak.keys, foreground.keys)].astype(np.float64)
     else:
-        whole = _checked(Foreground.from_indices(np.flatnonzero(array), array.shape, spacing), array.shape)
+        _check_size(np.count_nonzero(array), array.shape)
+        whole = Foreground.from_indices(np.flatnonzero(array), array.shape, spacing)
         foreground, edges, component, too_small = _large_components(whole, min_component_voxels)
         confidence = None
     root_zyx = None if root is None else np.array(root, float)[::-1]
@@ -241,9 +243,9 @@ def _report(
     return comments
 
 
-def _checked(foreground: Foreground, shape: tuple[int, int, int]) -> Foreground:
-    """The foreground, which is neither empty nor too large to trace."""
-    count, size = len(foreground), math.prod(shape)
+def _check_size(count: int, shape: tuple[int, int, int]) -> None:
+    """Raises TraceError for a mask of `count` voxels that is empty or too large to trace."""
+    size = math.prod(shape)
     if count == 0:
         raise TraceError(f"mask is empty: nothing to trace in a volume of shape {shape}; a lower threshold may help")
     if count > MAX_FOREGROUND_VOXELS:
@@ -251,7 +253,6 @@ def _checked(foreground: Foreground, shape: tuple[int, int, int]) -> Foreground:
             f"mask has {count} foreground voxels ({count / size:.0%} of shape {shape}), at most "
             f"{MAX_FOREGROUND_VOXELS} are traced: raise the threshold or cut the volume"
         )
-    return foreground
 
 
 def _check_array(array: np.ndarray) -> None:
