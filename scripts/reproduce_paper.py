@@ -10,23 +10,19 @@ test neurons. What is done is kept in `--results-dir` as one JSON file a run, an
 on from its last checkpoint. The studies are in `STUDIES`; the report is made by `evaluation/report.py`.
 """
 
-import csv
 import json
-import os
 import platform
 import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import tifffile
 import torch
+from paper_data import Data, projections, read_split
 from transformers import AutoConfig, HfArgumentParser
 
-from neuron_vit3d.data.pairs import IGNORE_INDEX, Pair, find_pairs, read_pair
+from neuron_vit3d.data.pairs import IGNORE_INDEX, read_pair
 from neuron_vit3d.evaluation.overlay import Projections, write_overlay
 from neuron_vit3d.evaluation.report import AVERAGED, Result, write_report
 from neuron_vit3d.evaluation.scores import score_volume
@@ -229,7 +225,7 @@ class Runner:
         whole = Result(experiment=asdict(run), test=test, **result)
         write_whole(self.results / f"{run.key}.json", json.dumps(asdict(whole), indent=1) + "\n")
 
-    def config_of(self, run: Experiment, folder: Path, data: "Data") -> TrainingConfig:
+    def config_of(self, run: Experiment, folder: Path, data: Data) -> TrainingConfig:
         """What the trainer is told."""
         arguments, base = self.arguments, self.bases[run.base]
         patch = AutoConfig.from_pretrained(base).patch_size
@@ -259,37 +255,18 @@ class Runner:
             **options,
         )
 
-    def data_of(self, run: Experiment) -> "Data":
+    def data_of(self, run: Experiment) -> Data:
         """Which neurons are trained on, chosen the threshold by, and tested on."""
         if run.data == "mip":
-            folder = flattened(Path(self.arguments.mip_dir), self.output / "mip")
-            data = Data(
-                str(folder), *split_by_stack(Path(self.arguments.mip_dir), [p.name for p in find_pairs(folder)])
-            )
-        else:
-            split = json.loads(Path(self.arguments.split).read_text())
-            parts = ("train", "validation", "test")
-            if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in parts):
-                raise ValueError(f"{self.arguments.split}: expected lists of names train, validation and test")
-            data = Data(self.arguments.data_dir, *(split[part] for part in parts))
-            missing = {*data.train, *data.validation, *data.test} - data.pairs.keys()
-            if missing:
-                raise ValueError(f"{data.folder}: found no pair named {min(missing)!r}")
-            if run.data.startswith("fold"):
-                _, fold, _, folds = run.data.split()
-                data = data.fold(int(fold), int(folds))
-        both = (set(data.train) & {*data.validation, *data.test}) | (set(data.validation) & set(data.test))
-        if both:
-            raise ValueError(f"{self.arguments.split}: {min(both)} is in two parts; a neuron may be in one")
-        if run.share < 1:
-            kept = np.random.default_rng(run.seed).permutation(data.train)[
-                : max(1, round(run.share * len(data.train)))
-            ]
-            data = replace(data, train=sorted(kept.tolist()))
-        return data
+            return projections(Path(self.arguments.mip_dir), self.output / "mip")
+        data = read_split(Path(self.arguments.split), self.arguments.data_dir)
+        if run.data.startswith("fold"):
+            _, fold, _, folds = run.data.split()
+            data = data.fold(int(fold), int(folds))
+        return data.part(run.share, run.seed) if run.share < 1 else data
 
     def score(
-        self, segmenter: Segmenter, data: "Data", folder: Path, threshold: float = 0.5
+        self, segmenter: Segmenter, data: Data, folder: Path, threshold: float = 0.5
     ) -> dict[str, dict[str, float]]:
         """All figures of the test volumes, and their pictures: the traced tree (red) over the gold one (green)."""
         figures = {}
@@ -306,69 +283,6 @@ class Runner:
             write_overlay(folder / f"{name}.png", projections, [tree], gold=gold_tree)
             figures[name] = {**result, "seconds": seconds}
         return figures
-
-
-@dataclass(frozen=True)
-class Data:
-    """A folder of pairs and which of them are for what."""
-
-    folder: str
-    train: list[str]
-    validation: list[str]
-    test: list[str]
-
-    @cached_property
-    def pairs(self) -> dict[str, Pair]:
-        return {pair.name: pair for pair in find_pairs(self.folder)}
-
-    def fold(self, which: int, folds: int) -> "Data":
-        """Every `folds`-th neuron, from `which` on, is tested on; the one after the first of them chooses the threshold."""
-        names = np.random.default_rng(0).permutation(sorted([*self.train, *self.validation, *self.test])).tolist()
-        test = names[which::folds]
-        validation = [names[(which + 1) % len(names)]]
-        return replace(
-            self,
-            train=[name for name in names if name not in (*test, *validation)],
-            validation=validation,
-            test=test,
-        )
-
-
-def flattened(source: Path, target: Path) -> Path:
-    """Projections with gold trees as pairs of one slice: the trees' z is set to 0."""
-    if not target.exists():
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")  # another process may make them, too
-        folders = sorted(path.parent for path in source.glob("*/mip.tif"))
-        if not folders:
-            raise ValueError(f"{source}: expected folders with mip.tif and gold.swc, found none (--mip-dir)")
-        for folder in folders:
-            (partial / folder.name).mkdir(parents=True)
-            tifffile.imwrite(partial / folder.name / "image.tif", tifffile.imread(folder / "mip.tif")[None])
-            tree = read_swc(folder / "gold.swc", mend_structure=True)
-            replace(tree, xyz=tree.xyz * [1, 1, 0]).write(partial / folder.name / "trace.swc")
-        try:
-            partial.rename(target)
-        except OSError:
-            shutil.rmtree(partial)
-            if not target.exists():
-                raise
-    return target
-
-
-def split_by_stack(source: Path, names: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Names for training, validation (about 8) and testing (about 20); neurons cut out of one stack stay together."""
-    stacks = {name: name for name in names}
-    if (source / "index.csv").exists():
-        with open(source / "index.csv", newline="") as file:
-            stacks |= {row["id"]: row["gold_swc_name"].split(".v3draw")[0] for row in csv.DictReader(file)}
-    order = np.random.default_rng(0).permutation(sorted({stacks[name] for name in names})).tolist()
-    names = sorted(names, key=lambda name: (order.index(stacks[name]), name))
-    first, last = 20, len(names) - 8
-    while first < len(names) and stacks[names[first]] == stacks[names[first - 1]]:
-        first += 1
-    while last > first and stacks[names[last]] == stacks[names[last - 1]]:
-        last -= 1
-    return names[first:last], names[last:], names[:first]
 
 
 def read_result(path: Path) -> Result:

@@ -29,13 +29,14 @@ def folder(tmp_path_factory) -> Path:
 def run(folder: Path, output: Path, *arguments, expect: int = 0) -> None:
     words = ["--base-models", folder / "base", "--data-dir", folder / "data", "--split", folder / "split.json"]
     words += ["--output-dir", output, "--max-steps", 1, "--batch-size", 1, "--tile-size", 32, "--seeds", 0, *arguments]
-    before, sys.argv = sys.argv, ["reproduce_paper.py", *map(str, words)]
-    try:
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-    finally:
-        sys.argv = before
-        forget_accelerate()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["reproduce_paper.py", *map(str, words)])
+        patched.syspath_prepend(str(SCRIPT.parent))  # as `python scripts/reproduce_paper.py` has it
+        try:
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_path(str(SCRIPT), run_name="__main__")
+        finally:
+            forget_accelerate()
     assert ended.value.code == expect
 
 
@@ -44,8 +45,7 @@ def results(output: Path) -> dict[str, dict]:
 
 
 @pytest.mark.slow
-def test_arms_are_trained_scored_and_reported_once(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+def test_arms_are_trained_scored_and_reported_once(folder, tmp_path, capsys):
     run(folder, tmp_path, "--studies", "paper", "--arms", "center", "scratch")
     done = results(tmp_path)
     assert set(done) == {"split_base_tokens_center_seed0", "split_base_tokens_scratch_seed0"}
