@@ -71,7 +71,9 @@ def test_the_search_is_exact_however_coarse_its_pieces(seed, max_pieces):
     rng = np.random.default_rng(seed)
     begin, end = rng.uniform(-60, 60, (2, 25, 3))
     points = rng.uniform(-100, 100, (40, 3))
-    expected = distance._point_to_segment(points[:, None], begin, end).min(axis=1)
+    along, offset = end - begin, points[:, None] - begin
+    position = np.clip((offset * along).sum(-1) / (along**2).sum(-1), 0, 1)
+    expected = np.linalg.norm(offset - position[..., None] * along, axis=-1).min(axis=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distance, "_MAX_PIECES", max_pieces)
         patch.setattr(distance, "_DISTANCES_AT_ONCE", 64)

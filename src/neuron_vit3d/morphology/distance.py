@@ -92,8 +92,8 @@ def parts_apart(tree: Tree, other: Tree, threshold: float = 2.0) -> tuple[np.nda
 
 def _one_way(source: Tree, target: Tree, threshold: float) -> tuple[float, float | None, float, float]:
     """Mean distance, mean distance of the different samples (None: no such), their fraction, fraction of length within."""
-    points, weights = _samples(source)
-    distance = _distance_to_segments(points, *_segments(target))
+    points, sample, weights = _samples(source)
+    distance = _distance_to_segments(points, *_segments(target))[sample]
     different = distance >= threshold
     within = float(weights[distance <= threshold].sum() / weights.sum())
     dsa = float(distance[different].mean()) if different.any() else None
@@ -106,21 +106,26 @@ def _segments(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
     return tree.xyz[child], tree.xyz[parent]
 
 
-def _samples(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
-    """(s, 3) points on the tree and (s,) the length each stands for: half a step at the ends of an edge, else a step."""
-    begin, end = _segments(tree)
+def _samples(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (n, 3) on the tree; of each sample its point (s,), for many share a node's; and the length (s,) that it stands
+    for: half a step at the ends of an edge, else a step."""
+    child, parent = tree.segments.T
+    begin, end = tree.xyz[child], tree.xyz[parent]
     length = np.linalg.norm(end - begin, axis=1)
     if length.sum() > _MAX_SAMPLES:
         raise SWCError(f"a tree of length {length.sum():.3g} cannot be in voxels (at most {_MAX_SAMPLES:.0e})")
     count = (1 + length + 0.5).astype(np.int64)
     edge, number = repeated(count)
     last = np.maximum(count - 1, 1)
-    points = begin[edge] + (number / last[edge])[:, None] * (end - begin)[edge]
+    inner = np.flatnonzero((number > 0) & (number < last[edge]))
+    points = begin[edge[inner]] + (number[inner] / last[edge[inner]])[:, None] * (end - begin)[edge[inner]]
+    sample = np.where(number == 0, child[edge], parent[edge])
+    sample[inner] = len(tree) + np.arange(len(inner))
     is_end = (number == 0) | (number == count[edge] - 1)
     weights = np.where(count == 1, length, length / last)[edge] * np.where(is_end & (count[edge] > 1), 0.5, 1.0)
     num_lone = len(begin) - len(tree.edges)
     weights[len(weights) - num_lone :] = 1.0
-    return points, weights if weights.any() else np.ones_like(weights)
+    return np.concatenate([tree.xyz, points]), sample, weights if weights.any() else np.ones_like(weights)
 
 
 def _distance_to_segments(points: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -139,6 +144,7 @@ def _distance_to_segments(points: np.ndarray, begin: np.ndarray, end: np.ndarray
     half = float((length / count).max()) / 2 * (1 + 1e-9)
     middle = begin[segment] + ((number + 0.5) / count[segment])[:, None] * (end - begin)[segment]
     search = cKDTree(middle)
+    segments = _Segments(begin, end)
 
     best = np.full(len(points), np.inf)
     open_rows, k = np.arange(len(points)), min(8, len(middle))
@@ -146,19 +152,31 @@ def _distance_to_segments(points: np.ndarray, begin: np.ndarray, end: np.ndarray
         still_open = []
         step = max(_DISTANCES_AT_ONCE // k, 1)
         for rows in (open_rows[i : i + step] for i in range(0, len(open_rows), step)):
-            to_middle, near = search.query(points[rows], k=[*range(1, k + 1)])
-            near = segment[near]
-            best[rows] = _point_to_segment(points[rows, None], begin[near], end[near]).min(axis=1)
+            to_middle, near = search.query(points[rows], k=[*range(1, k + 1)], workers=-1)
+            best[rows] = segments.nearest(points[rows], segment[near])
             if k < len(middle):
                 still_open.append(rows[best[rows] + half > to_middle[:, -1]])
         open_rows = np.concatenate(still_open) if still_open else np.empty(0, dtype=np.int64)
-        k = min(4 * k, len(middle))
+        k = min(2 * k, len(middle))
     return best
 
 
-def _point_to_segment(points: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Distances of points to segments, all (..., 3) and broadcast; a segment may have length zero."""
-    along, offset = end - begin, points - begin
-    squared = (along * along).sum(axis=-1)
-    position = (offset * along).sum(axis=-1) / np.where(squared > 0, squared, 1)
-    return np.linalg.norm(offset - np.clip(position, 0, 1)[..., None] * along, axis=-1)
+class _Segments:
+    """Line segments, each coordinate in an array of its own: numpy is slow on axes of length 3."""
+
+    def __init__(self, begin: np.ndarray, end: np.ndarray):
+        self.begin, self.along = begin.T.copy(), (end - begin).T.copy()
+        squared = (self.along**2).sum(axis=0)
+        self.squared = np.where(squared > 0, squared, 1.0)  # a segment may have length zero
+
+    def nearest(self, points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """(n,) distances of points (n, 3) to the nearest of the segments in rows (n, k)."""
+        best = np.full(len(points), np.inf)
+        points = points.T.copy()
+        for candidate in rows.T:
+            along = self.along[:, candidate]
+            offset = points - self.begin[:, candidate]
+            position = (offset[0] * along[0] + offset[1] * along[1] + offset[2] * along[2]) / self.squared[candidate]
+            offset -= np.clip(position, 0, 1) * along
+            np.minimum(best, offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2, out=best)
+        return np.sqrt(best)
