@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from neuron_vit3d.morphology import TraceError, Tree, check_tree, rasterize, read_swc, trace, tree_distance
+from neuron_vit3d.morphology import (
+    TraceError,
+    Tree,
+    check_tree,
+    rasterize,
+    read_swc,
+    trace,
+    trace_neurons,
+    tree_distance,
+)
 from neuron_vit3d.morphology.foreground import Foreground
 
 
@@ -237,16 +246,6 @@ def test_rough_scores_are_smoothed_and_what_is_not_sure_is_no_neuron():
     np.testing.assert_array_equal(trace(scores).xyz, smooth.xyz)
 
 
-@pytest.mark.parametrize("smoothing", [0, 0.7, 1.5])
-def test_scores_are_smoothed_slab_by_slab_as_in_one(smoothing, monkeypatch):
-    scores = rasterize(random_tree(5), (64, 64, 64)) * np.float32(0.9)
-    whole = trace(scores, smoothing=smoothing, voxel_size=(2, 1, 1))
-    monkeypatch.setattr("neuron_vit3d.morphology.tracing._VOXELS_AT_ONCE", 1)
-    by_slab = trace(scores, smoothing=smoothing, voxel_size=(2, 1, 1))
-    np.testing.assert_array_equal(by_slab.xyz, whole.xyz)
-    np.testing.assert_array_equal(by_slab.radii, whole.radii)
-
-
 def test_a_faded_stretch_is_bridged_along_its_signal_and_background_is_not():
     scores = np.zeros((20, 30, 80), np.float32)
     scores[9:12, 14:17, 5:30] = scores[9:12, 14:17, 50:75] = 0.9
@@ -267,8 +266,9 @@ def test_a_faded_stretch_is_bridged_along_its_signal_and_background_is_not():
 def test_integer_masks_are_masks():
     mask = random_tree(1)
     mask = rasterize(mask, (64, 64, 64))
-    for other in (mask.astype(np.uint8) * 255, mask.astype(np.int16), mask.astype(np.float64)):
-        np.testing.assert_array_equal(trace(other, smoothing=0).xyz, trace(mask).xyz)
+    for other in (mask.astype(np.uint8) * 255, mask.astype(np.int16)):
+        np.testing.assert_array_equal(trace(other).xyz, trace(mask).xyz)
+    np.testing.assert_array_equal(trace(mask.astype(np.float64), smoothing=0).xyz, trace(mask, smoothing=0).xyz)
 
 
 def test_the_same_mask_gives_the_same_tree_and_is_not_changed():
@@ -375,3 +375,55 @@ def test_a_real_tree_is_found_in_its_own_mask(shared, name):
     shape = np.ceil(gold.xyz.max(axis=0)).astype(int)[::-1] + 5
     scores = tree_distance(trace(rasterize(gold, tuple(shape), min_radius=1.0)), gold)
     assert scores["f1"] > 0.97
+
+
+# -- several neurons ---------------------------------------------------------------------------------------------------
+
+
+def two_neurons() -> np.ndarray:
+    """A thick one along x at y 10 and a thin one at y 30, joined by nothing."""
+    return tube((5, 10, 15), (75, 10, 15), radius=3, shape=(30, 40, 80)) | tube(
+        (5, 30, 15), (75, 30, 15), radius=2, shape=(30, 40, 80)
+    )
+
+
+def test_several_neurons_are_traced_the_largest_first():
+    mask = two_neurons()
+    trees = trace_neurons(mask, 3, bridge_distance=4)
+    assert [round(tree.xyz[:, 1].mean()) for tree in trees] == [10, 30]
+    for tree in trees:
+        assert_one_sound_tree(tree)
+    (first,) = trace_neurons(mask, 1, bridge_distance=4)
+    np.testing.assert_array_equal(first.xyz, trace(mask, bridge_distance=4).xyz)
+    assert "dropped 1 components" in first.comments[0] and not trees[0].comments
+
+
+def test_neurons_begin_at_the_roots_given_in_their_order():
+    trees = trace_neurons(two_neurons(), [(6, 30, 15), (74, 10, 15)], bridge_distance=4)
+    assert [round(tree.xyz[:, 1].mean()) for tree in trees] == [30, 10]
+    assert trees[0].xyz[0, 0] < 12 and trees[1].xyz[0, 0] > 68
+
+
+def test_neurons_that_touch_are_cut_apart_half_way():
+    mask = tube((5, 10, 15), (75, 10, 15), radius=2, shape=(30, 40, 80))
+    left, right = trace_neurons(mask, [(8, 10, 15), (72, 10, 15)])
+    assert abs(left.xyz[:, 0].max() - 40) < 3 and abs(right.xyz[:, 0].min() - 40) < 3
+    whole = trace(mask)
+    assert len(left) + len(right) == len(whole)
+    for tree in (left, right):
+        assert_one_sound_tree(tree)
+    with pytest.raises(TraceError, match="got two at one"):
+        trace_neurons(mask, [(8, 10, 15), (8, 10, 15)])
+    for none in (0, []):
+        with pytest.raises(TraceError, match="expected at least one neuron"):
+            trace_neurons(mask, none)
+
+
+def test_a_soma_is_marked_and_a_thick_neurite_is_none():
+    mask = tube((5, 20, 15), (75, 20, 15), radius=2, shape=(30, 40, 80))
+    assert not trace(mask).types.any()
+    z, y, x = np.ogrid[:30, :40, :80]
+    mask |= (z - 15) ** 2 + (y - 20) ** 2 + (x - 40) ** 2 <= 9**2
+    tree = trace(mask)
+    assert tree.types.tolist() == [1] + [0] * (len(tree) - 1)
+    assert np.linalg.norm(tree.xyz[0] - (40, 20, 15)) < 2 and tree.radii[0] > 7

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .data import load_bigneuron, synthetic_neuron
     from .evaluation import segmentation_scores
     from .hub import publish
-    from .inference import Segmenter, segment
+    from .inference import Segmenter, segment, segment_large
     from .model import (
         NeuronSegmentationPipeline,
         NeuronViT3DConfig,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         NeuronViT3DImageProcessor,
         NeuronViT3DModel,
     )
-    from .morphology import TraceError, Tree, rasterize, read_swc, trace, tree_distance
+    from .morphology import TraceError, Tree, rasterize, read_swc, trace, trace_neurons, tree_distance
     from .volumes import Volume, read_volume, write_volume
 
 
@@ -44,8 +44,10 @@ _ON_FIRST_USE = {
     "read_swc": "morphology",
     "rasterize": "morphology",
     "trace": "morphology",
+    "trace_neurons": "morphology",
     "tree_distance": "morphology",
     "segment": "inference",
+    "segment_large": "inference",
     "Segmenter": "inference",
     "segmentation_scores": "evaluation",
     "load_bigneuron": "data",
@@ -69,9 +71,11 @@ __all__ = [
     "read_swc",
     "read_volume",
     "segment",
+    "segment_large",
     "segmentation_scores",
     "synthetic_neuron",
     "trace",
+    "trace_neurons",
     "tree_distance",
     "write_volume",
 ]

@@ -119,7 +119,8 @@ class NeuronSegmentationPipeline(ChunkPipeline):
         package = _package()
         if package is not None and trace is not False:
             try:
-                result["swc"] = package.trace(package.Volume(result["mask"], voxel_size)).to_text()
+                tree = package.trace(package.Volume(scores, voxel_size), threshold=threshold)
+                result["swc"] = tree.to_text()
             except package.TraceError as error:
                 logger.warning(f"no tree was traced: {error}")
                 result["swc"] = None

@@ -11,6 +11,7 @@ _HOMES = {
     "read_swc": "swc",
     "rasterize": "raster",
     "trace": "tracing",
+    "trace_neurons": "tracing",
     "TraceError": "tracing",
     "tree_distance": "distance",
 }
@@ -24,6 +25,7 @@ __all__ = [
     "rasterize",
     "read_swc",
     "trace",
+    "trace_neurons",
     "tree_distance",
 ]
 

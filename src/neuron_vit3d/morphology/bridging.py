@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .pieces import TraceError
 from .skeleton import NO_PARENT, Skeleton
 
 
@@ -91,14 +92,20 @@ def group_components(skeleton: Skeleton, links: Links) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def join(skeleton: Skeleton, links: Links, root: int) -> Skeleton:
-    """One tree rooted at the node in row `root`, from a skeleton whose components the links connect without a loop.
+def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skeleton]:
+    """Trees rooted at the nodes in the rows `roots`, from a skeleton whose components the links connect without a loop; each
+    node belongs to the root to which its way is shortest.
 
     Along the links there are new nodes, about one smallest voxel side apart; their reach goes evenly from end to end.
+
+    Raises:
+        TraceError: a root is given twice.
     """
     from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import breadth_first_order
+    from scipy.sparse.csgraph import breadth_first_order, dijkstra
 
+    if len(set(roots)) < len(roots):
+        raise TraceError("expected roots at different places of a tree, got two at one")
     points, reach, edges = [skeleton.points], [skeleton.reach], []
     child = np.flatnonzero(skeleton.parents >= 0)
     edges.append(np.stack([child, skeleton.parents[child]], axis=1))
@@ -111,14 +118,23 @@ def join(skeleton: Skeleton, links: Links, root: int) -> Skeleton:
         chain = [a, *range(n, n + steps - 1), b]
         edges.append(np.stack([chain[:-1], chain[1:]], axis=1))
         n += steps - 1
+    points, reach = np.concatenate(points), np.concatenate(reach)
     first, second = np.concatenate(edges).T
+    if len(roots) > 1:
+        lengths = np.maximum(np.linalg.norm((points[first] - points[second]) * skeleton.spacing, axis=1), 1e-9)
+        graph = coo_array((lengths, (first, second)), shape=(n, n)).tocsr()
+        nearest = dijkstra(graph, directed=False, indices=roots, min_only=True, return_predecessors=True)[2]
+        together = nearest[first] == nearest[second]
+        first, second = first[together], second[together]
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(n, n)).tocsr()
-    order, predecessors = breadth_first_order(graph, root, directed=False)
-    row = np.empty(n, np.int64)
-    row[order] = np.arange(n)
-    parents = np.append(NO_PARENT, row[predecessors[order[1:]]])
-    points, reach = np.concatenate(points)[order], np.concatenate(reach)[order]
-    return Skeleton(points, reach, parents, np.zeros(n, np.int64), skeleton.spacing)
+    trees = []
+    for root in roots:
+        order, predecessors = breadth_first_order(graph, root, directed=False)
+        row = np.empty(n, np.int64)
+        row[order] = np.arange(len(order))
+        parents = np.append(NO_PARENT, row[predecessors[order[1:]]])
+        trees.append(Skeleton(points[order], reach[order], parents, np.zeros(len(order), np.int64), skeleton.spacing))
+    return trees
 
 
 def _candidates(skeleton: Skeleton, bridge_distance: float) -> Links:

@@ -8,6 +8,7 @@ a neuron is the soma; and one run of Dijkstra's algorithm serves all paths of al
 root form a tree.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,15 +75,15 @@ def extract_skeleton(
     edges: tuple[np.ndarray, np.ndarray, np.ndarray],
     component: np.ndarray,
     *,
-    confidence: np.ndarray | None = None,
-    root: int | None = None,
+    confidence: np.ndarray,
+    roots: Sequence[int] = (),
     scale: float = 1.0,
     constant: float = 1.5,
 ) -> Skeleton:
     """Center lines of the foreground (TEASAR; see the module's text).
 
     edges: of `foreground.edges()`. component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,)
-    in (0, 1], scores of the voxels: paths prefer high ones. root: row of the voxel from which paths of its component start;
+    in (0, 1], scores of the voxels: paths prefer high ones. roots: rows of voxels from which paths of their components start;
     elsewhere they start at the thickest voxel. A path covers what is nearer than scale * local radius + constant.
     """
     from scipy.sparse import coo_array
@@ -92,12 +93,10 @@ def extract_skeleton(
     reach = foreground.boundary_distance()
     thickest_first = np.lexsort((np.arange(n), -reach))
     sources = thickest_first[np.unique(component[thickest_first], return_index=True)[1]]
-    if root is not None:
+    for root in reversed(roots):  # of several in one component the first
         sources[component[root]] = root
 
-    cost = reach**-CENTERING_POWER
-    if confidence is not None:
-        cost /= confidence
+    cost = reach**-CENTERING_POWER / confidence
     rows, neighbours, lengths = edges
     graph = coo_array((lengths * (cost[rows] + cost[neighbours]), (rows, neighbours)), shape=(n, n)).tocsr()
     _, predecessors, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)

@@ -1,12 +1,13 @@
-"""A mask, or the scores it comes from, becomes one tree: `trace`."""
+"""A mask, or the scores it comes from, becomes a tree: `trace`; or several: `trace_neurons`."""
 
 import logging
-import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from .bridging import Links, drop_weak_ends, find_links, group_components, join
+from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
 from .foreground import Foreground
+from .pieces import Levels, Pieces, TraceError, signal_of
 from .skeleton import Skeleton, extract_skeleton, prune_spurs, smooth, trim_tips
 from .swc import Tree
 from .weak_bridges import bridging_voxels
@@ -24,11 +25,8 @@ SMOOTHED = 0.7
 WEAK_SIGNAL = 0.2
 # Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
 WEAK_REACH = 2.5
-_VOXELS_AT_ONCE = 1 << 24  # of scores that are smoothed
-
-
-class TraceError(ValueError):
-    """What was given cannot be traced."""
+# The root is marked as a soma, SWC's type 1, where it is at least so thick, and so many times as thick as most of the tree.
+SOMA, SOMA_RADIUS, SOMA_TO_NEURITE = 1, 5.0, 3.0
 
 
 def trace(
@@ -48,8 +46,9 @@ def trace(
     spanning tree (see `bridging.py`), spurs are pruned and tips trimmed by the local radius.
 
     Args:
-        scores_or_mask: array (z, y, x), or a Volume that holds one: bool or integers (foreground where not 0), or floats in
-            [0, 1] (foreground where >= `threshold`; center lines prefer high scores).
+        scores_or_mask: array (z, y, x), a Volume that holds one, or what `open_volume` gives for one too large for memory:
+            bool or integers (foreground where not 0), or floats in [0, 1] (foreground where >= `threshold`; center lines
+            prefer high scores).
         threshold: of float scores, in (0, 1].
         voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count: lengths and
             radii below are in units of the smallest voxel side.
@@ -61,9 +60,9 @@ def trace(
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is kept.
             None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the largest
             surface (length times radius) is kept: the stained neuron is thicker than what else is long.
-        smoothing: standard deviation of the Gaussian that float scores are smoothed by first. A model labels slice by slice,
-            and what is rough or porous grows twigs. Foreground is then where smoothed scores are at least 0.7 times the
-            threshold, for the Gaussian lowers what is thin. 0: none.
+        smoothing: standard deviation of the Gaussian that scores are smoothed by first (a mask's are 1 and 0). A model labels
+            slice by slice, and what is rough or porous grows twigs. Foreground is then where smoothed scores are at least
+            0.7 times the threshold, for the Gaussian lowers what is thin; of a mask 0.35, and all of the mask. 0: none.
 
     Returns:
         A Tree with one root, parents before children, coordinates x y z in voxels, nodes about one voxel apart and radii in
@@ -73,45 +72,85 @@ def trace(
         TraceError: not a 3D array, scores outside [0, 1] or not finite, no foreground left, too much foreground to trace, a
             root outside the volume, or a parameter out of its range.
     """
-    array = np.asarray(getattr(scores_or_mask, "array", scores_or_mask))
+    roots = None if root is None else [root]
+    return trace_neurons(
+        scores_or_mask,
+        1 if roots is None else roots,
+        threshold=threshold,
+        voxel_size=voxel_size,
+        bridge_distance=bridge_distance,
+        min_branch_length=min_branch_length,
+        min_component_voxels=min_component_voxels,
+        smoothing=smoothing,
+    )[0]
+
+
+def trace_neurons(
+    scores_or_mask,
+    neurons: int | Sequence[tuple[float, float, float]],
+    *,
+    threshold: float = 0.5,
+    voxel_size: tuple[float, float, float] | None = None,
+    bridge_distance: float = 16.0,
+    min_branch_length: float = 5.0,
+    min_component_voxels: int = 10,
+    smoothing: float = 0.7,
+) -> list[Tree]:
+    """Trace several neurons of one volume, a tree for each.
+
+    Args:
+        scores_or_mask, and all that is named: as in [`trace`].
+        neurons: how many; of the connected trees those with the largest surface are kept. Or where they begin (x, y, z in
+            voxels, such as their somata): each becomes the root of a tree, in the order given. Neurons that touch are
+            cut apart where the ways along the branches to their roots are equally long.
+
+    Returns:
+        The trees, the largest first, or in the order of their roots. Fewer than asked for where there are no more.
+
+    Raises:
+        TraceError: as [`trace`]; also two roots at the same place of a tree.
+    """
+    source = Pieces(scores_or_mask)
     if voxel_size is None:
         voxel_size = getattr(scores_or_mask, "voxel_size", None)
     _check_parameters(threshold, voxel_size, bridge_distance, min_branch_length, min_component_voxels, smoothing)
-    _check_array(array)
-    _check_root(root, array.shape)
+    _check_kind(source)
+    roots = [] if isinstance(neurons, int) else [np.array(_checked_root(root, source.shape))[::-1] for root in neurons]
+    if not roots and (not isinstance(neurons, int) or neurons < 1):
+        raise TraceError(f"expected at least one neuron to trace, got {neurons!r}")
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
-    if np.issubdtype(array.dtype, np.floating):
-        lowered = threshold * (SMOOTHED if smoothing else 1.0)
-        faintest = lowered * (WEAK_SIGNAL if bridge_distance else 1.0)
-        weak, scores, sure = _signal(array, faintest, threshold, smoothing / spacing, spacing)
-        strong = scores >= lowered
-        for voxels in (sure, strong):
-            _check_size(np.count_nonzero(voxels), array.shape)
-        foreground, edges, component, too_small = _large_components(
-            weak.subset(strong), min_component_voxels, sure[strong]
-        )
-        if bridged := _bridge_weak_signal(foreground, component, weak, scores, lowered, bridge_distance):
-            foreground, edges, component, _ = _large_components(bridged, 1)
-        confidence = scores[np.searchsorted(weak.keys, foreground.keys)].astype(np.float64)
-    else:
-        _check_size(np.count_nonzero(array), array.shape)
-        whole = Foreground.from_indices(np.flatnonzero(array), array.shape, spacing)
-        foreground, edges, component, too_small = _large_components(whole, min_component_voxels)
-        confidence = None
-    root_zyx = None if root is None else np.array(root, float)[::-1]
-    root_row = None if root is None else _nearest(foreground.voxels, root_zyx, spacing)
+    sure = 0.5 if source.is_mask else threshold
+    lowered = sure * (SMOOTHED if smoothing else 1.0)
+    weak = lowered * (WEAK_SIGNAL if bridge_distance else 1.0)
+    levels = Levels(weak, lowered, sure, keep_sure=source.is_mask)
+    signal, scores, is_strong, is_sure = signal_of(source, levels, smoothing / spacing, spacing, MAX_FOREGROUND_VOXELS)
+    foreground, edges, component, too_small = _large_components(
+        signal.subset(is_strong), min_component_voxels, is_sure[is_strong]
+    )
+    if bridged := _bridge_weak_signal(foreground, component, signal, scores, lowered, bridge_distance):
+        foreground, edges, component, _ = _large_components(bridged, 1)
+    confidence = scores[np.searchsorted(signal.keys, foreground.keys)].astype(np.float64)
+    root_rows = [_nearest(foreground.voxels, root, spacing) for root in roots]
 
-    skeleton = extract_skeleton(foreground, edges, component, confidence=confidence, root=root_row)
+    skeleton = extract_skeleton(foreground, edges, component, confidence=confidence, roots=root_rows)
     skeleton = prune_spurs(skeleton, min_length=min_branch_length)
-    skeleton = trim_tips(skeleton, array.shape)
-    skeleton, left_out = _join_components(skeleton, bridge_distance, min_branch_length, root_zyx)
-    skeleton = smooth(skeleton, foreground)
+    skeleton = trim_tips(skeleton, source.shape)
+    skeletons, left_out = _join_components(
+        skeleton, bridge_distance, min_branch_length, roots or None, neurons if not roots else len(roots)
+    )
 
     comments = _report(too_small, np.bincount(component)[left_out], min_component_voxels, bridge_distance)
+    return [_tree_of(smooth(one, foreground), comments) for one in skeletons]
+
+
+def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
     # A voxel's boundary runs half a voxel before the center of the background voxel next to it.
     radii = np.maximum(skeleton.reach - 0.5, 0.5)
-    return Tree.from_parents(skeleton.points[:, ::-1], radii, skeleton.parents, comments=comments)
+    types = np.zeros(len(radii), np.int64)
+    if skeleton.reach[0] >= max(SOMA_RADIUS, SOMA_TO_NEURITE * np.median(skeleton.reach)):
+        types[0] = SOMA
+    return Tree.from_parents(skeleton.points[:, ::-1], radii, skeleton.parents, types, comments=comments)
 
 
 def _large_components(
@@ -145,37 +184,6 @@ def _large_components(
     return foreground, (rows, neighbours, lengths), component, sizes[~is_large]
 
 
-def _signal(
-    scores: np.ndarray, faintest: float, threshold: float, deviation: np.ndarray, spacing: np.ndarray
-) -> tuple[Foreground, np.ndarray, np.ndarray]:
-    """The voxels whose smoothed scores are at least `faintest`, those scores (n,) float32, and in which voxels (n,) bool the
-    scores themselves are at least `threshold`.
-
-    Slab by slab: memory grows with the signal, not with the volume. deviation: of the Gaussian, z y x in voxels.
-    """
-    from scipy.ndimage import gaussian_filter
-
-    plane = scores.shape[1] * scores.shape[2]
-    halo, thickness = int(4 * deviation[0] + 0.5), max(8, _VOXELS_AT_ONCE // plane)
-    indices, values, sure = [], [], []
-    for z in range(0, len(scores), thickness):
-        first, last = max(0, z - halo), min(len(scores), z + thickness + halo)
-        slab = np.asarray(scores[first:last], np.float32)
-        if slab.max() < faintest:
-            continue
-        if deviation.any():
-            slab = gaussian_filter(slab, deviation, mode="nearest", truncate=4.0)
-        slab = slab[z - first : z - first + thickness].ravel()
-        found = np.flatnonzero(slab >= faintest)
-        indices.append(found + z * plane)
-        values.append(slab[found])
-        sure.append(np.asarray(scores[z : z + thickness]).ravel()[found] >= threshold)
-    if not indices:
-        indices, values, sure = [np.empty(0, np.int64)], [np.empty(0, np.float32)], [np.empty(0, bool)]
-    foreground = Foreground.from_indices(np.concatenate(indices), scores.shape, spacing)
-    return foreground, np.minimum(np.concatenate(values), 1.0), np.concatenate(sure)
-
-
 def _bridge_weak_signal(
     foreground: Foreground,
     component: np.ndarray,
@@ -185,7 +193,7 @@ def _bridge_weak_signal(
     bridge_distance: float,
 ) -> Foreground | None:
     """The foreground with the voxels below the threshold over which its components are joined; None if there are none."""
-    if component.max() == 0 or not bridge_distance or len(weak) > MAX_FOREGROUND_VOXELS:
+    if component.max() == 0 or not bridge_distance:
         return None
     of_weak = np.full(len(weak), -1)
     of_weak[np.searchsorted(weak.keys, foreground.keys)] = component
@@ -194,28 +202,30 @@ def _bridge_weak_signal(
 
 
 def _join_components(
-    skeleton: Skeleton, bridge_distance: float, min_branch_length: float, root_zyx: np.ndarray | None
-) -> tuple[Skeleton, np.ndarray]:
-    """One rooted tree, and which components (number of components,) bool are not in it."""
+    skeleton: Skeleton, bridge_distance: float, min_branch_length: float, roots: list[np.ndarray] | None, count: int
+) -> tuple[list[Skeleton], np.ndarray]:
+    """Rooted trees, those of the roots (z y x) or the `count` largest, and which components (number of components,) bool are
+    in none."""
     surfaces = np.bincount(skeleton.component, skeleton.edge_lengths * skeleton.reach)
     links = find_links(skeleton, bridge_distance)
     links = links.subset(drop_weak_ends(skeleton, links, min_branch_length))
     group = group_components(skeleton, links)
-    if root_zyx is None:
-        kept_group = np.argmax(np.bincount(group, surfaces))
+    if roots is None:
+        largest = np.argsort(-np.bincount(group, surfaces), kind="stable")[:count]
+        members = (np.flatnonzero(group[skeleton.component] == one) for one in largest)
+        rows = [int(of_one[np.argmax(skeleton.reach[of_one])]) for of_one in members]
     else:
-        kept_group = group[skeleton.component[_nearest(skeleton.points, root_zyx, skeleton.spacing)]]
-    left_out = group != kept_group
-
-    keep = ~left_out[skeleton.component]
-    links = links.subset(keep[links.nodes[:, 0]])
-    links = Links((np.cumsum(keep) - 1)[links.nodes], links.gap, links.cost)
-    skeleton = skeleton.subset(keep)
-    if root_zyx is None:
-        root = int(np.argmax(skeleton.reach))
-    else:
-        root = _nearest(skeleton.points, root_zyx, skeleton.spacing)
-    return join(skeleton, links, root), left_out
+        rows = [_nearest(skeleton.points, root, skeleton.spacing) for root in roots]
+    trees = {}
+    for one in dict.fromkeys(group[skeleton.component[rows]].tolist()):
+        keep = (group == one)[skeleton.component]
+        new_row = np.cumsum(keep) - 1
+        own = links.subset(keep[links.nodes[:, 0]])
+        own = Links(new_row[own.nodes], own.gap, own.cost)
+        own_rows = [row for row in rows if keep[row]]
+        parts = join_apart(skeleton.subset(keep), own, new_row[own_rows].tolist())
+        trees |= dict(zip(own_rows, parts, strict=True))
+    return [trees[row] for row in rows], ~np.isin(group, group[skeleton.component[rows]])
 
 
 def _nearest(points: np.ndarray, point: np.ndarray, spacing: np.ndarray) -> int:
@@ -243,27 +253,11 @@ def _report(
     return comments
 
 
-def _check_size(count: int, shape: tuple[int, int, int]) -> None:
-    """Raises TraceError for a mask of `count` voxels that is empty or too large to trace."""
-    size = math.prod(shape)
-    if count == 0:
-        raise TraceError(f"mask is empty: nothing to trace in a volume of shape {shape}; a lower threshold may help")
-    if count > MAX_FOREGROUND_VOXELS:
-        raise TraceError(
-            f"mask has {count} foreground voxels ({count / size:.0%} of shape {shape}), at most "
-            f"{MAX_FOREGROUND_VOXELS} are traced: raise the threshold or cut the volume"
-        )
-
-
-def _check_array(array: np.ndarray) -> None:
-    if array.ndim != 3 or 0 in array.shape:
-        raise TraceError(f"expected a mask or scores with axes (z, y, x) and no empty axis, got shape {array.shape}")
-    if np.issubdtype(array.dtype, np.floating):
-        low, high = array.min(), array.max()  # NaN wherever there is one
-        if not (low >= 0 and high <= 1):
-            raise TraceError(f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers")
-    elif array.dtype != bool and not np.issubdtype(array.dtype, np.integer):
-        raise TraceError(f"expected a mask (bool or integers) or scores (floats), got dtype {array.dtype}")
+def _check_kind(source: Pieces) -> None:
+    if len(source.shape) != 3 or 0 in source.shape:
+        raise TraceError(f"expected a mask or scores with axes (z, y, x) and no empty axis, got shape {source.shape}")
+    if source.dtype.kind not in "buif":
+        raise TraceError(f"expected a mask (bool or integers) or scores (floats), got dtype {source.dtype}")
 
 
 def _check_parameters(
@@ -290,9 +284,9 @@ def _check_parameters(
             raise TraceError(f"{name} must be a number of at least 0, got {value}")
 
 
-def _check_root(root: tuple[float, float, float] | None, shape: tuple[int, int, int]) -> None:
-    if root is None:
-        return
+def _checked_root(root: tuple[float, float, float], shape: tuple[int, int, int]) -> np.ndarray:
+    """x, y, z."""
     point = np.asarray(root, float)
     if point.shape != (3,) or not (np.all(point >= -0.5) and np.all(point <= np.array(shape[::-1]) - 0.5)):
         raise TraceError(f"root must be a point (x, y, z) in the volume of shape (z, y, x) {shape}, got {root}")
+    return point

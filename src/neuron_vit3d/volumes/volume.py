@@ -9,17 +9,23 @@
 """
 
 import contextlib
+import math
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 
 _SLAB_BYTES = 1 << 26  # checks and writers look at about this much at a time
+_BOX_VOXELS = 1 << 24
 _WRITABLE = ".tif, .tiff, .btf, .v3draw, .raw or .npy"
+
+
+Box = tuple[slice, slice, slice]  # z, y, x
 
 
 class VolumeError(ValueError):
@@ -160,9 +166,10 @@ def write_volume(path: str | os.PathLike, volume: Volume) -> Path:
 
 
 class VolumeReader:
-    """One channel of a volume, read a few slices at a time; made by `open_volume`.
+    """One channel of a volume, read a few slices, or a box, at a time; made by `open_volume`.
 
-    Attributes: shape (z, y, x), dtype (this machine's byte order), voxel_size (micrometres or None), source (a name).
+    Attributes: shape (z, y, x), dtype (this machine's byte order), voxel_size (micrometres or None), source (a name), and
+    piece: the box (z, y, x) that is stored in one piece, where that is not a slice.
     """
 
     def __init__(
@@ -173,16 +180,44 @@ class VolumeReader:
         source: str,
         read: Callable[[int, int], np.ndarray],
         close: Callable[[], None] = lambda: None,
+        *,
+        read_box: Callable[[Box], np.ndarray] | None = None,
+        piece: tuple[int, int, int] | None = None,
     ):
         self.shape, self.voxel_size, self.source = tuple(shape), voxel_size, source
         self.dtype = np.dtype(dtype).newbyteorder("=")
-        self._read, self._close = read, close
+        self.piece = (1, *self.shape[1:]) if piece is None else piece
+        self._read, self._close, self._read_box = read, close, read_box
 
     def read(self, z0: int, z1: int) -> np.ndarray:
         """Slices z0 .. z1 - 1 as a new, contiguous array (z1 - z0, y, x); raises VolumeError outside the volume."""
         if not 0 <= z0 < z1 <= self.shape[0]:
             raise VolumeError(f"{self.source}: expected 0 <= z0 < z1 <= {self.shape[0]} slices, got z0 {z0}, z1 {z1}")
         return np.ascontiguousarray(self._read(z0, z1), dtype=self.dtype)
+
+    def read_box(self, box: Box) -> np.ndarray:
+        """The voxels of a box, slices (z, y, x) from 0 on and not empty, as a new, contiguous array; only what is stored
+        around them is decoded. Raises VolumeError outside the volume."""
+        if not all(0 <= one.start < one.stop <= length for one, length in zip(box, self.shape, strict=True)):
+            raise VolumeError(f"{self.source}: expected a box in the volume {self.shape}, got {box}")
+        if self._read_box is not None:
+            return np.ascontiguousarray(self._read_box(box), dtype=self.dtype)
+        return np.ascontiguousarray(self.read(box[0].start, box[0].stop)[:, *box[1:]])
+
+    def boxes(self) -> Iterator[Box]:
+        """Boxes that cover the volume in the order of its voxels, each about as large as may be held at once, along the
+        borders of what is stored in one piece."""
+        if self.piece[1:] == self.shape[1:]:
+            sides = (max(1, _BOX_VOXELS // math.prod(self.shape[1:])), *self.shape[1:])
+        else:
+            times = max(1, int((_BOX_VOXELS / math.prod(self.piece)) ** (1 / 3)))
+            sides = tuple(times * side for side in self.piece)
+        return product(
+            *(
+                [slice(i, min(i + side, length)) for i in range(0, length, side)]
+                for side, length in zip(sides, self.shape, strict=True)
+            )
+        )
 
     def close(self) -> None:
         self._close()
@@ -204,7 +239,7 @@ def check_finite(volume: "Volume | VolumeReader", name: str | None = None) -> No
     if volume.dtype.kind != "f":
         return
     nan = infinite = 0
-    for slab in slabs(volume):
+    for slab in _pieces(volume):
         nan += int(np.count_nonzero(np.isnan(slab)))
         infinite += int(np.count_nonzero(np.isinf(slab)))
     if nan or infinite:
@@ -216,20 +251,24 @@ def check_finite(volume: "Volume | VolumeReader", name: str | None = None) -> No
 def check_signal(volume: "Volume | VolumeReader", name: str | None = None) -> None:
     """Raise VolumeError if all voxels have one value (an empty image, a wrong channel). Stops at the first that differs."""
     first = None
-    for slab in slabs(volume):
+    for slab in _pieces(volume):
         first = slab.flat[0] if first is None else first
         if (slab != first).any():
             return
     raise VolumeError(f"{name or volume.source}: expected an image, got the value {first} in every voxel")
 
 
-def slabs(volume: "Volume | VolumeReader") -> Iterator[np.ndarray]:
+def slabs(volume: Volume) -> Iterator[np.ndarray]:
     """The volume cut along z into arrays of bounded size, (dz, y, x) or (c, dz, y, x), in order."""
     depth, height, width = volume.shape
-    step = max(1, _SLAB_BYTES // (height * width * volume.dtype.itemsize * getattr(volume, "num_channels", 1)))
+    step = max(1, _SLAB_BYTES // (height * width * volume.dtype.itemsize * volume.num_channels))
     for z in range(0, depth, step):
-        stop = min(z + step, depth)
-        yield volume.array[..., z:stop, :, :] if isinstance(volume, Volume) else volume.read(z, stop)
+        yield volume.array[..., z : z + step, :, :]
+
+
+def _pieces(volume: "Volume | VolumeReader") -> Iterator[np.ndarray]:
+    """All voxels, in arrays of bounded size."""
+    return slabs(volume) if isinstance(volume, Volume) else map(volume.read_box, volume.boxes())
 
 
 def checked_voxel_size(voxel_size, name: str) -> tuple[float, float, float] | None:

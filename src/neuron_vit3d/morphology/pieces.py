@@ -1,0 +1,158 @@
+"""A mask or scores, looked through piece by piece: memory grows with the signal, not with the volume."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .foreground import Foreground
+
+
+_VOXELS_AT_ONCE = 1 << 24
+Box = tuple[slice, slice, slice]  # z, y, x
+
+
+class TraceError(ValueError):
+    """What was given cannot be traced."""
+
+
+class Pieces:
+    """An array (z, y, x) in memory, or a reader of a volume on disk (`shape`, `dtype`, `boxes`, `read_box`).
+
+    Raises:
+        TypeError, ValueError: of what becomes no array.
+    """
+
+    def __init__(self, source):
+        self._reader = source if hasattr(source, "read_box") else None
+        self._array = None if self._reader else np.asarray(getattr(source, "array", source))
+        self.shape = tuple((self._reader or self._array).shape)
+        self.dtype = np.dtype((self._reader or self._array).dtype)
+
+    def boxes(self) -> Iterator[Box]:
+        """Cover the volume, each about as large as may be looked at at once."""
+        if self._reader is not None:
+            return self._reader.boxes()
+        depth, *plane = self.shape
+        thickness = max(8, _VOXELS_AT_ONCE // math.prod(plane))
+        return (
+            (slice(z, min(z + thickness, depth)), *(slice(0, side) for side in plane))
+            for z in range(0, depth, thickness)
+        )
+
+    @property
+    def is_mask(self) -> bool:
+        return self.dtype.kind != "f"
+
+    def read(self, box: Box) -> np.ndarray:
+        """Scores; of a mask 1 where it is set, and 0 elsewhere."""
+        voxels = self._array[box] if self._reader is None else self._reader.read_box(box)
+        return (voxels != 0).astype(np.float32) if self.is_mask else voxels
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Of scores: the foreground is what is at least `strong` after smoothing; what is at least `weak` may bridge it; and
+    what is at least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case."""
+
+    weak: float
+    strong: float
+    sure: float
+    keep_sure: bool = False
+
+    def is_strong(self, smoothed: np.ndarray, sure: np.ndarray) -> np.ndarray:
+        strong = smoothed >= self.strong
+        return strong | sure if self.keep_sure else strong
+
+
+def signal_of(
+    scores: Pieces, levels: Levels, deviation: np.ndarray, spacing: np.ndarray, most: int
+) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
+    """The voxels whose smoothed scores are at least `weak`, those scores (n,) float32, and which (n,) bool are strong and
+    which are sure.
+
+    deviation: of the Gaussian, z y x in voxels. most: of more weak voxels than these, only the strong ones are kept.
+
+    Raises:
+        TraceError: scores outside [0, 1], or not finite; no sure voxel, or more than `most` strong ones.
+    """
+    found = _Found(levels, most)
+    for box in scores.boxes():
+        around, core = _with_halo(box, [int(4 * along + 0.5) for along in deviation], scores.shape)
+        read = scores.read(around)
+        low, high = read.min(), read.max()  # NaN wherever there is one
+        if not (low >= 0 and high <= 1):
+            raise TraceError(f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers")
+        if high >= levels.weak:
+            found.add(_smoothed(read, deviation)[core].ravel(), read[core].ravel(), box, scores.shape)
+    _check_count(found.num_sure, scores.shape, most)
+    _check_count(found.num_strong, scores.shape, most)
+    indices, values, sure = (np.concatenate(parts) for parts in (found.indices, found.values, found.sure))
+    order = np.argsort(indices, kind="stable")
+    foreground = Foreground.from_indices(indices[order], scores.shape, spacing)
+    values, sure = np.minimum(values[order], 1.0), sure[order]
+    return foreground, values, levels.is_strong(values, sure), sure
+
+
+class _Found:
+    """What is found of a signal so far; memory for at most `most` voxels and those of one piece."""
+
+    def __init__(self, levels: Levels, most: int):
+        self.levels, self.most = levels, most
+        self.indices, self.values, self.sure = [], [], []
+        self.num_weak = self.num_strong = self.num_sure = 0
+
+    def add(self, smoothed: np.ndarray, scores: np.ndarray, box: Box, shape: tuple[int, int, int]) -> None:
+        here = np.flatnonzero(smoothed >= self.levels.weak)
+        values, sure = smoothed[here], scores[here] >= self.levels.sure
+        self.num_weak += len(here)
+        self.num_strong += np.count_nonzero(self.levels.is_strong(values, sure))
+        self.num_sure += np.count_nonzero(sure)
+        if self.num_strong > self.most:  # it will be refused: only count
+            self.indices.clear(), self.values.clear(), self.sure.clear()
+            return
+        self.indices.append(_flat(here, box, shape))
+        self.values.append(values)
+        self.sure.append(sure)
+        if self.num_weak > self.most:
+            strong = [self.levels.is_strong(*part) for part in zip(self.values, self.sure, strict=True)]
+            for parts in (self.indices, self.values, self.sure):
+                parts[:] = [part[keep] for part, keep in zip(parts, strong, strict=True)]
+
+
+def _smoothed(scores: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    scores = np.asarray(scores, np.float32)
+    return gaussian_filter(scores, deviation, mode="nearest", truncate=4.0) if deviation.any() else scores
+
+
+def _with_halo(box: Box, halo: list[int], shape: tuple[int, int, int]) -> tuple[Box, Box]:
+    """A box with a halo inside the volume, and where it lies therein."""
+    around = tuple(
+        slice(max(0, one.start - more), min(length, one.stop + more))
+        for one, more, length in zip(box, halo, shape, strict=True)
+    )
+    return around, tuple(
+        slice(one.start - wide.start, one.stop - wide.start) for one, wide in zip(box, around, strict=True)
+    )
+
+
+def _check_count(count: int, shape: tuple[int, int, int], most: int) -> None:
+    """Raises TraceError for a mask of `count` voxels that is empty or too large to trace."""
+    if count == 0:
+        raise TraceError(f"mask is empty: nothing to trace in a volume of shape {shape}; a lower threshold may help")
+    if count > most:
+        raise TraceError(
+            f"mask has {count} foreground voxels ({count / math.prod(shape):.0%} of shape {shape}), at most "
+            f"{most} are traced: raise the threshold or cut the volume"
+        )
+
+
+def _flat(indices: np.ndarray, box: Box, shape: tuple[int, int, int]) -> np.ndarray:
+    """Flat indices into a box as flat indices into the volume."""
+    if not len(indices):
+        return np.empty(0, np.int64)
+    at = np.unravel_index(indices, [one.stop - one.start for one in box])
+    return np.ravel_multi_index([i + one.start for i, one in zip(at, box, strict=True)], shape)

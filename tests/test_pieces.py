@@ -1,0 +1,71 @@
+"""A mask or scores looked through piece by piece: the same as at once, whatever the pieces, and bounded."""
+
+import numpy as np
+import pytest
+from test_tracing import random_tree
+
+from neuron_vit3d.morphology import TraceError, pieces, rasterize, trace
+from neuron_vit3d.morphology.pieces import Levels, Pieces, signal_of
+from neuron_vit3d.volumes import volume as volume_module
+from neuron_vit3d.volumes.volume import VolumeReader
+
+
+def reader_of(array: np.ndarray, piece: tuple[int, int, int]) -> VolumeReader:
+    read = lambda z0, z1: array[z0:z1]  # noqa: E731
+    return VolumeReader(
+        array.shape, array.dtype, (2.0, 1.0, 1.0), "scores", read, read_box=lambda box: array[box], piece=piece
+    )
+
+
+@pytest.mark.parametrize("piece", [(1, 20, 30), (4, 7, 9), (8, 20, 16)])
+def test_pieces_cover_the_volume_once(piece, monkeypatch):
+    monkeypatch.setattr(pieces, "_VOXELS_AT_ONCE", 300)
+    monkeypatch.setattr(volume_module, "_BOX_VOXELS", 300)
+    array = np.zeros((13, 20, 30), np.uint8)
+    for source in (array, reader_of(array, piece)):
+        count = np.zeros(array.shape, int)
+        for box in Pieces(source).boxes():
+            count[box] += 1
+        assert (count == 1).all()
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.7, 1.5])
+@pytest.mark.parametrize("piece", [None, (1, 64, 64), (10, 24, 17)])
+def test_trees_are_the_same_whatever_the_pieces(smoothing, piece, monkeypatch):
+    scores = rasterize(random_tree(5), (64, 64, 64)) * np.float32(0.9)
+    scores[:, :, 30:34] *= np.float32(0.3)  # to be bridged
+    whole = trace(scores, smoothing=smoothing, voxel_size=(2, 1, 1))
+    monkeypatch.setattr(pieces, "_VOXELS_AT_ONCE", 1)
+    monkeypatch.setattr(volume_module, "_BOX_VOXELS", 1)
+    source = scores if piece is None else reader_of(scores, piece)
+    by_piece = trace(source, smoothing=smoothing, voxel_size=(2, 1, 1))
+    np.testing.assert_array_equal(by_piece.xyz, whole.xyz)
+    np.testing.assert_array_equal(by_piece.radii, whole.radii)
+
+
+def test_masks_are_read_by_pieces_too(monkeypatch):
+    mask = rasterize(random_tree(5), (64, 64, 64)).astype(np.uint8)
+    whole = trace(mask, voxel_size=(2, 1, 1))
+    monkeypatch.setattr(volume_module, "_BOX_VOXELS", 1000)
+    np.testing.assert_array_equal(trace(reader_of(mask, (10, 24, 17))).xyz, whole.xyz)  # the reader's voxel size
+
+
+def test_of_too_much_weak_signal_the_strong_one_is_kept(monkeypatch):
+    monkeypatch.setattr(pieces, "_VOXELS_AT_ONCE", 1)
+    scores = np.full((20, 9, 9), 0.2, np.float32)
+    scores[:, 4, 4] = 0.9
+    nothing = np.zeros(3)
+    found, values, strong, sure = signal_of(Pieces(scores), Levels(0.1, 0.5, 0.5), nothing, np.ones(3), most=100)
+    assert len(found) == 20 and (found.voxels[:, 1:] == 4).all()
+    assert (values == np.float32(0.9)).all() and strong.all() and sure.all()
+    with pytest.raises(TraceError, match="mask has 20 foreground voxels"):
+        signal_of(Pieces(scores), Levels(0.1, 0.5, 0.5), nothing, np.ones(3), most=19)
+
+
+def test_scores_that_are_none_are_refused_wherever_they_lie(monkeypatch):
+    monkeypatch.setattr(pieces, "_VOXELS_AT_ONCE", 1)
+    for bad in (np.nan, 1.5, -0.1):
+        scores = np.zeros((40, 9, 9), np.float32)
+        scores[35, 2, 3] = bad
+        with pytest.raises(TraceError, match=r"scores must lie in \[0, 1\]"):
+            trace(scores)
