@@ -137,3 +137,23 @@ def test_a_tile_beside_a_skipped_one_is_not_dimmed(monkeypatch):
     alone = segment(Volume(image), Segmenter(model, device="cpu", tile_size=64, tile_overlap=0))
     np.testing.assert_allclose(part[:, :, :30], alone.array[:, :, :30], atol=1e-5)
     assert part[:, :, 32:60].min() > 0 and not part[:, :, 200:].any()
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_run_that_goes_on_gives_what_an_uninterrupted_one_does_bit_for_bit(outputs, skip, monkeypatch):
+    monkeypatch.setattr(background, "_MIN_BLOCKS", 0)
+    monkeypatch.setattr(background, "_SURE", 2.0)
+    monkeypatch.setattr(background, "_LOWEST", 6.0)
+    image = noise((9, 100, 130))
+    image[2:5, 20:23, 10:60] += 300
+    image[7, 70:73, 10:60] += 300
+    options = {"device": "cpu", "tile_size": 32, "tile_overlap": 4, "slice_overlap": outputs // 2, "batch_size": 7}
+    segmenter = Segmenter(tiny_model(num_output_slices=outputs), skip_background=skip, **options)
+    with segmenter.open(Volume(image)) as source:
+        whole = np.concatenate([slab for _, slab in segmenter.slabs(source)])
+        assert (whole == 0).any() == skip
+        for first in range(len(image)):
+            again = list(segmenter.slabs(source, first=first))
+            assert [z for z, _ in again] == list(range(first, len(image)))
+            np.testing.assert_array_equal(np.concatenate([slab for _, slab in again]), whole[first:])

@@ -131,10 +131,16 @@ def test_segment_and_evaluate_take_ome_zarr(files, neuron, model):
         group.create_array("0", shape=array.shape, chunks=(4, 32, 32), dtype=array.dtype)[:] = array
         axes = [{"name": axis, "type": "space"} for axis in "zyx"]
         group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
-    for image in ("image.ome.zarr", "image.tif"):
-        succeed("segment", image, "-o", image[-4:], "--model", model, "-q", "--no-trace")
-    scores = [read_volume(f"{folder}/image.scores.tif").array for folder in ("zarr", ".tif")]
+    for image, *words in (("image.ome.zarr", "--tiff"), ("image.tif",), ("image.ome.zarr",)):
+        succeed("segment", image, "-o", "out" + "".join(words), "--model", model, "-q", *words)
+        succeed("segment", image, "-o", "out" + "".join(words), "--model", model, "-q", *words)
+    scores = [read_volume(f"{folder}/image.scores.tif").array for folder in ("out", "out--tiff")]
     np.testing.assert_array_equal(*scores)
+    large = read_volume("out/image.scores.ome.zarr")
+    np.testing.assert_allclose(large.array, scores[0], atol=1e-3)
+    mask = read_volume("out/image.mask.ome.zarr").array
+    assert np.array_equal(mask, 255 * (large.array >= 0.5)) and mask.any()
+    assert len(read_swc("out/image.swc")) and Path("out/image.png").exists()
     masks = succeed("evaluate", "drawn.tif", "gold.ome.zarr", "--json")
     assert json.loads(masks)["dice"] == 1
 
@@ -302,3 +308,14 @@ def test_help_names_the_commands_and_wrong_usage_is_status_2():
     ):
         result = run(*wrong)
         assert result.exit_code == 2 and result.stdout == "" and "Traceback" not in result.stderr
+
+
+def test_trace_several_neurons(files):
+    mask = np.zeros((20, 40, 60), np.uint8)
+    mask[9:14, 8:13, 5:55] = mask[9:12, 30:33, 5:55] = 255
+    write_volume("two.tif", Volume(mask))
+    out = succeed("trace", "two.tif", "--neurons", "3", "--bridge-distance", "4", "-o", "out/n.swc")
+    assert [line.split()[0] for line in out.splitlines()] == ["out/n_1.swc", "out/n_2.swc"]
+    assert [round(read_swc(f"out/n_{i}.swc").xyz[:, 1].mean()) for i in (1, 2)] == [10, 31]
+    succeed("trace", "two.tif", "--root", "6,31,10", "--root", "50,10,10", "--bridge-distance", "4")
+    assert read_swc("two_1.swc").xyz[0, 0] < 10 and read_swc("two_2.swc").xyz[0, 0] > 45

@@ -1,5 +1,6 @@
 """The command line on bad input: one line that names file, expectation and finding, status 2, and nothing left behind."""
 
+import json
 import re
 import struct
 from pathlib import Path
@@ -12,6 +13,7 @@ from tiny_models import save_2d
 
 from neuron_vit3d import Volume, synthetic_neuron, write_volume
 from neuron_vit3d.inference import Segmenter
+from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
 
 
 @pytest.fixture(scope="module")
@@ -303,3 +305,69 @@ def test_view_refuses_what_it_cannot_draw(files, neuron):
     assert fail("view", "image.tif", "nowhere.swc", "-o", "new.png") == "nowhere.swc: no such file"
     assert not Path("new.png").exists()
     succeed("view", "channels.tif", "gold.swc", "-o", "new.png", "--channel", "1")
+
+
+# -- OME-Zarr --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(files, neuron) -> Path:
+    """image.ome.zarr, of eight chunks."""
+    create_image(Path("image.ome.zarr"), neuron.volume.shape, np.uint8, None, shard=(8, 32, 32), chunk=(4, 32, 32))
+    level = ImageLevel(Path("image.ome.zarr"))
+    for index in range(len(level)):
+        level.write(level.box(index), neuron.volume.array[level.box(index)])
+    return Path("image.ome.zarr")
+
+
+def test_a_damaged_chunk_is_named_and_what_is_done_is_kept(large, model):
+    chunk = large / "0" / "c" / "0" / "1" / "1"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[: len(whole) // 2])
+    assert "image.ome.zarr: damaged OME-Zarr chunks" in fail("segment", large, "-o", "out", "--model", model, "-q")
+    assert names(Path("out")) == [".image.scores.ome.zarr.unfinished"]
+    chunk.write_bytes(whole)
+    succeed("segment", large, "-o", "out", "--model", model, "-q")
+    assert names(Path("out")) == ["image.mask.ome.zarr", "image.png", "image.scores.ome.zarr", "image.swc"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--shard", "2/2"), "--shard: expected i/n with i from 0 to n - 1, got '2/2'"),
+        (("--shard", "one"), "--shard: expected i/n with i from 0 to n - 1, got 'one'"),
+        (("--workers", "0"), "--workers: expected a number at least 1, got 0"),
+        (("--workers", "2", "--shard", "0/2"), "--workers: cannot be used with --shard"),
+        (("--tiff", "--shard", "0/2"), "expected an OME-Zarr image, or --zarr"),
+    ],
+)
+def test_ways_to_share_the_work_that_make_no_sense(words, complaint, large, model):
+    assert complaint in fail("segment", large, "-o", "out", "--model", model, "-q", *words)
+    assert not Path("out").exists()
+
+
+def test_a_shard_says_what_is_left_to_do(large, model):
+    result = run("segment", large, "-o", "out", "--model", model, "-q", "--shard", "0/2")
+    assert result.exit_code == 0 and "the same command without --shard ends the work" in result.stderr
+    succeed("segment", large, "-o", "out", "--model", model, "-q")
+
+
+def test_a_result_of_another_model_or_of_other_options_is_kept(large, model, tmp_path):
+    succeed("segment", large, "-o", "out", "--model", model, "-q")
+    other = save_checkpoint(tmp_path / "other", seed=5)
+    assert "image.scores.ome.zarr: was begun with model " in fail(
+        "segment", large, "-o", "out", "--model", other, "-q"
+    )
+    options = ("-o", "out", "--model", model, "-q", "--tile-overlap", "3")
+    assert "was begun with tile_overlap" in fail("segment", large, *options)
+    Path("out/image.mask.ome.zarr/zarr.json").write_text("{}")
+    assert "image.mask.ome.zarr: is there already and was not made by this program" in fail(
+        "segment", large, "-o", "out", "--model", model, "-q"
+    )
+
+
+def test_a_zarr_group_without_multiscales_is_no_image(large, model):
+    metadata = json.loads((large / "zarr.json").read_text())
+    metadata["attributes"] = {}
+    (large / "zarr.json").write_text(json.dumps(metadata))
+    assert "without `multiscales`" in fail("segment", large, "-o", "out", "--model", model, "-q")

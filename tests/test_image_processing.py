@@ -92,7 +92,7 @@ def test_channels_are_scaled_each_by_itself():
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_range_does_not_depend_on_the_slabs_a_volume_is_read_in(depth, thickness):
     volume = np.random.default_rng(depth).integers(0, 999, (2, depth, 12, 10))
-    collected = IntensityRange(volume.shape[1:], num_channels=2)
+    collected = IntensityRange(volume.shape[1:])
     for z in range(0, depth, thickness):
         collected.add(volume[:, z : z + thickness])
     expected = NeuronViT3DImageProcessor(num_channels=2).intensity_range(volume)

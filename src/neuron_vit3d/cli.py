@@ -3,23 +3,17 @@
 Errors that a user can cause are one line on standard error and exit status 2. Heavy imports wait until they are needed.
 """
 
-import dataclasses
 import functools
 import logging
-import math
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .cli_input import (
-    TRACED_BY,
     check_device,
     check_file,
     check_folder,
@@ -32,6 +26,8 @@ from .cli_input import (
     parse_numbers,
     parse_voxel_size,
 )
+from .cli_output import describe_tree, note, signed
+from .cli_segment import Work, segment_regions, segment_slabs, trace_scores
 
 
 app = typer.Typer(
@@ -99,9 +95,24 @@ def segment(
     ] = False,
     flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images: four times slower.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays for large volumes.")] = False,
+    zarr: Annotated[
+        bool | None,
+        typer.Option("--zarr/--tiff", help="Write OME-Zarr, region by region; or TIFF. Default: as the image is."),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: only the i-th of n parts, from 0, of an OME-Zarr; for job arrays.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes to start for an OME-Zarr (needs dask).")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler whose workers do it, e.g. tcp://host:8786.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc and NAME.png in the output folder."""
+    """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc and NAME.png in the output folder.
+
+    Of an OME-Zarr image NAME.scores.ome.zarr and NAME.mask.ome.zarr, whatever its size: no more than a region is in memory, the
+    same command goes on where it was interrupted, and --shard, --workers and --scheduler share the work out.
+    """
     voxel_size = parse_voxel_size(voxel_size)
     check_number("--threshold", threshold, above=0, at_most=1)
     check_number("--bridge-distance", bridge_distance, at_least=0)
@@ -109,61 +120,53 @@ def segment(
     if tile_size is not None:
         check_number("--tile-size", tile_size, at_least=1)
     check_file(image)
+    zarr = image.is_dir() if zarr is None else zarr
+    work = Work(shard, scheduler, workers)
+    work.check()
+    if not zarr and work != Work():
+        raise ValueError("--shard, --workers and --scheduler: expected an OME-Zarr image, or --zarr")
     name = image_name(image)
     check_folder(output)
-    results = [output / f"{name}{suffix}" for suffix in (".scores.tif", ".mask.tif", ".swc", ".png")]
-    for result in results:
+    kind = "ome.zarr" if zarr else "tif"
+    results = [output / f"{name}.{suffix}" for suffix in (f"scores.{kind}", f"mask.{kind}", "swc", "png")]
+    for result in results[2 if zarr else 0 :]:
         check_target(result, image)
     if trace:
         check_not_drawn_by_hand(results[2])
-    import numpy as np
     import torch
-
-    from .data.sources import open_source
-    from .evaluation.overlay import Projections, write_overlay
-    from .inference import Segmenter
-    from .morphology import TraceError
-    from .morphology import trace as trace_scores
-    from .volumes import SlabWriter, Volume, read_volume
 
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype not in dtypes:
         raise ValueError(f"--dtype: expected {' or '.join(dtypes)}, got {dtype!r}")
-    sizes = {"tile_size": tile_size, "tile_overlap": tile_overlap, "slice_overlap": slice_overlap}
-    how = {"skip_background": skip_background, "flips": flips, "compile": compile, "batch_size": batch_size}
-    segmenter = Segmenter(model, device=check_device(device), dtype=dtypes[dtype], **sizes, **how)
-    with segmenter.open(image, channel) as source:
-        voxel_size = voxel_size or source.voxel_size
-        projections, positives = Projections(source.shape), 0
-        stamp = open_source(image.parent, scan=False).stamp(image.name)
-        key = f"{segmenter.key()} {channel} {stamp} {voxel_size}"
-        scores_file = SlabWriter(results[0], source.shape, np.float32, voxel_size, resume_key=key)
-        mask_file = SlabWriter(results[1], source.shape, np.uint8, voxel_size)
-        with telling_what_is_kept(scores_file), scores_file, mask_file:
-            first = scores_file.slices_written
-            if first:
-                note(f"{results[0]}: {first} of {source.shape[0]} slices are there from an interrupted run")
-            kept = ((z, scores_file.read_written(z, z + 1)) for z in range(first))
-            for z, scores in chain(kept, segmenter.slabs(source, progress=not quiet, first=first)):
-                slab = scores >= threshold
-                positives += int(np.count_nonzero(slab))
-                if z >= first:
-                    scores_file.write(scores)
-                mask_file.write(slab.astype(np.uint8) * np.uint8(255))
-                projections.add(z, source.read(z, z + len(scores)).max(0))
-    print(f"{results[0]}  {results[1]}  {positives / math.prod(source.shape):.3%} of the voxels are neuron")
+    how = {
+        "tile_size": tile_size,
+        "tile_overlap": tile_overlap,
+        "slice_overlap": slice_overlap,
+        "skip_background": skip_background,
+        "flips": flips,
+        "compile": compile,
+        "batch_size": batch_size,
+        "device": check_device(device),
+        "dtype": dtypes[dtype],
+    }
+    if zarr:
+        how |= {"channel": channel, "voxel_size": voxel_size, "progress": not quiet}
+        if not segment_regions(image, model, results[0], work, **how):
+            note(f"{results[0]}: this shard is done; the same command without --shard ends the work")
+            return
+        from .evaluation.comparison import read_projections
+        from .inference.large import write_mask
+
+        share = write_mask(results[0], results[1], threshold, progress=not quiet)
+        projections = read_projections(image, channel)
+    else:
+        share, projections = segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how)
+    print(f"{results[0]}  {results[1]}  {share:.3%} of the voxels are neuron")
     trees = []
     if trace:
-        try:
-            scores = Volume(read_volume(results[0]).array, voxel_size)
-            tree = trace_scores(scores, threshold=threshold, bridge_distance=bridge_distance)
-        except TraceError as error:
-            results[2].unlink(missing_ok=True)  # an earlier run's tree would not be this mask's
-            note(f"no tree was written: {error}")
-        else:
-            tree = signed(tree, image)
-            print(describe_tree(tree.write(results[2]), tree))
-            trees = [tree]
+        trees = trace_scores(results[0], results[2], image, voxel_size, threshold, bridge_distance)
+    from .evaluation.overlay import write_overlay
+
     print(write_overlay(results[3], projections, trees))
 
 
@@ -176,31 +179,46 @@ def trace(
     voxel_size: VoxelSizeOption = None,
     bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge, in voxels.")] = 16.0,
     min_branch_length: Annotated[float, typer.Option(help="Shorter end branches are pruned, in voxels.")] = 5.0,
-    root: Annotated[str | None, typer.Option(help="x,y,z in voxels, e.g. of the soma. Default: the thickest.")] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(help="x,y,z in voxels, e.g. of the soma; repeat it for several neurons. Default: the thickest."),
+    ] = None,
+    neurons: Annotated[int, typer.Option(help="How many to trace, the largest; each to a file of its own.")] = 1,
 ) -> None:
-    """Trace a mask or scores to an SWC file."""
+    """Trace a mask or scores to an SWC file; several neurons to NAME_1.swc, NAME_2.swc ..."""
     voxel_size = parse_voxel_size(voxel_size)
+    check_number("--neurons", neurons, at_least=1)
+    if root and neurons > 1:
+        raise ValueError("--neurons: cannot be used with --root, which says how many by itself")
     check_file(mask)
-    if output is None:
-        output = mask.with_name(image_name(mask) + ".swc")
-        check_not_drawn_by_hand(output)
-    check_target(output, mask)
-    from .morphology import trace as trace_mask
-    from .volumes import Volume, read_volume, single_channel
+    unasked = output is None
+    output = mask.with_name(image_name(mask) + ".swc") if output is None else output
+    count, outputs = max(neurons, len(root or [])), [output]
+    if count > 1:
+        outputs = [output.with_name(f"{output.stem}_{i}{output.suffix}") for i in range(1, count + 1)]
+    for path in outputs:
+        if unasked:
+            check_not_drawn_by_hand(path)
+        check_target(path, mask)
+    from .morphology import trace_neurons
+    from .volumes import open_volume
 
-    volume = single_channel(read_volume(mask))
     try:
-        tree = trace_mask(
-            Volume(volume.array, voxel_size or volume.voxel_size),
-            threshold=threshold,
-            bridge_distance=bridge_distance,
-            min_branch_length=min_branch_length,
-            root=parse_numbers(root, 3, "--root: expected x,y,z in voxels") if root else None,
-        )
+        roots = [parse_numbers(text, 3, "--root: expected x,y,z in voxels") for text in root or []]
+        with open_volume(mask) as reader:
+            trees = trace_neurons(
+                reader,
+                roots or neurons,
+                voxel_size=voxel_size or reader.voxel_size,
+                threshold=threshold,
+                bridge_distance=bridge_distance,
+                min_branch_length=min_branch_length,
+            )
     except ValueError as error:
-        raise ValueError(f"{mask}: {error}") from error
-    tree = signed(tree, mask)
-    print(describe_tree(tree.write(output), tree))
+        raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error
+    for tree, path in zip(trees, outputs, strict=False):  # there may be fewer than asked for
+        tree = signed(tree, mask)
+        print(describe_tree(tree.write(path), tree))
 
 
 @app.command()
@@ -306,32 +324,6 @@ def view(
 
     projections = read_projections(image, channel)
     print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
-
-
-@contextmanager
-def telling_what_is_kept(scores_file) -> Iterator[None]:
-    """Says how far a run that ends here came, where the next one continues."""
-    try:
-        yield
-    except BaseException:
-        if scores_file.slices_written:
-            note(f"{scores_file.slices_written} of {scores_file.shape[0]} slices are kept: the same command continues")
-        raise
-
-
-def signed(tree, source: Path):
-    """The tree with a comment on where it comes from."""
-    return dataclasses.replace(tree, comments=(f"{TRACED_BY} from {source.name}", *tree.comments))
-
-
-def describe_tree(path: Path, tree) -> str:
-    """One line on a traced tree, with what tracing left out."""
-    left_out = [comment for comment in tree.comments if "dropped" in comment]
-    return f"{path}  {len(tree)} nodes, {tree.length:.0f} voxels long" + "".join(f"; {text}" for text in left_out)
-
-
-def note(text: str) -> None:
-    print(f"neuron-vit3d: {' '.join(text.split())}", file=sys.stderr)
 
 
 def quiet_libraries() -> None:

@@ -172,7 +172,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def read_projections(path: Path, channel: int | None = None) -> Projections:
-    """Of an image, which is read slice by slice.
+    """Of an image, which is read piece by piece.
 
     Raises:
         VolumeError: it has voxels that are not finite, or several channels and `channel` is None.
@@ -180,8 +180,8 @@ def read_projections(path: Path, channel: int | None = None) -> Projections:
     with open_volume(path, channel) as reader:
         check_finite(reader)
         projections = Projections(reader.shape)
-        for z in range(reader.shape[0]):
-            projections.add(z, reader.read(z, z + 1))
+        for box in reader.boxes():
+            projections.add_box(box, reader.read_box(box))
     return projections
 
 

@@ -17,7 +17,8 @@ _LARGEST_SIDE, _SMALLEST_SIDE = 1600, 1000
 
 
 class Projections:
-    """Maximum projections along z, y and x of a volume that comes slab by slab; memory is that of the projections."""
+    """Maximum projections along z, y and x of a volume that comes slab by slab, or box by box from its first voxel on;
+    memory is that of the projections."""
 
     def __init__(self, shape: tuple[int, int, int]):
         depth, height, width = shape
@@ -28,12 +29,19 @@ class Projections:
 
     def add(self, z: int, slab: np.ndarray) -> None:
         """Slices (slices, height, width) from slice z on."""
-        slab = slab.astype(np.float32, copy=False)
-        if z == 0:
-            self.xy[:] = slab[0]
-        np.maximum(self.xy, slab.max(0), out=self.xy)
-        self.xz[z : z + len(slab)] = slab.max(1)
-        self.zy[:, z : z + len(slab)] = slab.max(2).T
+        self.add_box((slice(z, z + len(slab)), slice(0, slab.shape[1]), slice(0, slab.shape[2])), slab)
+
+    def add_box(self, box: tuple[slice, slice, slice], voxels: np.ndarray) -> None:
+        """Voxels (z, y, x) of a box."""
+        z, y, x = box
+        voxels = voxels.astype(np.float32, copy=False)
+        for projection, place, highest, start in (
+            (self.xy, (y, x), voxels.max(0), z.start),
+            (self.xz, (z, x), voxels.max(1), y.start),
+            (self.zy, (y, z), voxels.max(2).T, x.start),
+        ):
+            # The first along a line of sight replaces the 0 that is there before.
+            projection[place] = highest if start == 0 else np.maximum(projection[place], highest)
 
 
 def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), gold=None) -> Path:

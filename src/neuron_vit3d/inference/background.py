@@ -97,9 +97,14 @@ def needed_blocks(
         score: scores (num_output_slices, tile height, tile width) of blocks given as (step, tile origin), in their order.
     """
     by_block = highest_in_blocks(stands_out, grid)
-    if by_block.size < _MIN_BLOCKS:
+    sample = [np.unravel_index(number, by_block.shape) for number in sample_of_blocks(by_block)]
+    blocks = [(grid.steps[row], grid.tile_origins[column]) for row, column in sample]
+    if not blocks:
         return np.ones(by_block.shape, bool)
-    return by_block >= _enough(stands_out, by_block, grid, score)
+    levels = [
+        levels_in_block(stands_out, grid, *block, scores) for block, scores in zip(blocks, score(blocks), strict=True)
+    ]
+    return by_block >= enough(levels)
 
 
 def highest_in_blocks(stands_out: np.ndarray, grid: BlockGrid) -> np.ndarray:
@@ -114,24 +119,33 @@ def highest_in_blocks(stands_out: np.ndarray, grid: BlockGrid) -> np.ndarray:
     return result
 
 
-def _enough(stands_out: np.ndarray, by_block: np.ndarray, grid: BlockGrid, score: Callable) -> float:
-    """How much a cell has to stand out, by what the model finds in a sample of blocks, from the flattest to the steepest."""
+def sample_of_blocks(by_block: np.ndarray) -> list[int]:
+    """The blocks that the model looks at to find how much is enough, ascending: from the flattest to the steepest, evenly;
+    none where there are so few blocks that a sample would not pay."""
+    if by_block.size < _MIN_BLOCKS:
+        return []
     order = np.argsort(by_block, axis=None, kind="stable")
-    sample = np.sort(order[np.linspace(0, len(order) - 1, _SAMPLE).round().astype(int)])  # in the order of the slices
-    blocks = [
-        (grid.steps[row], grid.tile_origins[column])
-        for row, column in zip(*np.unravel_index(sample, by_block.shape), strict=True)
-    ]
+    return np.sort(order[np.linspace(0, len(order) - 1, _SAMPLE).round().astype(int)]).tolist()
+
+
+def levels_in_block(
+    stands_out: np.ndarray, grid: BlockGrid, step: int, origin: tuple[int, int], scores: np.ndarray
+) -> np.ndarray:
+    """How much the cells stand out in which the model finds neuron: (voxels,), of the scores of one block."""
     levels = []
-    for (step, (y, x)), scores in zip(blocks, score(blocks), strict=True):
-        for z in grid.labelled(step):
-            rows, columns = np.nonzero(scores[z - step] >= _SURE)
-            levels.append(stands_out[z, (y + rows) // _PIXELS, (x + columns) // _PIXELS])
+    y, x = origin
+    for z in grid.labelled(step):
+        rows, columns = np.nonzero(scores[z - step] >= _SURE)
+        levels.append(stands_out[z, (y + rows) // _PIXELS, (x + columns) // _PIXELS])
+    return np.concatenate(levels)
+
+
+def enough(levels: list[np.ndarray]) -> float:
+    """How much a cell has to stand out, by the levels of the sample's blocks."""
     levels = np.sort(np.concatenate(levels))
     if not len(levels):
         return _LOWEST  # nothing is known of this volume's neurites
-    faintest = levels[int(_LOST * len(levels))]
-    return float(np.clip(_MARGIN * faintest, _LOWEST, _HIGHEST))
+    return float(np.clip(_MARGIN * levels[int(_LOST * len(levels))], _LOWEST, _HIGHEST))
 
 
 def _cells(first: int, length: int) -> slice:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from ..volumes import Volume, VolumeReader, open_volume
+from ..volumes.volume import Box
 
 
 class ChannelReader:
@@ -31,11 +32,27 @@ class ChannelReader:
         with self._one_at_a_time:
             return np.stack([reader.read(z, z_end) for reader in self.readers])
 
+    def read_box(self, box: Box) -> np.ndarray:
+        """The same of a box (z, y, x)."""
+        with self._one_at_a_time:
+            return np.stack([reader.read_box(box) for reader in self.readers])
+
     def __enter__(self) -> "ChannelReader":
         return self
 
     def __exit__(self, *error) -> None:
         self._stack.close()
+
+
+class BoxReader:
+    """A part of a volume that is in memory, (channels, slices, height, width), read like the whole: slice 0 is the one that
+    comes after the first `above`."""
+
+    def __init__(self, voxels: np.ndarray, above: int):
+        self._voxels, self._above = voxels, above
+
+    def read(self, z: int, z_end: int) -> np.ndarray:
+        return self._voxels[:, z + self._above : z_end + self._above]
 
 
 def ahead(items: Iterator, count: int = 2) -> Iterator:

@@ -56,6 +56,8 @@ def segment(
         VolumeError: the volume is not finite, constant, or has several channels and `channel` is None.
         ValueError: the checkpoint is not one of this package.
     """
+    if out is not None and Path(out).suffix == ".zarr":
+        raise ValueError(f"{out}: expected a name for a TIFF; `segment_large` writes OME-Zarr")
     if isinstance(model, Segmenter) and options:
         raise ValueError(f"a Segmenter has its options already; got {', '.join(sorted(options))} again")
     segmenter = model if isinstance(model, Segmenter) else Segmenter(model, **options)
@@ -126,13 +128,17 @@ class Segmenter:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
 
     def key(self) -> str:
-        """A word for what decides the scores of a volume: weights, image processor and options."""
+        """A word for what decides the scores of a volume to the last bit: weights, image processor, options, device."""
+        options = (self.tile_size, self.tile_overlap, self.slice_overlap, self.skip_background, self.flips, self.dtype)
+        return hashlib.sha256(f"{self.model_key()}{options}{self.device.type}".encode()).hexdigest()
+
+    def model_key(self) -> str:
+        """A word for the weights and the image processor."""
         known = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             known.update(name.encode())
             known.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-        options = (self.tile_size, self.tile_overlap, self.slice_overlap, self.skip_background, self.flips, self.dtype)
-        known.update(f"{self.processor.to_json_string()}{options}{self.device.type}".encode())
+        known.update(self.processor.to_json_string().encode())
         return known.hexdigest()
 
     def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> ChannelReader:
@@ -152,63 +158,70 @@ class Segmenter:
             self.processor.num_output_slices,
             self.slice_overlap,
         )
-        needed = np.ones((len(grid.steps), len(grid.tile_origins)), bool)
+        needed = None
         if contrast is not None:
-            score = partial(self._score_some, source, grid, intensities)
-            needed = needed_blocks(contrast.result(), grid, score)
-        stitcher = Stitcher(grid, first=first)
-        batch, places = [], []
+            needed = needed_blocks(contrast.result(), grid, partial(self.score_some, source, grid, intensities))
         voxels = (source.shape[0] - first) * math.prod(source.shape[1:])
         with tqdm(total=voxels, desc="segment", unit="voxel", unit_scale=True, disable=not progress) as bar:
-            steps = (
-                (step, tiles)
-                for step, tiles in zip(grid.steps, needed, strict=True)
-                if grid.labelled(step)[-1] >= first
-            )
-            for (step, tiles), slices in ahead(self._slices_to_label(source, grid, intensities, steps)):
-                for origin, is_needed in zip(grid.tile_origins, tiles, strict=True):
-                    if not is_needed:
-                        stitcher.skip(step)
-                        continue
-                    batch.append(_block(slices, origin, grid.tile))
-                    places.append((step, origin))
-                    if len(batch) == self.batch_size:
-                        self._predict(batch, places, stitcher)
-                for z, scores in _slabs(stitcher):
-                    yield z, scores
-                    bar.update(scores.size)
-            if batch:
-                self._predict(batch, places, stitcher)
-            for z, scores in _slabs(stitcher):
+            for z, scores in self.score(source, grid, intensities, needed, first=first):
                 yield z, scores
                 bar.update(scores.size)
 
+    def score(
+        self, source, grid: BlockGrid, intensities, needed: np.ndarray | None = None, *, first: int = 0
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (slice, scores (1, height, width) float32) of a grid's blocks, from slice `first` on.
+
+        Args:
+            source: whose `read` gives the slices of the grid.
+            intensities: black and white.
+            needed: (steps, tiles) bool, the blocks that go through the model; the others' scores are 0. None: all.
+        """
+        if needed is None:
+            needed = np.ones((len(grid.steps), len(grid.tile_origins)), bool)
+        stitcher = Stitcher(grid, first=first)
+        # A block's scores depend, in their last bits, on those it shares a batch with. So that a run which goes on from
+        # `first` gives what an uninterrupted one does, its first batch begins where one of theirs did.
+        before = sum(grid.labelled(step)[-1] < first for step in grid.steps)
+        left_out = int(needed[:before].sum()) // self.batch_size * self.batch_size
+        numbers = needed.cumsum().reshape(needed.shape)  # of the needed blocks, from 1
+        start = min(int((numbers[:, -1] <= left_out).sum()), before)
+        batch, places = [], []
+        steps = zip(grid.steps[start:], needed[start:], numbers[start:], strict=True)
+        for (step, tiles, number), slices in ahead(self._slices_to_label(source, grid, intensities, steps)):
+            for origin, is_needed, of_block in zip(grid.tile_origins, tiles, number, strict=True):
+                if not is_needed:
+                    stitcher.skip(step)
+                elif of_block > left_out:
+                    batch.append(_block(slices, origin, grid.tile))
+                    places.append((step, origin))
+                if len(batch) == self.batch_size:
+                    self._predict(batch, places, stitcher)
+            yield from _slabs(stitcher)
+        if batch:
+            self._predict(batch, places, stitcher)
+        yield from _slabs(stitcher)
+
     def _look_at(self, source: ChannelReader) -> tuple[tuple[np.ndarray, np.ndarray], Contrast | None]:
         """Black and white of the volume, and where it stands out, from one pass; refuses what cannot be segmented."""
-        collected = IntensityRange(source.shape, source.num_channels)
+        collected = IntensityRange(source.shape)
         contrast = Contrast(source.shape) if self.skip_background else None
         lowest, highest = np.inf, -np.inf
         for z, z_end in _ranges(source.shape, _VOXELS_AT_ONCE):
             slab = source.read(z, z_end)
-            if slab.dtype.kind == "f" and not np.isfinite(slab).all():
-                bad = slab[~np.isfinite(slab)]
-                raise VolumeError(
-                    f"{source.name}: expected finite voxels, got {np.isnan(bad).sum()} NaN and "
-                    f"{np.isinf(bad).sum()} infinite ones in slices {z} to {z_end - 1}"
-                )
+            check_voxels(slab, source.name, z)
             lowest, highest = min(lowest, slab.min()), max(highest, slab.max())
             collected.add(slab)
             if contrast is not None:
                 contrast.add(slab)
-        if lowest == highest:
-            raise VolumeError(f"{source.name}: expected an image, got the value {lowest} in every voxel")
+        check_range(lowest, highest, source.name)
         return collected.result(self.processor.lower_percentile, self.processor.upper_percentile), contrast
 
     def _slices_to_label(self, source, grid, intensities, steps) -> Iterator[tuple[tuple, list[np.ndarray]]]:
-        """Yields each of the steps (first slice, its needed tiles), and its `num_slices` normalised slices (channels, 1,
-        height, width), none where no tile is needed; no slice is read twice."""
+        """Yields each of the steps (first slice, its needed tiles, ...), and its `num_slices` normalised slices (channels,
+        1, height, width), none where no tile is needed; no slice is read twice."""
         slices = {}
-        for step, tiles in steps:
+        for step, tiles, *rest in steps:
             wanted = grid.slices_of(step) if tiles.any() else []
             for z in [z for z in slices if not len(wanted) or z < wanted[0]]:
                 del slices[z]
@@ -216,11 +229,9 @@ class Segmenter:
                 if z not in slices:
                     scaled = self.processor.scale(source.read(z, z + 1), intensities)
                     slices[z] = self.processor.standardise(scaled)
-            yield (step, tiles), [slices[z] for z in wanted]
+            yield (step, tiles, *rest), [slices[z] for z in wanted]
 
-    def _score_some(
-        self, source, grid, intensities, blocks: list[tuple[int, tuple[int, int]]]
-    ) -> Iterator[np.ndarray]:
+    def score_some(self, source, grid, intensities, blocks: list[tuple[int, tuple[int, int]]]) -> Iterator[np.ndarray]:
         """Scores (num_output_slices, tile height, tile width) of single blocks, given as (step, origin) from the top on."""
         steps = dict.fromkeys(step for step, _ in blocks)
         by_step = self._slices_to_label(source, grid, intensities, ((step, np.ones(1)) for step in steps))
@@ -267,6 +278,22 @@ def load_checkpoint(
             + " (a 2D vision transformer becomes one by from_pretrained_2d and training)"
         )
     return load_whole(NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, name, config, torch.float32)
+
+
+def check_voxels(slab: np.ndarray, name: str, z: int) -> None:
+    """Raises VolumeError for a slab (channels, slices, height, width) from slice z on with NaN or infinite voxels."""
+    if slab.dtype.kind == "f" and not np.isfinite(slab).all():
+        bad = slab[~np.isfinite(slab)]
+        raise VolumeError(
+            f"{name}: expected finite voxels, got {np.isnan(bad).sum()} NaN and "
+            f"{np.isinf(bad).sum()} infinite ones in slices {z} to {z + slab.shape[1] - 1}"
+        )
+
+
+def check_range(lowest: float, highest: float, name: str) -> None:
+    """Raises VolumeError for an image of one value."""
+    if lowest == highest:
+        raise VolumeError(f"{name}: expected an image, got the value {lowest} in every voxel")
 
 
 def _slabs(stitcher: Stitcher) -> Iterator[tuple[int, np.ndarray]]:

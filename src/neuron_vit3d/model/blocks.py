@@ -52,6 +52,7 @@ class BlockGrid:
         num_slices: slices of a block.
         num_output_slices: slices labelled a block.
         slice_overlap: labelled slices that neighbouring blocks share at least.
+        above, below: slices that lie before and behind the volume and may be looked at, where it is a part of a larger one.
 
     Raises:
         ValueError: `slice_overlap` is not in [0, num_output_slices).
@@ -63,6 +64,8 @@ class BlockGrid:
     num_slices: int
     num_output_slices: int = 1
     slice_overlap: int = 0
+    above: int = 0
+    below: int = 0
 
     def __post_init__(self):
         check_slice_overlap(self.slice_overlap, self.num_output_slices)
@@ -97,9 +100,9 @@ class BlockGrid:
         return range(max(step, 0), min(step + self.num_output_slices, self.shape[0]))
 
     def slices_of(self, step: int) -> np.ndarray:
-        """The `num_slices` slices a step's blocks are made of; beyond the volume's ends its outer slice is repeated."""
+        """The `num_slices` slices a step's blocks are made of; beyond the ends its outer slice is repeated."""
         first = step - (self.num_slices - self.num_output_slices) // 2
-        return np.clip(np.arange(first, first + self.num_slices), 0, self.shape[0] - 1)
+        return np.clip(np.arange(first, first + self.num_slices), -self.above, self.shape[0] - 1 + self.below)
 
     def window(self) -> np.ndarray:
         """Blending weights (num_output_slices, tile height, tile width) in (0, 1]: a linear ramp over the overlap along

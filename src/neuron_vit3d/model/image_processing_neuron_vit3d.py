@@ -121,7 +121,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
     def intensity_range(self, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Black and white of each channel of a volume (channels, slices, height, width) in memory."""
-        collected = IntensityRange(volume.shape[1:], len(volume))
+        collected = IntensityRange(volume.shape[1:])
         collected.add(volume)
         return collected.result(self.lower_percentile, self.upper_percentile)
 
@@ -164,27 +164,40 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
 
 class IntensityRange:
-    """Finds black and white of a volume that is read slab by slab: `add` every slab, then `result`.
+    """Finds black and white of a volume that is read slab by slab, or box by box: `add` all, then take the `result`.
 
     Keeps the maximum projection and a sample of about a million voxels, whatever the volume's size.
     """
 
-    def __init__(self, shape: tuple[int, int, int], num_channels: int = 1):
-        self.projection = None
-        self.samples = [[] for _ in range(num_channels)]
+    def __init__(self, shape: tuple[int, int, int]):
+        self.shape = shape
+        self.projection = None  # (channels, height, width)
+        self.samples = []  # (channels, voxels) each
         self.stride = max(1, round((np.prod(shape, dtype=float) / 1e6) ** (1 / 2)))
 
-    def add(self, slab: np.ndarray) -> None:
-        """Slab (channels, slices, height, width)."""
-        slab = slab.view(np.uint8) if slab.dtype == bool else slab  # numpy has no percentiles of booleans
-        highest = slab.max(axis=1)
-        self.projection = highest if self.projection is None else np.maximum(self.projection, highest)
-        for sample, channel in zip(self.samples, slab, strict=True):
-            sample.append(channel[:, :: self.stride, :: self.stride].ravel())
+    def add(self, box: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
+        """Box (channels, slices, height, width) of the volume whose first pixel is at `origin` (y, x)."""
+        self.merge(*self.look_at(box, origin), origin)
+
+    def look_at(self, box: np.ndarray, origin: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """What `merge` is told of a box: its projection (channels, height, width) and a sample (channels, voxels)."""
+        box = box.view(np.uint8) if box.dtype == bool else box  # numpy has no percentiles of booleans
+        y, x = (-start % self.stride for start in origin)
+        return box.max(axis=1), box[..., y :: self.stride, x :: self.stride].reshape(len(box), -1)
+
+    def merge(self, projection: np.ndarray, sample: np.ndarray, origin: tuple[int, int]) -> None:
+        (y, x), (channels, height, width) = origin, projection.shape
+        if self.projection is None:
+            lowest = -np.inf if projection.dtype.kind == "f" else np.iinfo(projection.dtype).min
+            self.projection = np.full((channels, *self.shape[1:]), lowest, projection.dtype)
+        part = self.projection[:, y : y + height, x : x + width]
+        np.maximum(part, projection, out=part)
+        self.samples.append(sample)
 
     def result(self, lower_percentile: float, upper_percentile: float) -> tuple[np.ndarray, np.ndarray]:
         """Black and white, one a channel, float64; white is above black even in a constant volume."""
-        black = np.array([np.percentile(np.concatenate(sample), lower_percentile) for sample in self.samples], float)
+        sample = np.concatenate(self.samples, axis=1)
+        black = np.array([np.percentile(channel, lower_percentile) for channel in sample], float)
         white = np.array([np.percentile(channel, upper_percentile) for channel in self.projection], float)
         highest = self.projection.max(axis=(1, 2)).astype(float)
         white = np.where(white > black, white, highest)  # a neuron smaller than the percentile leaves out

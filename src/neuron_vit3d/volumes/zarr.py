@@ -22,6 +22,7 @@ from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_c
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _MOST_BYTES_PER_BYTE = 33_000  # of Zstandard, the loosest of the codecs: 128 KiB from 4 bytes
 _MOST_METADATA_BYTES = 1 << 24
+_MOST_KEPT_BYTES = 1 << 28
 
 
 def is_zarr(folder: Path) -> bool:
@@ -33,9 +34,9 @@ def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> 
     """Read an OME-Zarr image into memory; see `volumes.read_volume`. Raises VolumeError."""
     image = _Image(path)
     if channel is None and image.num_channels > 1:
-        array = image.read(slice(None), 0, image.shape[0])
+        array = image.read(slice(None), slice(None))
     else:
-        array = image.read(checked_channel(channel or 0, image.num_channels, str(path)), 0, image.shape[0])
+        array = image.read(checked_channel(channel or 0, image.num_channels, str(path)), slice(None))
     return Volume(array, image.voxel_size, str(path))
 
 
@@ -45,8 +46,31 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
     channel = chosen_channel(channel, image.num_channels, str(path))
     index = checked_channel(channel, image.num_channels, str(path))
     return VolumeReader(
-        image.shape, image.dtype, image.voxel_size, str(path), lambda z0, z1: image.read(index, z0, z1)
+        image.shape,
+        image.dtype,
+        image.voxel_size,
+        str(path),
+        _Slices(image, index).read,
+        read_box=lambda box: image.read(index, *box),
+        piece=image.piece,
     )
+
+
+class _Slices:
+    """Slices of a channel; the chunks around the last ones are kept, so that they are not decoded for each slice again."""
+
+    def __init__(self, image: "_Image", channel: int):
+        self._image, self._channel = image, channel
+        self._kept, self._first = np.empty((0, 0, 0), image.dtype), 0
+
+    def read(self, z0: int, z1: int) -> np.ndarray:
+        depth, total = self._image.piece[0], self._image.shape[0]
+        first, last = z0 // depth * depth, min(-(-z1 // depth) * depth, total)
+        if (last - first) * math.prod(self._image.shape[1:]) * self._image.dtype.itemsize > _MOST_KEPT_BYTES:
+            return self._image.read(self._channel, slice(z0, z1))
+        if not self._first <= z0 < z1 <= self._first + len(self._kept):
+            self._kept, self._first = self._image.read(self._channel, slice(first, last)), first
+        return self._kept[z0 - self._first : z1 - self._first].copy()
 
 
 class _Image:
@@ -79,15 +103,17 @@ class _Image:
         if sizes.get("t", 1) != 1:
             raise VolumeError(f"{path}: expected one stack of slices, got {sizes['t']} time points; save one")
         self.shape, self.num_channels = (sizes["z"], sizes["y"], sizes["x"]), sizes.get("c", 1)
+        chunks = dict(zip(axes, self._array.chunks, strict=True))
+        self.piece = (chunks["z"], chunks["y"], chunks["x"])
         self.dtype = np.dtype(self._array.dtype).newbyteorder("=")
         self._check_bytes()
 
-    def read(self, channel: int | slice, z0: int, z1: int) -> np.ndarray:
-        """Slices z0 .. z1 - 1 of a channel (z, y, x), or of all (c, z, y, x); only their chunks are decoded."""
-        where = {"t": 0, "c": channel, "z": slice(z0, z1)}
+    def read(self, channel: int | slice, z: slice, y: slice = slice(None), x: slice = slice(None)) -> np.ndarray:
+        """A box of a channel (z, y, x), or of all (c, z, y, x); only its chunks are decoded."""
+        where = {"t": 0, "c": channel, "z": z, "y": y, "x": x}
         kept = [axis for axis in self._axes if axis in "zyx" or (axis == "c" and isinstance(channel, slice))]
         try:
-            array = self._array[tuple(where.get(axis, slice(None)) for axis in self._axes)]
+            array = self._array[tuple(where[axis] for axis in self._axes)]
         except Exception as error:
             raise VolumeError(f"{self.path}: damaged OME-Zarr chunks: {one_line(error)}") from error
         array = np.asarray(array).transpose([kept.index(axis) for axis in "czyx" if axis in kept])

@@ -1,0 +1,117 @@
+"""`neuron-vit3d segment`: slab by slab into TIFF, or region by region, by one process or many, into OME-Zarr."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from .cli_input import check_number
+from .cli_output import describe_tree, note, signed
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the work is shared: a shard i/n of the regions, a scheduler's address, or a number of local workers."""
+
+    shard: str | None = None
+    scheduler: str | None = None
+    workers: int | None = None
+
+    def check(self) -> None:
+        given = [name for name, value in vars(self).items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"--{given[1]}: cannot be used with --{given[0]}")
+        if self.workers is not None:
+            check_number("--workers", self.workers, at_least=1)
+        self.parsed_shard()
+
+    def parsed_shard(self) -> tuple[int, int] | None:
+        if self.shard is None:
+            return None
+        part, _, parts = self.shard.partition("/")
+        if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+            raise ValueError(f"--shard: expected i/n with i from 0 to n - 1, got {self.shard!r}")
+        return int(part), int(parts)
+
+    def engine(self):
+        """A context whose value is what `segment_large` takes."""
+        if self.scheduler is None and self.workers is None:
+            return nullcontext()
+        from .inference.distributed import Cluster
+
+        return Cluster(address=self.scheduler, workers=self.workers)
+
+
+def segment_regions(image: Path, model: str | None, scores: Path, work: Work, **how) -> bool:
+    """Writes the scores; False where other shards may still be missing."""
+    from .inference.large import segment_large
+
+    with work.engine() as engine:
+        return segment_large(image, model, out=scores, shard=work.parsed_shard(), engine=engine, **how) is not None
+
+
+def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how):
+    """Writes scores and mask as TIFF, slab by slab; returns the share of neuron in the mask, and the image's projections."""
+    import numpy as np
+
+    from .data.sources import open_source
+    from .evaluation.overlay import Projections
+    from .inference import Segmenter
+    from .volumes import SlabWriter
+
+    segmenter = Segmenter(model, **how)
+    with segmenter.open(image, channel) as source:
+        voxel_size = voxel_size or source.voxel_size
+        projections, positives = Projections(source.shape), 0
+        stamp = open_source(image.parent, scan=False).stamp(image.name)
+        key = f"{segmenter.key()} {channel} {stamp} {voxel_size}"
+        scores_file = SlabWriter(results[0], source.shape, np.float32, voxel_size, resume_key=key)
+        mask_file = SlabWriter(results[1], source.shape, np.uint8, voxel_size)
+        with telling_what_is_kept(scores_file), scores_file, mask_file:
+            first = scores_file.slices_written
+            if first:
+                note(f"{results[0]}: {first} of {source.shape[0]} slices are there from an interrupted run")
+            kept = ((z, scores_file.read_written(z, z + 1)) for z in range(first))
+            for z, scores in chain(kept, segmenter.slabs(source, progress=not quiet, first=first)):
+                slab = scores >= threshold
+                positives += int(np.count_nonzero(slab))
+                if z >= first:
+                    scores_file.write(scores)
+                mask_file.write(slab.astype(np.uint8) * np.uint8(255))
+                projections.add(z, source.read(z, z + len(scores)).max(0))
+    return positives / math.prod(source.shape), projections
+
+
+@contextmanager
+def telling_what_is_kept(scores_file) -> Iterator[None]:
+    """Says how far a run that ends here came, where the next one continues."""
+    try:
+        yield
+    except BaseException:
+        if scores_file.slices_written:
+            note(f"{scores_file.slices_written} of {scores_file.shape[0]} slices are kept: the same command continues")
+        raise
+
+
+def trace_scores(scores: Path, swc: Path, image: Path, voxel_size, threshold: float, bridge_distance: float) -> list:
+    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none."""
+    from .morphology import TraceError, trace
+    from .volumes import open_volume
+
+    try:
+        with open_volume(scores) as reader:
+            tree = trace(
+                reader,
+                voxel_size=voxel_size or reader.voxel_size,
+                threshold=threshold,
+                bridge_distance=bridge_distance,
+            )
+    except TraceError as error:
+        swc.unlink(missing_ok=True)  # an earlier run's tree would not be this mask's
+        note(f"no tree was written: {error}")
+        return []
+    tree = signed(tree, image)
+    print(describe_tree(tree.write(swc), tree))
+    return [tree]

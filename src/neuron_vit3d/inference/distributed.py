@@ -1,0 +1,128 @@
+"""Many processes, on one machine or many, segment one large volume: by dask.distributed (BSD-3-Clause, the extra `cluster`).
+
+    with Cluster(workers=3) as cluster:                       # processes of this machine
+        segment_large("brain.ome.zarr", out="brain.scores.ome.zarr", engine=cluster)
+    with Cluster(address="tcp://scheduler:8786") as cluster:  # a scheduler that runs already
+        ...
+
+Workers see the image, the checkpoint and the result's folder under the same paths: on a shared disk. A region whose worker died is given to
+another one. If the scheduler itself is lost, what was done is noted, and a further run goes on from there.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..volumes import Volume
+from .region_job import LargeJob
+from .segment import Segmenter
+
+
+_AHEAD = 2  # regions given to each worker: one to do and one to do next
+
+
+class Cluster:
+    """An [`Engine`] of dask workers; use it in a `with` statement.
+
+    Args:
+        address: of a scheduler, such as `tcp://host:8786`; None: a cluster of processes is started on this machine.
+        workers: how many of them, without an address; each computes with one thread.
+        timeout: seconds to wait for the scheduler.
+
+    Raises:
+        ValueError: neither an address nor workers, or both, or dask.distributed is not installed.
+        OSError: the scheduler cannot be reached, or is lost on the way.
+    """
+
+    def __init__(self, address: str | None = None, workers: int | None = None, timeout: float = 30):
+        if (address is None) == (workers is None):
+            raise ValueError("expected either the address of a scheduler or a number of workers")
+        if workers is not None and workers < 1:
+            raise ValueError(f"expected at least one worker, got {workers}")
+        try:
+            from distributed import Client, LocalCluster
+        except ImportError as error:
+            raise ValueError('a cluster needs dask.distributed: pip install "neuron_vit3d[cluster]"') from error
+        self._cluster = None
+        if address is None:
+            self._cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+            )
+        try:
+            self._client = Client(address or self._cluster, timeout=timeout)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise OSError(f"{address}: cannot reach a scheduler there: {error}") from error
+
+    def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]:
+        """Yields the numbers in the order in which they are done."""
+        from distributed import as_completed
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+
+        if isinstance(job.image, Volume) or isinstance(job.model, Segmenter):
+            raise ValueError("workers need the image and the checkpoint as files, got one that is in memory")
+        told = _told(job)
+        waiting = iter(numbers)
+        try:
+            first = [
+                self._submit(told, task, number) for number, _ in zip(waiting, range(self._capacity()), strict=False)
+            ]
+            running = as_completed(first)
+            for future in running:
+                yield future.result()
+                for number in waiting:
+                    running.add(self._submit(told, task, number))
+                    break
+        except KilledWorker as error:
+            raise OSError(f"{job.out}: {error}; what is done is kept, run it again to go on") from error
+        except (FutureCancelledError, TimeoutError) as error:
+            raise OSError(
+                f"{job.out}: the scheduler was lost: {error}; what is done is kept, run it again to go on"
+            ) from error
+        except RuntimeError as error:
+            if "deserialization" not in str(error):
+                raise
+            raise OSError(f"the scheduler or a worker lacks this neuron_vit3d: {error}") from error
+
+    def _submit(self, told: tuple, task: str, number: int):
+        return self._client.submit(do, told, task, number, retries=2, pure=False)
+
+    def _capacity(self) -> int:
+        return max(1, _AHEAD * sum(self._client.nthreads().values()))
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def do(told: tuple, task: str, number: int) -> int:
+    """One piece of work, in a worker. Raises VolumeError where its checkpoint or image is not that of the one who asked."""
+    job = _job(told)
+    for _ in getattr(job, task)([number]):
+        pass
+    return number
+
+
+def _told(job: LargeJob) -> tuple:
+    """All that a worker needs to know."""
+    options = tuple(sorted(job.options.items()))
+    model = None if job.model is None else str(job.model)
+    return str(job.image.absolute()), str(job.out.absolute()), model, job.channel, job.voxel_size_given, options
+
+
+_jobs: dict[tuple, LargeJob] = {}  # of this worker: the last one
+
+
+def _job(told: tuple) -> LargeJob:
+    if told not in _jobs:
+        for other in _jobs.values():
+            other.__exit__()
+        _jobs.clear()
+        image, out, model, channel, voxel_size, options = told
+        job = LargeJob(Path(image), Path(out), model, channel, voxel_size, dict(options)).__enter__()
+        job.check_begun()
+        _jobs[told] = job
+    return _jobs[told]

@@ -1,0 +1,165 @@
+"""A volume that never fits in memory is segmented region by region, by any number of processes, into an OME-Zarr.
+
+    segment_large("brain.ome.zarr", out="brain.scores.ome.zarr")          # here, one region after the other
+    segment_large(..., shard=(3, 16))                                     # the 4th of 16 jobs
+    segment_large(..., engine=Cluster(address="tcp://scheduler:8786"))    # see distributed.py
+
+Three rounds go over the regions (`regions.py`). All are looked at, to find black and white of the whole volume and where its
+background is; then segmented, each into its own shard; then the lower resolutions are made. What is done is noted in a file for each region, so
+any run with the same image, model and options goes on where others stopped, or beside them. Until all is done the result is
+in the hidden folder `.NAME.unfinished` beside its place.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from ..volumes import Volume, VolumeError, open_volume
+from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
+from .region_job import MADE_WITH, LargeJob
+from .segment import Segmenter
+
+
+class Engine(Protocol):
+    """Who does the work: `run` calls the method `task` of a job with each of the numbers, and yields those that are done."""
+
+    def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]: ...
+
+
+class Here:
+    """One after the other, in this process."""
+
+    def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]:
+        yield from getattr(job, task)(numbers)
+
+
+def segment_large(
+    image: str | os.PathLike | Volume,
+    model: "str | os.PathLike | Segmenter | None" = None,
+    *,
+    out: str | os.PathLike,
+    channel: int | None = None,
+    voxel_size: tuple[float, float, float] | None = None,
+    shard: tuple[int, int] | None = None,
+    engine: Engine | None = None,
+    progress: bool = False,
+    **options,
+) -> Path | None:
+    """Scores of a volume of any size, as an OME-Zarr image with lower resolutions.
+
+    Args:
+        image: a file or folder that `open_volume` reads, best an OME-Zarr; or a Volume.
+        model: a checkpoint (folder or name on the Hub), a [`Segmenter`], or None: the embedded default.
+        out: the new folder, `NAME.ome.zarr`.
+        channel: the image's channel to segment, where it has several.
+        voxel_size: z, y, x in micrometres, instead of the image's own.
+        shard: (i, n): only the i-th of n parts of the regions, from 0, for jobs beside each other that share a disk. A run
+            without it comes last: it does what is missing, makes the lower resolutions and gives the folder its name.
+        engine: who does the work; None: this process.
+        progress: show a progress bar.
+        options: of [`Segmenter`].
+
+    Returns:
+        The folder; None with `shard`.
+
+    Raises:
+        VolumeError: the image is not finite, or constant, or `out` was made from another image, by another model or with
+            other options, or is no image of this package.
+        OSError: something cannot be read or written.
+    """
+    if isinstance(model, Segmenter) and options:
+        raise ValueError(f"a Segmenter has its options already; got {', '.join(sorted(options))} again")
+    if shard is not None and not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"shard: expected i/n with i from 0 to n - 1, got {shard[0]}/{shard[1]}")
+    job = LargeJob(image, Path(out), model, channel, voxel_size, options)
+    with job:
+        return _run(job, shard, engine or Here(), progress)
+
+
+def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress: bool) -> Path | None:
+    if job.is_finished():
+        return job.out
+    job.begin()
+    mine = range(len(job.regions))
+    if shard is not None:
+        mine = [index for index in mine if index % shard[1] == shard[0]]
+
+    def everything(task: str, numbers: Iterable[int], voxels: Callable[[int], int]) -> None:
+        numbers = list(numbers)
+        left = [number for number in numbers if not job.progress.is_done(task, number)]
+        total, done = sum(map(voxels, numbers)), sum(map(voxels, set(numbers) - set(left)))
+        how = {"desc": task, "unit": "voxel", "unit_scale": True, "disable": not progress or not left}
+        with tqdm(total=total, initial=done, **how) as bar:
+            for number in engine.run(job, task, left):
+                bar.update(voxels(number))
+
+    def of_region(index: int) -> int:
+        return job.regions[index].voxels
+
+    everything("look", mine, of_region)
+    everything("look", range(len(job.regions)), of_region)  # what other runs have not come to yet
+    job.make_plan()
+    everything("segment", mine, of_region)
+    if shard is not None:
+        return None
+    for level in range(1, len(resolutions(job.regions.shape))):
+        shards = len(ImageLevel(job.unfinished, level))
+        everything("shrink", (job.number_of_shard(level, index) for index in range(shards)), lambda number: 1)
+    job.finish()
+    return job.out
+
+
+def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = False) -> float:
+    """The mask, 255 where the scores of an OME-Zarr image are at least the threshold and 0 elsewhere, as another image.
+
+    Returns the share of the voxels that are set. What is there under the name `out` is replaced if this program made it.
+
+    Raises:
+        VolumeError: something else is there.
+    """
+    if out.exists():
+        try:
+            attributes_of(out)[MADE_WITH]
+        except Exception as error:
+            raise VolumeError(
+                f"{out}: is there already and was not made by this program; choose another output"
+            ) from error
+    source, count = ImageLevel(scores), 0
+    with open_volume(scores) as reader:
+        voxel_size = reader.voxel_size
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    folder = partial / out.name
+    try:
+        partial.mkdir()
+        made_with = {"scores": scores.name, "threshold": threshold}
+        create_image(
+            folder,
+            source.shape,
+            np.uint8,
+            voxel_size,
+            shard=source.shard,
+            chunk=source.chunk,
+            attributes={MADE_WITH: made_with},
+        )
+        target = ImageLevel(folder)
+        for index in tqdm(range(len(source)), desc="mask", unit="region", disable=not progress):
+            box = source.box(index)
+            mask = source.read(box) >= threshold
+            if mask.any():
+                count += int(np.count_nonzero(mask))
+                target.write(box, mask.astype(np.uint8) * np.uint8(255))
+        for level in range(1, len(resolutions(source.shape))):
+            for index in range(len(ImageLevel(folder, level))):
+                lower_resolution(folder, level, index)
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return count / np.prod(source.shape, dtype=float)

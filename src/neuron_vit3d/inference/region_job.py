@@ -1,0 +1,244 @@
+"""One large volume as pieces of work that any process can do: regions are looked at, segmented, and made smaller."""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..model.image_processing_neuron_vit3d import IntensityRange
+from ..volumes import Volume, VolumeError
+from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
+from .background import Contrast, enough, highest_in_blocks, levels_in_block, sample_of_blocks
+from .channel_reader import BoxReader, ChannelReader, ahead
+from .progress_folder import Look, ProgressFolder
+from .regions import Region, RegionGrid
+from .segment import Segmenter, check_range, check_voxels
+
+
+MADE_WITH = "neuron_vit3d"  # attribute of the image that says what it was made of and how
+# Scores are rounded to multiples of 1 / this: they shrink when compressed, and background is 0, which is not stored.
+_LEVELS = 1024
+
+
+class LargeJob:
+    """What is to be segmented, how, and where to; its methods do one piece of the work each and note that it is done.
+
+    Everything but a Volume or a Segmenter given to it can be sent to other processes.
+    """
+
+    def __init__(self, image, out: Path, model, channel, voxel_size, options: dict):
+        self.image = image if isinstance(image, Volume) else Path(image)
+        self.out, self.model, self.channel, self.voxel_size_given = out, model, channel, voxel_size
+        self.options = options
+        self.folder = out.with_name(f".{out.name}.unfinished")
+        self.unfinished = self.folder / out.name
+        self.progress = ProgressFolder(self.folder / "progress")
+
+    def __enter__(self) -> "LargeJob":
+        self._open = ExitStack()
+        self.segmenter = self.model if isinstance(self.model, Segmenter) else Segmenter(self.model, **self.options)
+        self.source: ChannelReader = self._open.enter_context(self.segmenter.open(self.image, self.channel))
+        segmenter = self.segmenter
+        self.regions = RegionGrid(
+            self.source.shape,
+            segmenter.tile_size,
+            segmenter.tile_overlap,
+            segmenter.processor.num_slices,
+            segmenter.processor.num_output_slices,
+            segmenter.slice_overlap,
+        )
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._open.close()
+
+    @cached_property
+    def made_with(self) -> dict:
+        """What decides the result; two runs with the same may share a folder."""
+        segmenter = self.segmenter
+        return {
+            "image": _stamp(self.image),
+            "channel": self.channel,
+            "voxel_size": self.voxel_size_given and list(self.voxel_size_given),
+            "model": segmenter.model_key(),
+            "tile_size": segmenter.tile_size,
+            "tile_overlap": segmenter.tile_overlap,
+            "slice_overlap": segmenter.slice_overlap,
+            "dtype": str(segmenter.dtype),
+            "flips": segmenter.flips,
+            "skip_background": segmenter.skip_background,
+            "region": list(self.regions.side),
+        }
+
+    def is_finished(self) -> bool:
+        """Whether the result is there; raises VolumeError where something else is there."""
+        if not self.out.exists():
+            return False
+        self._check_same(self.out)
+        shutil.rmtree(self.folder, ignore_errors=True)  # a run may have ended just before it did this
+        return True
+
+    def begin(self) -> None:
+        """Makes the folder for the result, or checks that one which is there is of the same job."""
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        if not self.folder.exists():
+            # Others may come at the same moment: the first one's folder stays.
+            own = self.folder.with_name(f"{self.folder.name}.{uuid.uuid4().hex[:8]}")
+            try:
+                own.mkdir()
+                create_image(
+                    own / self.out.name,
+                    self.source.shape,
+                    np.float32,
+                    self.voxel_size_given or self.source.voxel_size,
+                    shard=self.regions.side,
+                    chunk=self.regions.chunk,
+                    attributes={MADE_WITH: self.made_with},
+                )
+                own.rename(self.folder)
+            except OSError:
+                if not self.folder.exists():
+                    raise
+            finally:
+                shutil.rmtree(own, ignore_errors=True)
+        self.check_begun()
+
+    def check_begun(self) -> None:
+        """Raises VolumeError where what was begun is not this job: a worker may have other files under the same names."""
+        self._check_same(self.unfinished)
+
+    def _check_same(self, path: Path) -> None:
+        try:
+            theirs = attributes_of(path)[MADE_WITH]
+        except Exception as error:
+            raise VolumeError(
+                f"{path}: is there already and is no image that this program began; choose another output"
+            ) from error
+        ours = json.loads(json.dumps(self.made_with))
+        for key, value in ours.items():
+            if theirs.get(key) != value:
+                raise VolumeError(
+                    f"{path}: was begun with {key} {theirs.get(key)}, which is {value} now; remove it or choose another output"
+                )
+
+    # -- first round -----------------------------------------------------------------------------------------------
+
+    def look(self, indices: list[int]) -> Iterator[int]:
+        """Reads regions and keeps of them what the whole volume's plan is made of."""
+        for index in indices:
+            if not self.progress.is_done("look", index):  # another run may have come by
+                self.progress.note("look", index, self._look_at(self.regions[index]))
+            yield index
+
+    def _look_at(self, region: Region) -> Look:
+        skip = self.segmenter.skip_background
+        box = self.source.read_box(region.labelled if skip else region.core)
+        check_voxels(box, self.source.name, (region.labelled if skip else region.core)[0].start)
+        core = box[(slice(None), *region.inner)] if skip else box
+        stands_out = np.empty(0, np.float32)
+        if skip:
+            contrast = Contrast(box.shape[1:])
+            contrast.add(box)
+            stands_out = contrast.result()
+        projection, sample = IntensityRange(self.source.shape).look_at(core, _origin(region))
+        return Look(projection, sample, core.min(), core.max(), stands_out)
+
+    # -- the plan ---------------------------------------------------------------------------------------------------
+
+    def make_plan(self) -> None:
+        """Black, white and how much the background stands out, of the whole volume; whoever comes first decides."""
+        if self.progress.plan() is not None:
+            return
+        collected, lowest, highest = IntensityRange(self.source.shape), np.inf, -np.inf
+        by_block = []
+        for region in self.regions:
+            look = self.progress.look(region.index)
+            lowest, highest = min(lowest, look.lowest), max(highest, look.highest)
+            collected.merge(look.projection, look.sample, _origin(region))
+            if self.segmenter.skip_background:
+                by_block.append(highest_in_blocks(look.stands_out, region.grid).ravel())
+        check_range(lowest, highest, self.source.name)
+        processor = self.segmenter.processor
+        black, white = collected.result(processor.lower_percentile, processor.upper_percentile)
+        plan = {"black": black.tolist(), "white": white.tolist(), "enough": 0.0}
+        if self.segmenter.skip_background:
+            plan["enough"] = self._enough(by_block, (black, white))
+        self.progress.note_plan(plan)
+
+    def _enough(self, by_block: list[np.ndarray], intensities: tuple[np.ndarray, np.ndarray]) -> float:
+        first = np.cumsum([0, *map(len, by_block)])  # number of each region's first block
+        sample = sample_of_blocks(np.concatenate(by_block))
+        levels = []
+        for index in sorted({int(np.searchsorted(first, number, "right")) - 1 for number in sample}):
+            region, look = self.regions[index], self.progress.look(index)
+            steps, origins = region.grid.steps, region.grid.tile_origins
+            own = [number - first[index] for number in sample if first[index] <= number < first[index + 1]]
+            blocks = [(steps[number // len(origins)], origins[number % len(origins)]) for number in own]
+            found = self.segmenter.score_some(self._reader(region), region.grid, intensities, blocks)
+            for block, scores in zip(blocks, found, strict=True):
+                levels.append(levels_in_block(look.stands_out, region.grid, *block, scores))
+        return enough(levels) if sample else 0.0
+
+    # -- second round ------------------------------------------------------------------------------------------------
+
+    def segment(self, indices: list[int]) -> Iterator[int]:
+        """Writes the scores of regions, those in which a neurite can be; the others' are 0."""
+        plan = self.progress.plan()
+        intensities = np.array(plan["black"]), np.array(plan["white"])
+        target = ImageLevel(self.unfinished)
+        for region, needed, reader in ahead(self._to_segment(indices, plan["enough"])):
+            if reader is not None:
+                scores = np.empty([core.stop - core.start for core in region.labelled], np.float32)
+                for z, slab in self.segmenter.score(reader, region.grid, intensities, needed):
+                    scores[z] = slab[0]
+                target.write(region.core, np.rint(scores[region.inner] * _LEVELS) / np.float32(_LEVELS))
+            self.progress.note("segment", region.index)
+            yield region.index
+
+    def _to_segment(self, indices, enough_contrast: float) -> Iterator[tuple[Region, np.ndarray, BoxReader | None]]:
+        """The regions, their needed blocks (steps, tiles) bool, and a reader where there is any."""
+        for index in indices:
+            region = self.regions[index]
+            needed = np.ones((len(region.grid.steps), len(region.grid.tile_origins)), bool)
+            if enough_contrast:
+                needed = highest_in_blocks(self.progress.look(index).stands_out, region.grid) >= enough_contrast
+            yield region, needed, self._reader(region) if needed.any() else None
+
+    def _reader(self, region: Region) -> BoxReader:
+        return BoxReader(self.source.read_box(region.seen), region.grid.above)
+
+    # -- third round -------------------------------------------------------------------------------------------------
+
+    def number_of_shard(self, level: int, index: int) -> int:
+        """One number for a shard of a lower resolution; they have no more shards than the first has regions."""
+        return level * len(self.regions) + index
+
+    def shrink(self, numbers: list[int]) -> Iterator[int]:
+        """Fills shards of the lower resolutions, whose resolution above is whole."""
+        for number in numbers:
+            lower_resolution(self.unfinished, *divmod(number, len(self.regions)))
+            self.progress.note("shrink", number)
+            yield number
+
+    def finish(self) -> None:
+        self.unfinished.rename(self.out)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _origin(region: Region) -> tuple[int, int]:
+    return region.core[1].start, region.core[2].start
+
+
+def _stamp(image: Path | Volume) -> str:
+    """Tells one image from another, or from itself after a change."""
+    if isinstance(image, Volume):
+        return hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
+    names = ("zarr.json", ".zgroup", ".zarray", ".zattrs") if image.is_dir() else ("",)
+    files = [image / name for name in names if (image / name).is_file()]
+    return ", ".join(f"{image.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)

@@ -1,0 +1,134 @@
+"""How a volume too large for one machine is shared out: regions, each segmented by itself and written to one shard.
+
+    regions = RegionGrid((2048, 2048, 2048), tile=192, overlap=32, num_slices=5)
+    regions.side, regions.chunk, len(regions)      # (64, 480, 480), (32, 120, 120), 800
+    regions[7].core                                # the voxels that region 7 writes, nobody else does
+
+The tiles of a region reach half an overlap beyond it, where those of its neighbours begin; of what they predict there only the
+region's own voxels are kept. So no tile is looked at twice, and no voxel comes from a tile's very border.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from ..model.blocks import BlockGrid
+from ..volumes.volume import Box
+
+
+_SLICES, _PIXELS = 64, 480  # the sides of a region, about
+_CHUNK_SLICES, _CHUNK_PIXELS = 32, 128  # the sides of a chunk, at most
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a volume: slices of the volume along z, y and x.
+
+    core: the voxels that are written. labelled: what its blocks label, of which the core is kept. seen: what they look at.
+    """
+
+    index: int
+    core: Box
+    labelled: Box
+    seen: Box
+    grid: BlockGrid  # of what is labelled
+
+    @property
+    def voxels(self) -> int:
+        """How many are written."""
+        return prod(_sides(self.core))
+
+    @property
+    def inner(self) -> Box:
+        """Where the core lies in what is labelled."""
+        return tuple(
+            slice(core.start - labelled.start, core.stop - labelled.start)
+            for core, labelled in zip(self.core, self.labelled, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class RegionGrid:
+    """The regions of a volume, in C order.
+
+    Args:
+        shape: slices, height, width of the volume.
+        tile, overlap: a tile's side, and the pixels that neighbouring tiles share at least.
+        num_slices, num_output_slices, slice_overlap: of the blocks, see [`BlockGrid`].
+    """
+
+    shape: tuple[int, int, int]
+    tile: int
+    overlap: int
+    num_slices: int
+    num_output_slices: int = 1
+    slice_overlap: int = 0
+
+    @cached_property
+    def side(self) -> tuple[int, int, int]:
+        """Of a region's core, z y x: as many slices as some steps label, and as many pixels as some tiles add."""
+        step, stride = self.num_output_slices - self.slice_overlap, self.tile - self.overlap
+        slices, pixels = (max(1, round(about / one)) * one for about, one in ((_SLICES, step), (_PIXELS, stride)))
+        return slices, pixels, pixels
+
+    @property
+    def chunk(self) -> tuple[int, int, int]:
+        """Sides of a chunk, z y x: divisors of a region's."""
+        most = (_CHUNK_SLICES, _CHUNK_PIXELS, _CHUNK_PIXELS)
+        return tuple(
+            next(side for side in range(min(limit, whole), 0, -1) if whole % side == 0)
+            for limit, whole in zip(most, self.side, strict=True)
+        )
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        return tuple(-(-length // side) for length, side in zip(self.shape, self.side, strict=True))
+
+    def __len__(self) -> int:
+        return prod(self.counts)
+
+    def __iter__(self) -> Iterator[Region]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Region:
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected a region from 0 to {len(self) - 1}, got {index}")
+        at = [int(i) for i in np.unravel_index(index, self.counts)]
+        core = tuple(
+            slice(i * side, min((i + 1) * side, length))
+            for i, side, length in zip(at, self.side, self.shape, strict=True)
+        )
+        halo, least = (self.slice_overlap, self.overlap, self.overlap), (self.num_output_slices, self.tile, self.tile)
+        labelled = tuple(
+            _reaching(one, -(-shared // 2), side, length)
+            for one, shared, side, length in zip(core, halo, least, self.shape, strict=True)
+        )
+        context = self.num_slices - self.num_output_slices
+        z = slice(
+            max(labelled[0].start - context // 2, 0), min(labelled[0].stop + context - context // 2, self.shape[0])
+        )
+        grid = BlockGrid(
+            _sides(labelled),
+            (self.tile, self.tile),
+            (self.overlap, self.overlap),
+            self.num_slices,
+            self.num_output_slices,
+            self.slice_overlap,
+            above=labelled[0].start - z.start,
+            below=z.stop - labelled[0].stop,
+        )
+        return Region(index, core, labelled, (z, *labelled[1:]), grid)
+
+
+def _reaching(core: slice, halo: int, least: int, length: int) -> slice:
+    """The core with a halo on both sides, and more where it would be shorter than `least`; inside an axis of `length`."""
+    start, stop = max(core.start - halo, 0), min(core.stop + halo, length)
+    start = max(min(start, stop - least), 0)
+    return slice(start, min(max(stop, start + least), length))
+
+
+def _sides(box: Box) -> tuple[int, int, int]:
+    return tuple(one.stop - one.start for one in box)

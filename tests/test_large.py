@@ -1,0 +1,228 @@
+"""A large volume region by region: as the whole one, interrupted anywhere, in parts, and what is refused."""
+
+import json
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import tiny_model
+
+from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment, write_volume
+from neuron_vit3d.inference import Segmenter, background, regions
+from neuron_vit3d.inference.large import Here, segment_large
+from neuron_vit3d.inference.progress_folder import ProgressFolder
+from neuron_vit3d.inference.region_job import LargeJob
+from neuron_vit3d.volumes import VolumeError
+from neuron_vit3d.volumes.zarr_writer import ImageLevel
+
+
+HALF_A_LEVEL = 0.5 / 1024 + 1e-6
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture
+def small_regions(monkeypatch):
+    monkeypatch.setattr(regions, "_SLICES", 4)
+    monkeypatch.setattr(regions, "_PIXELS", 48)
+    monkeypatch.setattr(regions, "_CHUNK_PIXELS", 24)
+
+
+def segmenter(model, **options) -> Segmenter:
+    return Segmenter(model, **{"device": "cpu", "tile_size": 32, "tile_overlap": 8, **options})
+
+
+def image(shape=(6, 60, 110), seed: int = 0) -> Volume:
+    array = np.random.default_rng(seed).gamma(2.0, 10.0, shape)
+    array[..., shape[-2] // 2, 5:-5] += 150
+    return Volume(array.clip(0, 255).astype(np.uint8), voxel_size=(1.0, 0.3, 0.3), source="line.tif")
+
+
+def voxels(path: Path) -> np.ndarray:
+    return read_volume(path).array
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_one_region_is_the_whole_volume(outputs, tmp_path):
+    model, volume = tiny_model(num_slices=5, num_output_slices=outputs), image()
+    out = segment_large(volume, segmenter(model), out=tmp_path / "a.ome.zarr")
+    found = read_volume(out)
+    np.testing.assert_allclose(found.array, segment(volume, segmenter(model)).array, atol=HALF_A_LEVEL)
+    assert found.voxel_size == volume.voxel_size and found.array.dtype == np.float32 and found.array.std() > 0.01
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
+
+
+def test_each_region_is_as_its_surroundings_alone_would_be(model, small_regions, tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (9, 100, 130), np.uint8)  # 0 and 255 are in every part of it
+    processor = NeuronViT3DImageProcessor.for_model(model.config)
+    processor.lower_percentile, processor.upper_percentile = 0.0, 100.0
+    tool = segmenter(model, processor=processor)
+    found = voxels(segment_large(Volume(array), tool, out=tmp_path / "a.ome.zarr"))
+    grid = regions.RegionGrid(array.shape, 32, 8, tool.processor.num_slices)
+    assert len(grid) == 27
+    for region in grid:
+        alone = segment(Volume(array[region.seen]), tool).array
+        z = region.core[0].start - region.seen[0].start
+        depth = region.core[0].stop - region.core[0].start
+        np.testing.assert_allclose(
+            found[region.core], alone[(slice(z, z + depth), *region.inner[1:])], atol=HALF_A_LEVEL
+        )
+
+
+def test_the_result_is_valid_ngff_with_lower_resolutions(model, tmp_path):
+    yaozarrs = pytest.importorskip("yaozarrs")
+    volume = image((3, 300, 530))
+    out = segment_large(volume, segmenter(model, tile_size=300), out=tmp_path / "a.ome.zarr")
+    yaozarrs.validate_zarr_store(str(out))
+    ome = json.loads((out / "zarr.json").read_text())["attributes"]["ome"]
+    (multiscale,) = ome["multiscales"]
+    assert ome["version"] == "0.5" and [axis["unit"] for axis in multiscale["axes"]] == ["micrometer"] * 3
+    assert [level["path"] for level in multiscale["datasets"]] == ["0", "1", "2"]
+    assert multiscale["datasets"][1]["coordinateTransformations"] == [
+        {"type": "scale", "scale": [2.0, 0.6, 0.6]},
+        {"type": "translation", "translation": [0.5, 0.15, 0.15]},
+    ]
+    levels = [ImageLevel(out, level) for level in range(3)]
+    assert [level.shape for level in levels] == [(3, 300, 530), (2, 150, 265), (1, 75, 133)]
+    for above, below in pairwise(levels):
+        whole = [slice(0, side) for side in above.shape]
+        padded = np.pad(above.read(tuple(whole)), [(0, side % 2) for side in above.shape], mode="edge")
+        z, y, x = below.shape
+        expected = padded.reshape(z, 2, y, 2, x, 2).max(axis=(1, 3, 5))
+        np.testing.assert_array_equal(below.read(tuple(slice(0, side) for side in below.shape)), expected)
+
+
+class Interrupted(Exception):
+    pass
+
+
+class StopsAfter:
+    """An engine that is interrupted after so many pieces of work."""
+
+    def __init__(self, count: int):
+        self.count, self.done = count, []
+
+    def run(self, job: LargeJob, task: str, numbers: list[int]):
+        for number in islice(Here().run(job, task, numbers), self.count - len(self.done)):
+            self.done.append((task, number))
+            yield number
+        if len(self.done) == self.count:
+            raise Interrupted
+
+
+def test_interrupted_anywhere_it_goes_on_and_no_piece_of_work_is_done_twice(model, small_regions, tmp_path):
+    volume, done = image((9, 60, 110)), []
+    uninterrupted = segment_large(volume, segmenter(model), out=tmp_path / "whole.ome.zarr")
+    out = tmp_path / "a.ome.zarr"
+    for count in (3, 14, 9, 100):
+        engine = StopsAfter(count)
+        try:
+            assert segment_large(volume, segmenter(model), out=out, engine=engine) == out
+        except Interrupted:
+            assert not out.exists()
+        done += engine.done
+    assert len(set(done)) == len(done) == 18 + 18
+    np.testing.assert_array_equal(voxels(out), voxels(uninterrupted))
+    before = (out / "zarr.json").stat().st_mtime_ns
+    assert segment_large(volume, segmenter(model), out=out, engine=StopsAfter(0)) == out  # nothing is left to do
+    assert (out / "zarr.json").stat().st_mtime_ns == before
+
+
+def test_shards_of_the_work_make_the_whole_in_any_order(model, small_regions, tmp_path):
+    volume, out = image((9, 60, 110)), tmp_path / "a.ome.zarr"
+    uninterrupted = segment_large(volume, segmenter(model), out=tmp_path / "whole.ome.zarr")
+    for number in (2, 0, 1):
+        assert segment_large(volume, segmenter(model), out=out, shard=(number, 3)) is None and not out.exists()
+    engine = StopsAfter(1)
+    segment_large(volume, segmenter(model), out=out, engine=engine)
+    assert not [task for task, _ in engine.done if task != "shrink"]
+    np.testing.assert_array_equal(voxels(out), voxels(uninterrupted))
+    with pytest.raises(ValueError, match="expected i/n"):
+        segment_large(volume, segmenter(model), out=out, shard=(3, 3))
+
+
+def test_the_brightest_and_darkest_of_all_regions_are_white_and_black(model, small_regions, tmp_path, monkeypatch):
+    volume = image((9, 60, 110))
+    array = volume.array.copy()
+    array[:, :, 60:] //= 4  # another region
+    volume = Volume(array)
+    plans = []
+    real = ProgressFolder.note_plan
+    monkeypatch.setattr(ProgressFolder, "note_plan", lambda self, plan: (plans.append(plan), real(self, plan)))
+    segment_large(volume, segmenter(model), out=tmp_path / "a.ome.zarr")
+    black, white = segmenter(model).processor.intensity_range(array[None])
+    assert plans == [{"black": black.tolist(), "white": white.tolist(), "enough": 0.0}]
+
+
+def test_background_is_skipped_by_the_whole_volumes_measure(model, small_regions, tmp_path, monkeypatch):
+    monkeypatch.setattr(background, "_MIN_BLOCKS", 0)
+    monkeypatch.setattr(background, "_SURE", 2.0)  # the model finds nothing: only noise is left out
+    monkeypatch.setattr(background, "_LOWEST", 10.0)
+    array = np.random.default_rng(0).normal(100, 10, (8, 96, 192)).astype(np.float32)
+    array[:, 20:23, 10:40] += 300
+    whole = voxels(segment_large(Volume(array), segmenter(model), out=tmp_path / "whole.ome.zarr"))
+    part = segment_large(Volume(array), segmenter(model, skip_background=True), out=tmp_path / "part.ome.zarr")
+    assert not voxels(part)[:, :, 100:].any() and whole.min() > 0
+    np.testing.assert_array_equal(voxels(part)[:, 16:26, 5:20], whole[:, 16:26, 5:20])
+    stored = {path.relative_to(part / "0" / "c") for path in (part / "0" / "c").rglob("*") if path.is_file()}
+    assert stored == {Path("0/0/0"), Path("1/0/0")}  # shards of background are not written
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"tile_overlap": 4}, "was begun with tile_overlap 8, which is 4 now"),
+        ({"flips": True}, "was begun with flips False, which is True now"),
+        ({"seed": 1}, "was begun with image "),
+        ({"weights": 1}, "was begun with model "),
+    ],
+)
+@pytest.mark.parametrize("finished", [False, True])
+def test_another_jobs_folder_is_refused(change, complaint, finished, model, tmp_path):
+    out, change = tmp_path / "a.ome.zarr", dict(change)
+    try:
+        segment_large(image(), segmenter(model), out=out, engine=None if finished else StopsAfter(1))
+    except Interrupted:
+        pass
+    volume = image(seed=change.pop("seed", 0))
+    other = tiny_model(seed=3) if change.pop("weights", 0) else model
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(VolumeError, match=complaint):
+        segment_large(volume, segmenter(other, **change), out=out)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_what_is_no_result_of_this_program_is_left_alone(model, tmp_path):
+    out = tmp_path / "a.ome.zarr"
+    out.mkdir()
+    (out / "precious.txt").write_text("keep me")
+    with pytest.raises(VolumeError, match="is no image that this program began"):
+        segment_large(image(), segmenter(model), out=out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.ome.zarr", "precious.txt"]
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"), [(np.nan, "1 NaN and 0 infinite ones in slices 4 to 7"), (np.inf, "0 NaN and 1 infinite")]
+)
+def test_voxels_that_are_no_numbers_are_refused(value, complaint, model, small_regions, tmp_path):
+    array = np.random.default_rng(0).random((9, 60, 110), np.float32)
+    array[6, 50, 100] = value
+    with pytest.raises(VolumeError, match=complaint):
+        segment_large(Volume(array), segmenter(model), out=tmp_path / "a.ome.zarr")
+
+
+def test_an_image_of_one_value_is_refused(model, tmp_path):
+    with pytest.raises(VolumeError, match="got the value 3 in every voxel"):
+        segment_large(Volume(np.full((3, 40, 40), 3, np.uint8)), segmenter(model), out=tmp_path / "a.ome.zarr")
+
+
+def test_files_are_told_by_size_and_time(model, tmp_path):
+    write_volume(tmp_path / "a.tif", image())
+    out = segment_large(tmp_path / "a.tif", segmenter(model), out=tmp_path / "a.ome.zarr")
+    write_volume(tmp_path / "a.tif", image(seed=1))
+    with pytest.raises(VolumeError, match=r"was begun with image a\.tif"):
+        segment_large(tmp_path / "a.tif", segmenter(model), out=out)

@@ -1,0 +1,88 @@
+"""The regions of a large volume: every voxel is written once, no tile is looked at twice, and none reaches outside."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuron_vit3d.inference import regions as regions_module
+from neuron_vit3d.inference.regions import RegionGrid
+from neuron_vit3d.model.blocks import cut, stitch, tile_starts
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(regions_module, "_SLICES", 6)
+    monkeypatch.setattr(regions_module, "_PIXELS", 24)
+    monkeypatch.setattr(regions_module, "_CHUNK_SLICES", 4)
+    monkeypatch.setattr(regions_module, "_CHUNK_PIXELS", 10)
+
+
+@st.composite
+def grids(draw):
+    tile = draw(st.integers(2, 16))
+    outputs = draw(st.sampled_from([1, 2, 3, 5]))
+    return RegionGrid(
+        tuple(draw(st.integers(1, limit)) for limit in (20, 60, 60)),
+        tile=tile,
+        overlap=draw(st.integers(0, tile - 1)),
+        num_slices=outputs + draw(st.integers(0, 4)),
+        num_output_slices=outputs,
+        slice_overlap=draw(st.integers(0, outputs - 1)),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(grids())
+def test_cores_cover_the_volume_once_and_lie_in_what_is_labelled_and_seen(grid):
+    count = np.zeros(grid.shape, int)
+    for region in grid:
+        count[region.core] += 1
+        for core, labelled, seen, inner, side, length in zip(
+            region.core, region.labelled, region.seen, region.inner, grid.side, grid.shape, strict=True
+        ):
+            assert 0 <= seen.start <= labelled.start <= core.start < core.stop <= labelled.stop <= seen.stop <= length
+            assert core.start % side == 0 and inner.stop - inner.start == core.stop - core.start
+            assert labelled.start + inner.start == core.start
+    assert (count == 1).all() and sum(region.voxels for region in grid) == count.size
+    assert all(whole % part == 0 for whole, part in zip(grid.side, grid.chunk, strict=True))
+    with pytest.raises(IndexError, match="expected a region from 0"):
+        grid[len(grid)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(grids(), st.integers(0, 5))
+def test_blocks_of_a_region_are_made_of_the_slices_that_the_whole_volume_has_there(grid, seed):
+    volume = np.random.default_rng(seed).random((1, *grid.shape), np.float32)
+    region = grid[seed % len(grid)]
+    seen = volume[(slice(None), *region.seen)]
+    for step in region.grid.steps:
+        z = region.grid.slices_of(step)
+        expected = np.clip(
+            region.labelled[0].start + step - (grid.num_slices - grid.num_output_slices) // 2
+            + np.arange(grid.num_slices), 0, grid.shape[0] - 1
+        )  # fmt: skip
+        np.testing.assert_array_equal(z + region.grid.above + region.seen[0].start, expected)
+        np.testing.assert_array_equal(
+            seen[:, z + region.grid.above], volume[(slice(None), expected, *region.labelled[1:])]
+        )
+
+
+def test_what_is_cut_and_stitched_region_by_region_is_the_volume():
+    grid = RegionGrid((13, 50, 41), tile=12, overlap=5, num_slices=3)
+    volume = np.random.default_rng(0).random((1, *grid.shape), np.float32)
+    result = np.zeros(grid.shape, np.float32)
+    for region in grid:
+        part = volume[(slice(None), *region.labelled)]
+        blocks = cut(part, replace(region.grid, above=0, below=0))
+        result[region.core] = stitch(blocks[:, :, 1:2], region.grid)[0][region.inner]
+    np.testing.assert_allclose(result, volume[0], atol=1e-6)
+
+
+def test_regions_cost_no_more_tiles_than_the_volume_as_a_whole():
+    grid = RegionGrid((6, 160, 160), tile=12, overlap=4, num_slices=5)
+    tiles = sum(len(region.grid.tile_origins) for region in grid)
+    assert grid.side == (6, 24, 24)
+    assert tiles <= len(tile_starts(160, 12, 4)) ** 2 * 1.05
