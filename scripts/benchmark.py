@@ -5,6 +5,7 @@ python scripts/benchmark.py startup     # import and load times, the wheel's siz
 python scripts/benchmark.py memory      # peak memory of `neuron-vit3d segment` on 64 x 2048 x 2048
 python scripts/benchmark.py tiling      # a volume in one tile against many
 python scripts/benchmark.py volumes --data-dir folder --names a b     # a checkpoint on volumes with traces
+python scripts/benchmark.py large --data-dir folder --names a b       # all of benchmark_segmenting.py and benchmark_tracing.py
 """
 
 import json
@@ -238,6 +239,25 @@ def volumes(
     if output is not None:  # for the model card, whose numbers are never typed
         values = {"command": "scripts/benchmark.py volumes", "machine": machine(), "volumes": rows}
         output.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n")
+
+
+@app.command()
+def large(
+    data_dir: Annotated[Path, typer.Option(help="Folder of image + SWC pairs.")],
+    names: Annotated[list[str], typer.Option(help="Names of the pairs that trees are traced of; repeat the option.")],
+    reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
+) -> None:
+    """Speed, memory and trees of whole volumes, beside the peers, one part after the other; takes some hours on two cores."""
+    data, chosen = ["--data-dir", data_dir], [word for name in names for word in ("--names", name)]
+    parts = {
+        "benchmark_segmenting.py": {"peers": [], "share": [], "background": data, "sparse": [], "sizes": []},
+        "benchmark_tracing.py": {"peers": [], "real": [*data, *chosen], "size": [], "distance": []},
+    }
+    for script, commands in parts.items():
+        kind = script.removeprefix("benchmark_").removesuffix(".py")
+        for command, words in commands.items():
+            words = [Path(__file__).with_name(script), command, *words, "--output", reports / f"{kind}_{command}.md"]
+            subprocess.run([sys.executable, *map(str, words)], check=True)
 
 
 def run_cli(*words) -> None:
