@@ -11,8 +11,10 @@ import pytest
 import tifffile
 from PIL import Image
 from program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
+from tiny_models import tiny_model
 
 from neuron_vit3d import (
+    NeuronViT3DImageProcessor,
     Volume,
     read_swc,
     read_volume,
@@ -319,3 +321,25 @@ def test_trace_several_neurons(files):
     assert [round(read_swc(f"out/n_{i}.swc").xyz[:, 1].mean()) for i in (1, 2)] == [10, 31]
     succeed("trace", "two.tif", "--root", "6,31,10", "--root", "50,10,10", "--bridge-distance", "4")
     assert read_swc("two_1.swc").xyz[0, 0] < 10 and read_swc("two_2.swc").xyz[0, 0] > 45
+
+
+def test_segment_of_several_channels_into_ome_zarr(files, neuron, tmp_path):
+    model = tiny_model(num_channels=2)
+    model.save_pretrained(tmp_path / "two")
+    NeuronViT3DImageProcessor.for_model(model.config, tile_size=32, tile_overlap=8).save_pretrained(tmp_path / "two")
+    write_volume("both.tif", Volume(np.stack([neuron.volume.array, neuron.volume.array[::-1]])))
+    succeed("segment", "both.tif", "-o", "out", "--model", tmp_path / "two", "-q", "--zarr", "--no-trace")
+    assert read_volume("out/both.scores.ome.zarr").array.shape == neuron.volume.shape and Path("out/both.png").exists()
+
+
+def test_trees_of_an_earlier_run_do_not_stay_beside_fewer(files):
+    mask = np.zeros((20, 40, 60), np.uint8)
+    mask[9:14, 8:13, 5:55] = mask[9:12, 30:33, 5:55] = 255
+    write_volume("two.tif", Volume(mask))
+    words = ("--neurons", "3", "--bridge-distance", "4", "-o", "n.swc")
+    succeed("trace", "two.tif", *words)
+    Path("n_3.swc").write_text("1 1 5 5 5 1 -1\n")  # drawn by hand
+    mask[9:12, 30:33] = 0
+    write_volume("two.tif", Volume(mask))
+    succeed("trace", "two.tif", *words)
+    assert sorted(path.name for path in Path().glob("n_*.swc")) == ["n_1.swc", "n_3.swc"]

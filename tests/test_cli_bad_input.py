@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -327,6 +328,9 @@ def test_a_damaged_chunk_is_named_and_what_is_done_is_kept(large, model):
     assert "image.ome.zarr: damaged OME-Zarr chunks" in fail("segment", large, "-o", "out", "--model", model, "-q")
     assert names(Path("out")) == [".image.scores.ome.zarr.unfinished"]
     chunk.write_bytes(whole)
+    # Another image now, as far as one can tell: what was done of the damaged one is not mixed with it.
+    assert "was begun with image image.ome.zarr" in fail("segment", large, "-o", "out", "--model", model, "-q")
+    shutil.rmtree("out")
     succeed("segment", large, "-o", "out", "--model", model, "-q")
     assert names(Path("out")) == ["image.mask.ome.zarr", "image.png", "image.scores.ome.zarr", "image.swc"]
 

@@ -9,11 +9,11 @@ import pytest
 from tiny_models import tiny_model
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment, write_volume
-from neuron_vit3d.inference import Segmenter, background, regions
+from neuron_vit3d.inference import Segmenter, background, large, regions
 from neuron_vit3d.inference.large import Here, segment_large
 from neuron_vit3d.inference.progress_folder import ProgressFolder
 from neuron_vit3d.inference.region_job import LargeJob
-from neuron_vit3d.volumes import VolumeError
+from neuron_vit3d.volumes import VolumeError, open_volume
 from neuron_vit3d.volumes.zarr_writer import ImageLevel
 
 
@@ -141,6 +141,7 @@ def test_shards_of_the_work_make_the_whole_in_any_order(model, small_regions, tm
     segment_large(volume, segmenter(model), out=out, engine=engine)
     assert not [task for task, _ in engine.done if task != "shrink"]
     np.testing.assert_array_equal(voxels(out), voxels(uninterrupted))
+    assert segment_large(volume, segmenter(model), out=out, shard=(1, 3)) is None  # a job that was sent twice
     with pytest.raises(ValueError, match="expected i/n"):
         segment_large(volume, segmenter(model), out=out, shard=(3, 3))
 
@@ -170,6 +171,72 @@ def test_background_is_skipped_by_the_whole_volumes_measure(model, small_regions
     np.testing.assert_array_equal(voxels(part)[:, 16:26, 5:20], whole[:, 16:26, 5:20])
     stored = {path.relative_to(part / "0" / "c") for path in (part / "0" / "c").rglob("*") if path.is_file()}
     assert stored == {Path("0/0/0"), Path("1/0/0")}  # shards of background are not written
+
+
+def test_how_much_is_enough_is_learned_from_the_same_blocks_as_in_a_whole_volume(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(background, "_MIN_BLOCKS", 0)
+    monkeypatch.setattr(background, "_SAMPLE", 20)
+    monkeypatch.setattr(background, "_HIGHEST", 1e9)
+    array = np.random.default_rng(0).normal(100, 10, (8, 96, 192)).astype(np.float32)
+    for row, height in ((10, 300), (40, 150), (70, 90)):
+        array[2:5, row : row + 3, 10:180] += height
+
+    class Finder(Segmenter):
+        """Finds what is bright."""
+
+        def _score(self, batch):
+            return np.stack([block[0, 1:2] > 0.4 for block in batch]).astype(np.float32)
+
+    def plan_of(out: str) -> float:
+        plans = []
+        monkeypatch.setattr(ProgressFolder, "note_plan", lambda self, plan: plans.append(plan))
+        monkeypatch.setattr(ProgressFolder, "plan", lambda self: plans[0] if plans else None)
+        tool = Finder(model, device="cpu", tile_size=32, tile_overlap=0, skip_background=True)
+        segment_large(Volume(array), tool, out=tmp_path / out)
+        return plans[0]["enough"]
+
+    levels = []
+    real = background.enough
+    monkeypatch.setattr(background, "enough", lambda given: (levels.append(real(given)), levels[-1])[1])
+    tool = Finder(model, device="cpu", tile_size=32, tile_overlap=0, skip_background=True)
+    segment(Volume(array), tool)
+    assert background._LOWEST < levels[0] < background._HIGHEST
+    assert plan_of("one.ome.zarr") == pytest.approx(levels[0])
+    monkeypatch.setattr(regions, "_SLICES", 4)
+    monkeypatch.setattr(regions, "_PIXELS", 64)
+    # Regions see less of the noise around a cell; but cells of noise alone reach no more than about 5.
+    assert 8 < plan_of("several.ome.zarr") < 1.3 * levels[0]
+
+
+def test_a_run_beside_one_that_ends_says_so_and_leaves_its_result(model, small_regions, tmp_path):
+    volume, out = image((9, 60, 110)), tmp_path / "a.ome.zarr"
+
+    class Overtaken(Here):
+        def run(self, job, task, numbers):
+            for number in super().run(job, task, numbers):
+                yield number
+                if task == "segment":  # meanwhile the other one does all that is left
+                    segment_large(volume, segmenter(model), out=out)
+
+    with pytest.raises(OSError, match="another run has ended this work"):
+        segment_large(volume, segmenter(model), out=out, engine=Overtaken())
+    assert voxels(out).std() > 0.01 and segment_large(volume, segmenter(model), out=out) == out
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
+
+
+def test_a_result_that_is_empty_can_be_opened_box_by_box(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Segmenter, "_score", lambda self, batch: np.zeros((len(batch), 1, *batch[0].shape[-2:])))
+    rng = np.random.default_rng(0)
+    out = segment_large(
+        Volume(rng.integers(0, 9, (48, 1024, 1024), np.uint8)),
+        segmenter(model, tile_size=480),
+        out=tmp_path / "a.ome.zarr",
+    )
+    with open_volume(out) as reader:
+        assert not reader.read_box((slice(0, 9), slice(0, 9), slice(1000, 1024))).any()
+    assert large.write_mask(out, tmp_path / "mask.ome.zarr", 0.5) == 0
+    with pytest.raises(VolumeError, match="at once, but"):
+        read_volume(out)
 
 
 @pytest.mark.parametrize(

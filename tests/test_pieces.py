@@ -69,3 +69,12 @@ def test_scores_that_are_none_are_refused_wherever_they_lie(monkeypatch):
         scores[35, 2, 3] = bad
         with pytest.raises(TraceError, match=r"scores must lie in \[0, 1\]"):
             trace(scores)
+
+
+@pytest.mark.parametrize("options", [{"bridge_distance": 0}, {"smoothing": 2.0}, {}])
+def test_nothing_of_a_mask_is_lost_however_thin(options):
+    mask = np.zeros((20, 20, 60), bool)
+    mask[10, 10, 5:30] = True
+    mask[8:13, 8:13, 30:55] = True
+    tree = trace(mask, **options)
+    assert tree.xyz[:, 0].min() < 8 and tree.xyz[:, 0].max() > 50

@@ -23,11 +23,12 @@ from .cli_input import (
     find_images,
     image_name,
     is_folder_of_files,
+    is_traced,
     parse_numbers,
     parse_voxel_size,
 )
 from .cli_output import describe_tree, note, signed
-from .cli_segment import Work, segment_regions, segment_slabs, trace_scores
+from .cli_segment import Work, projections_of, segment_regions, segment_slabs, trace_scores
 
 
 app = typer.Typer(
@@ -110,8 +111,8 @@ def segment(
 ) -> None:
     """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc and NAME.png in the output folder.
 
-    Of an OME-Zarr image NAME.scores.ome.zarr and NAME.mask.ome.zarr, whatever its size: no more than a region is in memory, the
-    same command goes on where it was interrupted, and --shard, --workers and --scheduler share the work out.
+    Of an OME-Zarr image NAME.scores.ome.zarr and NAME.mask.ome.zarr, whatever its size: a region is in memory, and projections
+    of the image; the same command goes on where it was interrupted; --shard, --workers and --scheduler share the work out.
     """
     voxel_size = parse_voxel_size(voxel_size)
     check_number("--threshold", threshold, above=0, at_most=1)
@@ -154,11 +155,10 @@ def segment(
         if not segment_regions(image, model, results[0], work, **how):
             note(f"{results[0]}: this shard is done; the same command without --shard ends the work")
             return
-        from .evaluation.comparison import read_projections
         from .inference.large import write_mask
 
         share = write_mask(results[0], results[1], threshold, progress=not quiet)
-        projections = read_projections(image, channel)
+        projections = projections_of(image, channel, scores=results[0])
     else:
         share, projections = segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how)
     print(f"{results[0]}  {results[1]}  {share:.3%} of the voxels are neuron")
@@ -216,9 +216,12 @@ def trace(
             )
     except ValueError as error:
         raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error
-    for tree, path in zip(trees, outputs, strict=False):  # there may be fewer than asked for
+    for tree, path in zip(trees, outputs, strict=False):
         tree = signed(tree, mask)
         print(describe_tree(tree.write(path), tree))
+    for path in outputs[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
+        if is_traced(path):
+            path.unlink()
 
 
 @app.command()

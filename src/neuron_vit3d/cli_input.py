@@ -69,8 +69,13 @@ def check_target(target: Path, source: Path) -> None:
 
 def check_not_drawn_by_hand(swc: Path) -> None:
     """Keeps a tree that goes to `NAME.swc` unasked from replacing one of the same name that is not this program's."""
-    if swc.exists() and TRACED_BY.encode() not in swc.read_bytes()[:4096]:
+    if swc.exists() and not is_traced(swc):
         raise ValueError(f"{swc}: is there already and was not traced by this program; choose another --output")
+
+
+def is_traced(swc: Path) -> bool:
+    """Whether a file is there and is a tree that this program traced."""
+    return swc.is_file() and TRACED_BY.encode() in swc.read_bytes()[:4096]
 
 
 def check_number(

@@ -37,6 +37,10 @@ class ChannelReader:
         with self._one_at_a_time:
             return np.stack([reader.read_box(box) for reader in self.readers])
 
+    def boxes(self) -> Iterator[Box]:
+        """Boxes that cover the volume; see [`VolumeReader`]."""
+        return self.readers[0].boxes()
+
     def __enter__(self) -> "ChannelReader":
         return self
 

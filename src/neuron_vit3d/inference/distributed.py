@@ -9,7 +9,10 @@ Workers see the image, the checkpoint and the result's folder under the same pat
 another one. If the scheduler itself is lost, what was done is noted, and a further run goes on from there.
 """
 
+import json
+import threading
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from ..volumes import Volume
@@ -60,18 +63,15 @@ class Cluster:
 
         if isinstance(job.image, Volume) or isinstance(job.model, Segmenter):
             raise ValueError("workers need the image and the checkpoint as files, got one that is in memory")
-        told = _told(job)
-        waiting = iter(numbers)
+        told, waiting, running = _told(job), iter(numbers), as_completed()
         try:
-            first = [
-                self._submit(told, task, number) for number, _ in zip(waiting, range(self._capacity()), strict=False)
-            ]
-            running = as_completed(first)
-            for future in running:
-                yield future.result()
-                for number in waiting:
+            while True:
+                # Workers come and go: there shall always be enough for those that are there now.
+                for number in islice(waiting, max(0, self._capacity() - running.count())):
                     running.add(self._submit(told, task, number))
-                    break
+                if not running.count():
+                    return
+                yield next(running).result()
         except KilledWorker as error:
             raise OSError(f"{job.out}: {error}; what is done is kept, run it again to go on") from error
         except (FutureCancelledError, TimeoutError) as error:
@@ -107,22 +107,33 @@ def do(told: tuple, task: str, number: int) -> int:
 
 
 def _told(job: LargeJob) -> tuple:
-    """All that a worker needs to know."""
+    """All that a worker needs to know; one that has another checkpoint or image under the same name shall notice."""
     options = tuple(sorted(job.options.items()))
-    model = None if job.model is None else str(job.model)
-    return str(job.image.absolute()), str(job.out.absolute()), model, job.channel, job.voxel_size_given, options
+    model = job.model
+    if model is not None:
+        model = str(Path(model).absolute() if Path(model).exists() else model)
+    made_with = json.dumps(job.made_with)
+    return (
+        str(job.image.absolute()),
+        str(job.out.absolute()),
+        model,
+        job.channel,
+        job.voxel_size_given,
+        options,
+        made_with,
+    )
 
 
 _jobs: dict[tuple, LargeJob] = {}  # of this worker: the last one
+_one_at_a_time = threading.Lock()  # a worker may have several threads
 
 
 def _job(told: tuple) -> LargeJob:
-    if told not in _jobs:
-        for other in _jobs.values():
-            other.__exit__()
-        _jobs.clear()
-        image, out, model, channel, voxel_size, options = told
-        job = LargeJob(Path(image), Path(out), model, channel, voxel_size, dict(options)).__enter__()
-        job.check_begun()
-        _jobs[told] = job
-    return _jobs[told]
+    with _one_at_a_time:
+        if told not in _jobs:
+            image, out, model, channel, voxel_size, options, _ = told
+            job = LargeJob(Path(image), Path(out), model, channel, voxel_size, dict(options)).__enter__()
+            job.check_begun()
+            _jobs.clear()
+            _jobs[told] = job
+        return _jobs[told]

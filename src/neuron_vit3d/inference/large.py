@@ -6,8 +6,9 @@
 
 Three rounds go over the regions (`regions.py`). All are looked at, to find black and white of the whole volume and where its
 background is; then segmented, each into its own shard; then the lower resolutions are made. What is done is noted in a file for each region, so
-any run with the same image, model and options goes on where others stopped, or beside them. Until all is done the result is
-in the hidden folder `.NAME.unfinished` beside its place.
+any run with the same image, model and options goes on where others stopped; runs beside each other share the work by
+`shard`. Until all is done the result is in the hidden folder `.NAME.unfinished` beside its place. In memory are a region, and an xy
+projection of the volume.
 """
 
 import os
@@ -21,8 +22,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..volumes import Volume, VolumeError, open_volume
+from ..volumes.zarr import RESULT
 from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
-from .region_job import MADE_WITH, LargeJob
+from .region_job import LargeJob
 from .segment import Segmenter
 
 
@@ -84,7 +86,7 @@ def segment_large(
 
 def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress: bool) -> Path | None:
     if job.is_finished():
-        return job.out
+        return None if shard is not None else job.out
     job.begin()
     mine = range(len(job.regions))
     if shard is not None:
@@ -103,7 +105,10 @@ def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress:
         return job.regions[index].voxels
 
     everything("look", mine, of_region)
-    everything("look", range(len(job.regions)), of_region)  # what other runs have not come to yet
+    # What other shards have not come to yet, each from another place on.
+    count = len(job.regions)
+    start = 0 if shard is None else shard[0] * count // shard[1]
+    everything("look", [*range(start, count), *range(start)], of_region)
     job.make_plan()
     everything("segment", mine, of_region)
     if shard is not None:
@@ -125,7 +130,7 @@ def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = Fa
     """
     if out.exists():
         try:
-            attributes_of(out)[MADE_WITH]
+            attributes_of(out)[RESULT]
         except Exception as error:
             raise VolumeError(
                 f"{out}: is there already and was not made by this program; choose another output"
@@ -145,7 +150,7 @@ def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = Fa
             voxel_size,
             shard=source.shard,
             chunk=source.chunk,
-            attributes={MADE_WITH: made_with},
+            attributes={RESULT: made_with},
         )
         target = ImageLevel(folder)
         for index in tqdm(range(len(source)), desc="mask", unit="region", disable=not progress):

@@ -62,13 +62,24 @@ class ProgressFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
-            partial.write_bytes(content)
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # after a crash of the machine it shall not be there and empty
             if replace:
                 os.replace(partial, path)
             else:
-                try:
-                    os.link(partial, path)
-                except FileExistsError:
-                    pass
+                _link_or_rename(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _link_or_rename(partial: Path, path: Path) -> None:
+    """Gives a file its name unless there is one already."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a disk without links
+        if not path.exists():
+            os.replace(partial, path)

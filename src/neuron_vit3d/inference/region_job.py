@@ -13,6 +13,7 @@ import numpy as np
 
 from ..model.image_processing_neuron_vit3d import IntensityRange
 from ..volumes import Volume, VolumeError
+from ..volumes.zarr import RESULT
 from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
 from .background import Contrast, enough, highest_in_blocks, levels_in_block, sample_of_blocks
 from .channel_reader import BoxReader, ChannelReader, ahead
@@ -21,7 +22,6 @@ from .regions import Region, RegionGrid
 from .segment import Segmenter, check_range, check_voxels
 
 
-MADE_WITH = "neuron_vit3d"  # attribute of the image that says what it was made of and how
 # Scores are rounded to multiples of 1 / this: they shrink when compressed, and background is 0, which is not stored.
 _LEVELS = 1024
 
@@ -74,6 +74,7 @@ class LargeJob:
             "flips": segmenter.flips,
             "skip_background": segmenter.skip_background,
             "region": list(self.regions.side),
+            "num_channels": segmenter.processor.num_channels,
         }
 
     def is_finished(self) -> bool:
@@ -99,7 +100,7 @@ class LargeJob:
                     self.voxel_size_given or self.source.voxel_size,
                     shard=self.regions.side,
                     chunk=self.regions.chunk,
-                    attributes={MADE_WITH: self.made_with},
+                    attributes={RESULT: self.made_with},
                 )
                 own.rename(self.folder)
             except OSError:
@@ -115,7 +116,7 @@ class LargeJob:
 
     def _check_same(self, path: Path) -> None:
         try:
-            theirs = attributes_of(path)[MADE_WITH]
+            theirs = attributes_of(path)[RESULT]
         except Exception as error:
             raise VolumeError(
                 f"{path}: is there already and is no image that this program began; choose another output"
@@ -197,15 +198,20 @@ class LargeJob:
                 scores = np.empty([core.stop - core.start for core in region.labelled], np.float32)
                 for z, slab in self.segmenter.score(reader, region.grid, intensities, needed):
                     scores[z] = slab[0]
+                self._check_not_ended()
                 target.write(region.core, np.rint(scores[region.inner] * _LEVELS) / np.float32(_LEVELS))
+            self._check_not_ended()
             self.progress.note("segment", region.index)
             yield region.index
 
     def _to_segment(self, indices, enough_contrast: float) -> Iterator[tuple[Region, np.ndarray, BoxReader | None]]:
-        """The regions, their needed blocks (steps, tiles) bool, and a reader where there is any."""
+        """The regions, their needed blocks (steps, tiles) bool, and a reader where there is something to do."""
         for index in indices:
             region = self.regions[index]
             needed = np.ones((len(region.grid.steps), len(region.grid.tile_origins)), bool)
+            if self.progress.is_done("segment", index):  # another run may have come by
+                yield region, needed, None
+                continue
             if enough_contrast:
                 needed = highest_in_blocks(self.progress.look(index).stands_out, region.grid) >= enough_contrast
             yield region, needed, self._reader(region) if needed.any() else None
@@ -222,9 +228,15 @@ class LargeJob:
     def shrink(self, numbers: list[int]) -> Iterator[int]:
         """Fills shards of the lower resolutions, whose resolution above is whole."""
         for number in numbers:
+            self._check_not_ended()
             lower_resolution(self.unfinished, *divmod(number, len(self.regions)))
             self.progress.note("shrink", number)
             yield number
+
+    def _check_not_ended(self) -> None:
+        """What is written after another run has given the result its name would be lost."""
+        if not self.unfinished.exists():
+            raise OSError(f"{self.out}: another run has ended this work, or its folder was removed")
 
     def finish(self) -> None:
         self.unfinished.rename(self.out)
@@ -239,6 +251,6 @@ def _stamp(image: Path | Volume) -> str:
     """Tells one image from another, or from itself after a change."""
     if isinstance(image, Volume):
         return hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
-    names = ("zarr.json", ".zgroup", ".zarray", ".zattrs") if image.is_dir() else ("",)
-    files = [image / name for name in names if (image / name).is_file()]
-    return ", ".join(f"{image.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+    files = [path.stat() for path in (image.rglob("*") if image.is_dir() else [image]) if path.is_file()]
+    size, changed = sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
+    return f"{image.name}, {len(files)} files, {size} bytes, changed {changed}"

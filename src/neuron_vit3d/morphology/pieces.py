@@ -84,7 +84,7 @@ def signal_of(
         low, high = read.min(), read.max()  # NaN wherever there is one
         if not (low >= 0 and high <= 1):
             raise TraceError(f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers")
-        if high >= levels.weak:
+        if high >= levels.weak:  # smoothing lowers the highest
             found.add(_smoothed(read, deviation)[core].ravel(), read[core].ravel(), box, scores.shape)
     _check_count(found.num_sure, scores.shape, most)
     _check_count(found.num_strong, scores.shape, most)
@@ -102,10 +102,12 @@ class _Found:
         self.levels, self.most = levels, most
         self.indices, self.values, self.sure = [], [], []
         self.num_weak = self.num_strong = self.num_sure = 0
+        self._first_whole = 0  # the first piece of which weak voxels are kept
 
     def add(self, smoothed: np.ndarray, scores: np.ndarray, box: Box, shape: tuple[int, int, int]) -> None:
-        here = np.flatnonzero(smoothed >= self.levels.weak)
-        values, sure = smoothed[here], scores[here] >= self.levels.sure
+        is_signal, is_sure = smoothed >= self.levels.weak, scores >= self.levels.sure
+        here = np.flatnonzero(is_signal | is_sure if self.levels.keep_sure else is_signal)
+        values, sure = smoothed[here], is_sure[here]
         self.num_weak += len(here)
         self.num_strong += np.count_nonzero(self.levels.is_strong(values, sure))
         self.num_sure += np.count_nonzero(sure)
@@ -116,9 +118,11 @@ class _Found:
         self.values.append(values)
         self.sure.append(sure)
         if self.num_weak > self.most:
-            strong = [self.levels.is_strong(*part) for part in zip(self.values, self.sure, strict=True)]
-            for parts in (self.indices, self.values, self.sure):
-                parts[:] = [part[keep] for part, keep in zip(parts, strong, strict=True)]
+            for i in range(self._first_whole, len(self.values)):
+                strong = self.levels.is_strong(self.values[i], self.sure[i])
+                for parts in (self.indices, self.values, self.sure):
+                    parts[i] = parts[i][strong]
+            self._first_whole = len(self.values)
 
 
 def _smoothed(scores: np.ndarray, deviation: np.ndarray) -> np.ndarray:

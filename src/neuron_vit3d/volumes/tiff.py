@@ -62,7 +62,10 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
             return np.array(mapped[index, z0:z1])
         return np.stack([stack.planes(z, [index])[0] for z in range(z0, z1)])
 
-    return VolumeReader(stack.shape, stack.dtype, stack.voxel_size, str(path), read_slices, stack.close)
+    read_box = None if mapped is None else lambda box: np.array(mapped[index][box])
+    return VolumeReader(
+        stack.shape, stack.dtype, stack.voxel_size, str(path), read_slices, stack.close, read_box=read_box
+    )
 
 
 class _Stack:

@@ -125,7 +125,12 @@ def open_volume(source: "str | os.PathLike | Volume | VolumeReader", channel: in
         source, channel = reader.read(Path(source), channel=channel), None
     volume = single_channel(source, channel)
     return VolumeReader(
-        volume.shape, volume.dtype, volume.voxel_size, volume.source, lambda z0, z1: np.array(volume.array[z0:z1])
+        volume.shape,
+        volume.dtype,
+        volume.voxel_size,
+        volume.source,
+        lambda z0, z1: np.array(volume.array[z0:z1]),
+        read_box=lambda box: np.array(volume.array[box]),
     )
 
 
@@ -202,13 +207,19 @@ class VolumeReader:
             raise VolumeError(f"{self.source}: expected a box in the volume {self.shape}, got {box}")
         if self._read_box is not None:
             return np.ascontiguousarray(self._read_box(box), dtype=self.dtype)
-        return np.ascontiguousarray(self.read(box[0].start, box[0].stop)[:, *box[1:]])
+        # Slice by slice: the whole of them may be far more than the box.
+        slices = (self.read(z, z + 1)[0, *box[1:]] for z in range(box[0].start, box[0].stop))
+        result = np.empty([one.stop - one.start for one in box], self.dtype)
+        for target, plane in zip(result, slices, strict=True):
+            target[:] = plane
+        return result
 
     def boxes(self) -> Iterator[Box]:
         """Boxes that cover the volume in the order of its voxels, each about as large as may be held at once, along the
         borders of what is stored in one piece."""
         if self.piece[1:] == self.shape[1:]:
-            sides = (max(1, _BOX_VOXELS // math.prod(self.shape[1:])), *self.shape[1:])
+            # At least a few slices, for some who ask look at those around them as well.
+            sides = (max(8, _BOX_VOXELS // math.prod(self.shape[1:])), *self.shape[1:])
         else:
             times = max(1, int((_BOX_VOXELS / math.prod(self.piece)) ** (1 / 3)))
             sides = tuple(times * side for side in self.piece)

@@ -5,7 +5,8 @@ are told by their names (t c z y x in any order); t must be 1. A plain array is 
 `scale`, of the resolution times that of the image, in the units of the axes; None where there is none.
 
 A chunk that is not there holds the fill value, so a few bytes of metadata may stand for any number of voxels: an array larger than
-what the stored bytes could become is refused.
+what the stored bytes could become is refused. Only this package's own results, whose background is not stored, are read box
+by box all the same.
 """
 
 import math
@@ -19,6 +20,7 @@ from .units import micrometres, voxel_size_of
 from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel
 
 
+RESULT = "neuron_vit3d"  # attribute of the images that this package makes; it says what they were made of and how
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _MOST_BYTES_PER_BYTE = 33_000  # of Zstandard, the loosest of the codecs: 128 KiB from 4 bytes
 _MOST_METADATA_BYTES = 1 << 24
@@ -33,6 +35,7 @@ def is_zarr(folder: Path) -> bool:
 def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
     """Read an OME-Zarr image into memory; see `volumes.read_volume`. Raises VolumeError."""
     image = _Image(path)
+    image.check_bytes(image.array_bytes)
     if channel is None and image.num_channels > 1:
         array = image.read(slice(None), slice(None))
     else:
@@ -43,6 +46,8 @@ def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> 
 def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
     """Open one channel of an OME-Zarr image; see `volumes.open_volume`. Raises VolumeError."""
     image = _Image(path)
+    if not image.is_result:
+        image.check_bytes(image.array_bytes)
     channel = chosen_channel(channel, image.num_channels, str(path))
     index = checked_channel(channel, image.num_channels, str(path))
     return VolumeReader(
@@ -85,6 +90,7 @@ class _Image:
         _check_metadata(path)
         try:
             node = zarr.open(path, mode="r")
+            self.is_result = RESULT in node.attrs
             self._array, self._axes, self.voxel_size = self._find(node)
         except VolumeError:
             raise
@@ -106,7 +112,11 @@ class _Image:
         chunks = dict(zip(axes, self._array.chunks, strict=True))
         self.piece = (chunks["z"], chunks["y"], chunks["x"])
         self.dtype = np.dtype(self._array.dtype).newbyteorder("=")
-        self._check_bytes()
+        if min((*shape, *self._array.chunks)) < 1:
+            raise VolumeError(f"{path}: expected positive sizes, got shape {shape} in chunks of {self._array.chunks}")
+        self.array_bytes = math.prod(shape) * self.dtype.itemsize
+        pieces = (self._array.chunks, self._array.shards or ())
+        self.check_bytes(max(map(math.prod, pieces)) * self.dtype.itemsize)
 
     def read(self, channel: int | slice, z: slice, y: slice = slice(None), x: slice = slice(None)) -> np.ndarray:
         """A box of a channel (z, y, x), or of all (c, z, y, x); only its chunks are decoded."""
@@ -143,12 +153,9 @@ class _Image:
         unit = {name: micrometres(axis.get("unit")) for name, axis in zip(names, axes, strict=True)}
         return array, names, voxel_size_of([length.get(axis, math.nan) * unit.get(axis, math.nan) for axis in "zyx"])
 
-    def _check_bytes(self) -> None:
-        """Refuse an array or a chunk that the stored bytes cannot fill, before any memory is taken for it."""
-        shape, chunks, shards = self._array.shape, self._array.chunks, self._array.shards
-        if min((*shape, *chunks)) < 1:
-            raise VolumeError(f"{self.path}: expected positive sizes, got shape {shape} in chunks of {chunks}")
-        claimed = max(math.prod(piece) for piece in (shape, chunks, shards or ())) * self.dtype.itemsize
+    def check_bytes(self, claimed: int) -> None:
+        """Refuse so many bytes, of a chunk or of the whole array, where those stored cannot fill them, before any memory is
+        taken."""
         stored = 0
         for folder, _, names in os.walk(self.path):
             for name in names:
@@ -156,8 +163,8 @@ class _Image:
             if claimed <= stored * _MOST_BYTES_PER_BYTE:
                 return
         raise VolumeError(
-            f"{self.path}: metadata says {shape} of {self.dtype} in chunks of {chunks}, {claimed} bytes,"
-            f" but {stored} stored bytes can hold at most {stored * _MOST_BYTES_PER_BYTE}"
+            f"{self.path}: metadata says {self._array.shape} of {self.dtype} in chunks of {self._array.chunks}, "
+            f"{claimed} bytes at once, but {stored} stored bytes can hold at most {stored * _MOST_BYTES_PER_BYTE}"
         )
 
 

@@ -5,11 +5,12 @@ one shard would lose data: whoever writes shares the work out by shards. Shards 
 """
 
 import math
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from .formats import needs
+from .formats import needs, one_line
 from .volume import Box, VolumeError
 
 
@@ -79,7 +80,8 @@ class ImageLevel:
     def __init__(self, path: Path, level: int = 0):
         self.path = path
         self._array = _zarr(path).open_array(path / str(level), mode="r+", zarr_format=3)
-        self.shape, self.shard, self.chunk = self._array.shape, self._array.shards, self._array.chunks
+        self.shape, self.dtype = self._array.shape, self._array.dtype
+        self.shard, self.chunk = self._array.shards, self._array.chunks
 
     def __len__(self) -> int:
         """How many shards it has."""
@@ -98,7 +100,11 @@ class ImageLevel:
         self._array[box] = voxels
 
     def read(self, box: Box) -> np.ndarray:
-        return self._array[box]
+        """Raises VolumeError where what is stored is damaged."""
+        try:
+            return self._array[box]
+        except Exception as error:
+            raise VolumeError(f"{self.path}: damaged OME-Zarr chunks: {one_line(error)}") from error
 
     @property
     def _counts(self) -> tuple[int, ...]:
@@ -107,18 +113,28 @@ class ImageLevel:
 
 def lower_resolution(path: Path, level: int, index: int) -> None:
     """Fills the shard number `index` of a resolution from the one above it: each voxel is the highest of 2 x 2 x 2, so
-    that thin neurites do not fade."""
+    that thin neurites do not fade. Takes memory for two shards."""
     below, above = ImageLevel(path, level), ImageLevel(path, level - 1)
     box = below.box(index)
-    source = tuple(
-        slice(2 * one.start, min(2 * one.stop, length)) for one, length in zip(box, above.shape, strict=True)
-    )
-    voxels = above.read(source)
-    if not voxels.any():
-        return
-    voxels = np.pad(voxels, [(0, side % 2) for side in voxels.shape], mode="edge")
+    result = np.zeros([one.stop - one.start for one in box], above.dtype)
+    halves = ([(0, side // 2), (side // 2, side)] for side in result.shape)
+    for octant in product(*halves):
+        source = tuple(
+            slice(2 * (one.start + first), min(2 * (one.start + last), length))
+            for one, (first, last), length in zip(box, octant, above.shape, strict=True)
+        )
+        if all(one.start < one.stop for one in source):
+            target = tuple(slice(first, last) for first, last in octant)
+            result[target] = _highest_of_eight(above.read(source))
+    if result.any():
+        below.write(box, result)
+
+
+def _highest_of_eight(voxels: np.ndarray) -> np.ndarray:
+    if any(side % 2 for side in voxels.shape):
+        voxels = np.pad(voxels, [(0, side % 2) for side in voxels.shape], mode="edge")
     z, y, x = (side // 2 for side in voxels.shape)
-    below.write(box, voxels.reshape(z, 2, y, 2, x, 2).max(axis=(1, 3, 5)))
+    return voxels.reshape(z, 2, y, 2, x, 2).max(axis=(1, 3, 5))
 
 
 def attributes_of(path: Path) -> dict:
