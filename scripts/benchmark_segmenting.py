@@ -211,7 +211,9 @@ def sparse(
     output: OutputOption = None,
     shape: tuple[int, int, int] = (64, 4096, 4096),
     dtype: str = "bfloat16",
-    part: Annotated[int, typer.Option(help="Without skipping only every so many-th row of tiles is measured.")] = 1,
+    part: Annotated[
+        int, typer.Option(help="Without skipping only the first of so many parts is measured, for all.")
+    ] = 1,
 ) -> None:
     """A stack with one neuron in noise: time with and without `skip_background`, and neuron lost."""
     volume, mask = sparse_stack(shape)
@@ -260,8 +262,8 @@ def sizes(
 ) -> None:
     """Peak memory and time of `neuron-vit3d segment --skip-background` on OME-Zarr volumes with one neuron in noise."""
     lines = [
-        "| volume | peak memory, GB | seconds | of them to look at all voxels | regions with neuron |",
-        "|---|---|---|---|---|",
+        "| volume | peak memory, GB | seconds | regions with neuron |",
+        "|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         for side in sides or (256, 512, 1024, 2048):
@@ -281,12 +283,12 @@ def sizes(
             seconds = time.monotonic() - started
             scores = Path(temporary, "out", f"{side}.scores.ome.zarr", "0", "c")
             shards = sum(path.is_file() for path in scores.rglob("*"))
-            lines.append(f"| {side}^3 | {int(done.stdout) / 1e6:.2f} | {seconds:.0f} | | {shards} |")
+            lines.append(f"| {side}^3 | {int(done.stdout) / 1e6:.2f} | {seconds:.0f} | {shards} |")
     report("benchmark_segmenting.py sizes", lines, output)
 
 
 def write_sparse_zarr(path: Path, side: int, seed: int = 22) -> None:
-    """One neuron of 256^3 in the middle of noise; a slab of noise is repeated, rolled, which saves time."""
+    """One neuron of 256^3 in noise, near the middle."""
     from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
 
     neuron = synthetic_neuron((256, 256, 256), seed=seed).volume.array
