@@ -167,7 +167,7 @@ def tiling(output: OutputOption = None, model: str | None = None) -> None:
     for name, prepare in (("whole", lambda model: None), ("its stem alone (a local model)", keep_stem_only)):
         scores = {}
         for tile_size, tile_overlap in ((384, 0), (224, 64)):
-            segmenter = Segmenter(model, tile_size=tile_size, tile_overlap=tile_overlap)
+            segmenter = Segmenter(model, tile_size=tile_size, tile_overlap=tile_overlap, skip_background=False)
             prepare(segmenter.model)
             scores[tile_size] = segment(volume, segmenter).array
         away = away_from_borders(384, 224, 64)

@@ -157,11 +157,13 @@ def precision(
         explained = torch._dynamo.explain(net.encoder)(block)
         torch._dynamo.reset()
         logits["compiled"] = torch.compile(net)(block).logits
-    scores = {"float32": segment(volume, Segmenter(net, processor=processor)).array}
-    scores["bfloat16, autocast"] = segment(volume, Segmenter(net, processor=processor, dtype=torch.bfloat16)).array
+    scores = {"float32": segment(volume, Segmenter(net, processor=processor, skip_background=False)).array}
+    scores["bfloat16, autocast"] = segment(
+        volume, Segmenter(net, processor=processor, dtype=torch.bfloat16, skip_background=False)
+    ).array
     halved, _ = load_checkpoint(model)
     scores["bfloat16, weights and all"] = segment(
-        volume, Segmenter(halved.to(torch.bfloat16), processor=processor)
+        volume, Segmenter(halved.to(torch.bfloat16), processor=processor, skip_background=False)
     ).array
     lines = [
         "| the default checkpoint | |",
@@ -204,7 +206,9 @@ def slices(
         model = NeuronViT3DForSegmentation.from_pretrained_2d(
             base_model, num_output_slices=labelled, dtype=torch.float32
         )
-        segmenters[name] = Segmenter(model, tile_size=192, tile_overlap=32, slice_overlap=overlap)
+        segmenters[name] = Segmenter(
+            model, tile_size=192, tile_overlap=32, slice_overlap=overlap, skip_background=False
+        )
     seconds = {name: [] for name in ways}
     for _ in range(rounds):  # by turns, so that whatever else the machine does falls on all
         for name, segmenter in segmenters.items():

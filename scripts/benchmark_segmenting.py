@@ -61,8 +61,8 @@ def ours(dtype: torch.dtype):
     for outputs in (5, 1):
         config = NeuronViT3DConfig(num_slices=5, num_output_slices=outputs)
         model = NeuronViT3DForSegmentation(config).eval()
-        yield f"ViT-B, 5 slices, {outputs} labelled a pass", Segmenter(model, dtype=dtype)
-    yield "the embedded default, 1 labelled a pass", Segmenter(dtype=dtype)
+        yield f"ViT-B, 5 slices, {outputs} labelled a pass", Segmenter(model, dtype=dtype, skip_background=False)
+    yield "the embedded default, 1 labelled a pass", Segmenter(dtype=dtype, skip_background=False)
 
 
 def monai_networks(patch: int):
@@ -171,7 +171,11 @@ def background(
     ]
     totals = []
     for pair in find_pairs(data_dir):
-        volume = read_pair(pair)
+        try:
+            volume = read_pair(pair)
+        except ValueError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         image = Volume(np.ascontiguousarray(volume.image[0]))
         found = {}
         for skip in (False, True):
@@ -188,6 +192,7 @@ def background(
             f"| {pair.name} {' x '.join(map(str, image.shape))} | {1 - fewer / blocks:.0%} | {seconds / faster:.2f} | "
             f"{lost:.3%} | {own:.3%} |"
         )
+        print(lines[-1], file=sys.stderr, flush=True)
     blocks, fewer, seconds, faster, lost, own = np.array(totals).T
     lines.append(
         f"| all | {1 - fewer.sum() / blocks.sum():.0%} | {seconds.sum() / faster.sum():.2f} | {lost.mean():.3%} (mean) | "
@@ -222,7 +227,7 @@ def sparse(
     found = segment(volume, segmenter).array >= 0.5
     faster, fewer = time.monotonic() - started, segmenter.blocks
     rows = shape[1] // part
-    segmenter = Counting(dtype=DTYPES[dtype])
+    segmenter = Counting(dtype=DTYPES[dtype], skip_background=False)
     started = time.monotonic()
     whole = segment(Volume(volume.array[:, :rows]), segmenter).array >= 0.5
     seconds = (time.monotonic() - started) * part
@@ -260,7 +265,7 @@ def sizes(
         Path | None, typer.Option(help="For the volumes; the largest takes as many bytes as voxels.")
     ] = None,
 ) -> None:
-    """Peak memory and time of `neuron-vit3d segment --skip-background` on OME-Zarr volumes with one neuron in noise."""
+    """Peak memory and time of `neuron-vit3d segment` on OME-Zarr volumes with one neuron in noise."""
     lines = [
         "| volume | peak memory, GB | seconds | regions with neuron |",
         "|---|---|---|---|",
@@ -269,7 +274,7 @@ def sizes(
         for side in sides or (256, 512, 1024, 2048):
             image = Path(temporary, f"{side}.ome.zarr")
             write_sparse_zarr(image, side)
-            words = ["segment", image, "-o", Path(temporary, "out"), "--skip-background", "--dtype", "bfloat16", "-q"]
+            words = ["segment", image, "-o", Path(temporary, "out"), "--dtype", "bfloat16", "-q"]
             code = (
                 "import resource, subprocess, sys;"
                 "subprocess.run([sys.executable, '-m', 'neuron_vit3d.cli', *sys.argv[1:]], check=True,"

@@ -203,10 +203,13 @@ class Runner:
             "machine": f"{_device()}, {str(computation_dtype(config)).removeprefix('torch.')}, torch {torch.__version__}",
         }
         # The trainer has shifted the scores so that the threshold which is best on the validation neurons is 0.5.
-        segmenter = Segmenter(str(folder), dtype=computation_dtype(config))
+        segmenter = Segmenter(str(folder), dtype=computation_dtype(config), skip_background=False)
         if config.num_output_slices > 1:
             overlapping = Segmenter(
-                str(folder), dtype=computation_dtype(config), slice_overlap=config.num_output_slices - 1
+                str(folder),
+                dtype=computation_dtype(config),
+                slice_overlap=config.num_output_slices - 1,
+                skip_background=False,
             )
             # Averaged scores are others, with another best threshold.
             dice = validation_dice(overlapping, [read_pair(data.pairs[name]) for name in data.validation])

@@ -33,7 +33,9 @@ def small_regions(monkeypatch):
 
 
 def segmenter(model, **options) -> Segmenter:
-    return Segmenter(model, **{"device": "cpu", "tile_size": 32, "tile_overlap": 8, **options})
+    return Segmenter(
+        model, **{"device": "cpu", "tile_size": 32, "tile_overlap": 8, "skip_background": False, **options}
+    )
 
 
 def image(shape=(6, 60, 110), seed: int = 0) -> Volume:

@@ -24,7 +24,9 @@ def model():
 
 def segmenter(model, **options) -> Segmenter:
     """On the CPU, in tiles of 32 pixels that overlap by 8."""
-    return Segmenter(model, **{"device": "cpu", "tile_size": 32, "tile_overlap": 8, **options})
+    return Segmenter(
+        model, **{"device": "cpu", "tile_size": 32, "tile_overlap": 8, "skip_background": False, **options}
+    )
 
 
 def neuron_like(shape=(6, 40, 50), *, seed: int = 0, dtype=np.uint8) -> Volume:

@@ -92,8 +92,9 @@ def segment(
         str, typer.Option(help="float32, or bfloat16: faster on recent hardware, nearly equal.")
     ] = "float32",
     skip_background: Annotated[
-        bool, typer.Option("--skip-background", help="Leave out tiles in which no neurite can be.")
-    ] = False,
+        bool,
+        typer.Option("--skip-background/--no-skip-background", help="Leave out tiles in which no neurite can be."),
+    ] = True,
     flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images: four times slower.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays for large volumes.")] = False,
     zarr: Annotated[

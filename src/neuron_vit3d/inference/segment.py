@@ -7,10 +7,10 @@ segment("neuron.tif", "user/checkpoint", out="neuron.scores.tif")     # slab by 
 import hashlib
 import math
 import os
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -84,8 +84,8 @@ class Segmenter:
         tile_size, tile_overlap: instead of the processor's, in pixels.
         slice_overlap: instead of the processor's, in slices; only a model that labels several at once can have one.
         batch_size: blocks that go through the model at once.
-        skip_background: leave out the tiles in which no neurite can be (see `background.py`); their scores are 0. Small
-            volumes are looked at as a whole.
+        skip_background: leave out the tiles in which no neurite can be (see `background.py`); their scores are 0. Volumes
+            of fewer than 192 blocks are looked at as a whole.
         flips: average the scores of each block and its three mirror images (in y, in x, in both); takes four times as long.
         compile: compile the model by `torch.compile`; the first blocks take longer.
     """
@@ -101,7 +101,7 @@ class Segmenter:
         tile_overlap: int | None = None,
         slice_overlap: int | None = None,
         batch_size: int = 8,
-        skip_background: bool = False,
+        skip_background: bool = True,
         flips: bool = False,
         compile: bool = False,
     ):
@@ -158,24 +158,38 @@ class Segmenter:
             self.processor.num_output_slices,
             self.slice_overlap,
         )
-        needed = None
+        needed, known = None, {}
         if contrast is not None:
-            needed = needed_blocks(contrast.result(), grid, partial(self.score_some, source, grid, intensities))
+
+            def look_at(blocks: list[tuple]) -> Iterator[np.ndarray]:
+                for block, scores in zip(blocks, self.score_some(source, grid, intensities, blocks), strict=True):
+                    known[block] = scores
+                    yield scores
+
+            needed = needed_blocks(contrast.result(), grid, look_at)
         voxels = (source.shape[0] - first) * math.prod(source.shape[1:])
         with tqdm(total=voxels, desc="segment", unit="voxel", unit_scale=True, disable=not progress) as bar:
-            for z, scores in self.score(source, grid, intensities, needed, first=first):
+            for z, scores in self.score(source, grid, intensities, needed, known, first=first):
                 yield z, scores
                 bar.update(scores.size)
 
     def score(
-        self, source, grid: BlockGrid, intensities, needed: np.ndarray | None = None, *, first: int = 0
+        self,
+        source,
+        grid: BlockGrid,
+        intensities,
+        needed: np.ndarray | None = None,
+        known: Mapping[tuple, np.ndarray] = MappingProxyType({}),
+        *,
+        first: int = 0,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (slice, scores (1, height, width) float32) of a grid's blocks, from slice `first` on.
 
         Args:
             source: whose `read` gives the slices of the grid.
             intensities: black and white.
-            needed: (steps, tiles) bool, the blocks that go through the model; the others' scores are 0. None: all.
+            needed: (steps, tiles) bool, the blocks that are scored; the others' scores are 0. None: all.
+            known: scores of some blocks, by (step, origin), which need not go through the model again.
         """
         if needed is None:
             needed = np.ones((len(grid.steps), len(grid.tile_origins)), bool)
@@ -183,15 +197,19 @@ class Segmenter:
         # A block's scores depend, in their last bits, on those it shares a batch with. So that a run which goes on from
         # `first` gives what an uninterrupted one does, its first batch begins where one of theirs did.
         before = sum(grid.labelled(step)[-1] < first for step in grid.steps)
-        left_out = int(needed[:before].sum()) // self.batch_size * self.batch_size
-        numbers = needed.cumsum().reshape(needed.shape)  # of the needed blocks, from 1
+        origins = grid.tile_origins
+        is_new = np.array([[(step, origin) not in known for origin in origins] for step in grid.steps]) & needed
+        left_out = int(is_new[:before].sum()) // self.batch_size * self.batch_size
+        numbers = is_new.cumsum().reshape(needed.shape)  # of the blocks that go through the model, from 1
         start = min(int((numbers[:, -1] <= left_out).sum()), before)
         batch, places = [], []
         steps = zip(grid.steps[start:], needed[start:], numbers[start:], strict=True)
         for (step, tiles, number), slices in ahead(self._slices_to_label(source, grid, intensities, steps)):
-            for origin, is_needed, of_block in zip(grid.tile_origins, tiles, number, strict=True):
+            for origin, is_needed, of_block in zip(origins, tiles, number, strict=True):
                 if not is_needed:
                     stitcher.skip(step)
+                elif (step, origin) in known:
+                    stitcher.add(step, origin, known[step, origin][None])
                 elif of_block > left_out:
                     batch.append(_block(slices, origin, grid.tile))
                     places.append((step, origin))

@@ -259,7 +259,11 @@ class Run:
         order = sorted(range(len(self.validation_volumes)), key=lambda i: -self.validation_volumes[i].labels.size)
         own = order[accelerator.process_index :: accelerator.num_processes]
         segmenter = Segmenter(
-            model, processor=self.processor, device=accelerator.device, dtype=computation_dtype(self.config)
+            model,
+            processor=self.processor,
+            device=accelerator.device,
+            dtype=computation_dtype(self.config),
+            skip_background=False,
         )
         with memory_advice(self.config, "validation"):
             found = [(which, *validation_dice(segmenter, [self.validation_volumes[which]]).values()) for which in own]
