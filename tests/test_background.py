@@ -96,9 +96,9 @@ def test_how_much_is_enough_is_what_the_faintest_neuron_that_the_model_finds_sho
 
 def test_where_the_model_finds_nothing_only_noise_is_left_out():
     stands_out = np.full((40, 16, 16), 2.0, np.float32)
-    stands_out[7, 8, 8] = 3.5
+    stands_out[7, 8, 8] = 6.0
     needed = needed_blocks(stands_out, GRID, lambda blocks: [np.zeros((1, 128, 128))] * len(blocks))
-    assert np.array_equal(needed, highest_in_blocks(stands_out, GRID) == 3.5)
+    assert np.array_equal(needed, highest_in_blocks(stands_out, GRID) == 6.0)
 
 
 def test_a_small_volume_is_looked_at_as_a_whole():

@@ -16,12 +16,13 @@ from ..model.blocks import BlockGrid
 CELL = 16  # side of a cell after pooling 2 x 2
 _PIXELS = 2 * CELL
 _SURROUNDINGS = 15  # side of the square that a pixel is compared with the mean of, after pooling
-# In units of the noise. Noise alone exceeds the lowest in every few cells; a sample, however large, may lack faint neurites,
-# so no more than the highest is asked for.
-_LOWEST, _HIGHEST = 3.0, 20.0
+# In units of the noise. Noise alone hardly exceeds the lowest. A sample, however large, may lack faint neurites, so no more
+# than the highest is asked for.
+_LOWEST, _HIGHEST = 5.5, 20.0
 _SAMPLE = 48  # blocks that the model looks at
 _MIN_BLOCKS = 4 * _SAMPLE  # of fewer, a sample would be too large a part
 _SURE = 0.25  # a score that may become neuron
+_PATCH = 6  # pixels of a slice
 _LOST = 5e-4  # of the sample's voxels with such scores, so many may lie in cells that stand out less
 _MARGIN = 0.8
 
@@ -135,9 +136,17 @@ def levels_in_block(
     levels = []
     y, x = origin
     for z in grid.labelled(step):
-        rows, columns = np.nonzero(scores[z - step] >= _SURE)
+        rows, columns = np.nonzero(_without_specks(scores[z - step] >= _SURE))
         levels.append(stands_out[z, (y + rows) // _PIXELS, (x + columns) // _PIXELS])
     return np.concatenate(levels)
+
+
+def _without_specks(found: np.ndarray) -> np.ndarray:
+    """Patches of at least `_PATCH` pixels: in noise, too, a model finds a pixel here and there."""
+    label, count = ndimage.label(found, np.ones((3, 3)))
+    sizes = np.bincount(label.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return sizes[label] >= _PATCH
 
 
 def enough(levels: list[np.ndarray]) -> float:
