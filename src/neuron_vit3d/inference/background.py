@@ -98,10 +98,10 @@ def needed_blocks(
         score: scores (num_output_slices, tile height, tile width) of blocks given as (step, tile origin), in their order.
     """
     by_block = highest_in_blocks(stands_out, grid)
+    if is_small(by_block):
+        return np.ones(by_block.shape, bool)
     sample = [np.unravel_index(number, by_block.shape) for number in sample_of_blocks(by_block)]
     blocks = [(grid.steps[row], grid.tile_origins[column]) for row, column in sample]
-    if not blocks:
-        return np.ones(by_block.shape, bool)
     levels = [
         levels_in_block(stands_out, grid, *block, scores) for block, scores in zip(blocks, score(blocks), strict=True)
     ]
@@ -120,12 +120,18 @@ def highest_in_blocks(stands_out: np.ndarray, grid: BlockGrid) -> np.ndarray:
     return result
 
 
+def is_small(by_block: np.ndarray) -> bool:
+    """Whether a volume has so few blocks that it does not pay to skip some."""
+    return by_block.size < _MIN_BLOCKS
+
+
 def sample_of_blocks(by_block: np.ndarray) -> list[int]:
-    """The blocks that the model looks at to find how much is enough, ascending: from the flattest to the steepest, evenly;
-    none where there are so few blocks that a sample would not pay."""
-    if by_block.size < _MIN_BLOCKS:
-        return []
+    """The blocks that the model looks at to find how much is enough, ascending: of those that stand out of noise, from the
+    flattest to the steepest, evenly; none where so few do that all may be looked at."""
     order = np.argsort(by_block, axis=None, kind="stable")
+    order = order[by_block.ravel()[order] >= _LOWEST]
+    if len(order) < _MIN_BLOCKS:
+        return []
     return np.sort(order[np.linspace(0, len(order) - 1, _SAMPLE).round().astype(int)]).tolist()
 
 
@@ -151,7 +157,7 @@ def _without_specks(found: np.ndarray) -> np.ndarray:
 
 def enough(levels: list[np.ndarray]) -> float:
     """How much a cell has to stand out, by the levels of the sample's blocks."""
-    levels = np.sort(np.concatenate(levels))
+    levels = np.sort(np.concatenate([*levels, np.empty(0, np.float32)]))
     if not len(levels):
         return _LOWEST  # nothing is known of this volume's neurites
     return float(np.clip(_MARGIN * levels[int(_LOST * len(levels))], _LOWEST, _HIGHEST))

@@ -15,7 +15,7 @@ from ..model.image_processing_neuron_vit3d import IntensityRange
 from ..volumes import Volume, VolumeError
 from ..volumes.zarr import RESULT
 from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
-from .background import Contrast, enough, highest_in_blocks, levels_in_block, sample_of_blocks
+from .background import Contrast, enough, highest_in_blocks, is_small, levels_in_block, sample_of_blocks
 from .channel_reader import BoxReader, ChannelReader, ahead
 from .progress_folder import Look, ProgressFolder
 from .regions import Region, RegionGrid
@@ -174,7 +174,10 @@ class LargeJob:
 
     def _enough(self, by_block: list[np.ndarray], intensities: tuple[np.ndarray, np.ndarray]) -> float:
         first = np.cumsum([0, *map(len, by_block)])  # number of each region's first block
-        sample = sample_of_blocks(np.concatenate(by_block))
+        by_block = np.concatenate(by_block)
+        if is_small(by_block):
+            return 0.0
+        sample = sample_of_blocks(by_block)
         levels = []
         for index in sorted({int(np.searchsorted(first, number, "right")) - 1 for number in sample}):
             region, look = self.regions[index], self.progress.look(index)
@@ -184,7 +187,7 @@ class LargeJob:
             found = self.segmenter.score_some(self._reader(region), region.grid, intensities, blocks)
             for block, scores in zip(blocks, found, strict=True):
                 levels.append(levels_in_block(look.stands_out, region.grid, *block, scores))
-        return enough(levels) if sample else 0.0
+        return enough(levels)
 
     # -- second round ------------------------------------------------------------------------------------------------
 
