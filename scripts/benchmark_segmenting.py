@@ -227,7 +227,10 @@ def sparse(
     found = segment(volume, segmenter).array >= 0.5
     faster, fewer = time.monotonic() - started, segmenter.blocks
     rows = shape[1] // part
+    with segmenter.open(volume) as source:
+        intensities, _ = segmenter._look_at(source)
     segmenter = Counting(dtype=DTYPES[dtype], skip_background=False)
+    segmenter._look_at = lambda source: (intensities, None)  # those of the whole volume for a part of it
     started = time.monotonic()
     whole = segment(Volume(volume.array[:, :rows]), segmenter).array >= 0.5
     seconds = (time.monotonic() - started) * part
