@@ -179,7 +179,7 @@ def trace(
     threshold: ThresholdOption = 0.5,
     voxel_size: VoxelSizeOption = None,
     bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge, in voxels.")] = 16.0,
-    min_branch_length: Annotated[float, typer.Option(help="Shorter end branches are pruned, in voxels.")] = 5.0,
+    min_branch_length: Annotated[float, typer.Option(help="Shorter end branches are pruned, in voxels.")] = 3.0,
     root: Annotated[
         list[str] | None,
         typer.Option(help="x,y,z in voxels, e.g. of the soma; repeat it for several neurons. Default: the thickest."),

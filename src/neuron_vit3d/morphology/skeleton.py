@@ -78,7 +78,7 @@ def extract_skeleton(
     confidence: np.ndarray,
     roots: Sequence[int] = (),
     scale: float = 1.0,
-    constant: float = 1.5,
+    constant: float = 0.5,
 ) -> Skeleton:
     """Center lines of the foreground (TEASAR; see the module's text).
 

@@ -35,7 +35,7 @@ def trace(
     threshold: float = 0.5,
     voxel_size: tuple[float, float, float] | None = None,
     bridge_distance: float = 16.0,
-    min_branch_length: float = 5.0,
+    min_branch_length: float = 3.0,
     min_component_voxels: int = 10,
     root: tuple[float, float, float] | None = None,
     smoothing: float = 0.7,
@@ -92,7 +92,7 @@ def trace_neurons(
     threshold: float = 0.5,
     voxel_size: tuple[float, float, float] | None = None,
     bridge_distance: float = 16.0,
-    min_branch_length: float = 5.0,
+    min_branch_length: float = 3.0,
     min_component_voxels: int = 10,
     smoothing: float = 0.7,
 ) -> list[Tree]:
