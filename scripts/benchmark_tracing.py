@@ -27,6 +27,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 from scipy.spatial import cKDTree
 
 from neuron_vit3d import Tree, rasterize, segment, synthetic_neuron, trace, tree_distance
+from neuron_vit3d.data.synthetic_tree import grow_tree
 from neuron_vit3d.morphology.skeleton import Skeleton, trim_tips
 
 
@@ -96,8 +97,8 @@ def size(output: OutputOption = None, side: int = 512, voxels: int = 1_000_000) 
 def mask_of_size(side: int, voxels: int) -> tuple[np.ndarray, Tree]:
     """Synthetic neurons until so many voxels are theirs, and the last tree."""
     mask = np.zeros((side, side, side), bool)
-    for seed in range(9100, 9200):
-        tree = synthetic_neuron((side, side, side), seed=seed, quality="clean").tree
+    for seed in range(9100, 9300):
+        tree = grow_tree(mask.shape, np.random.default_rng(seed), kind="arbor")
         mask |= rasterize(tree, mask.shape)
         if np.count_nonzero(mask) >= voxels:
             break
