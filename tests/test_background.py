@@ -76,8 +76,8 @@ GRID = BlockGrid((40, 512, 512), (128, 128), (16, 16), 5)
 
 def test_how_much_is_enough_is_what_the_faintest_neuron_that_the_model_finds_shows():
     stands_out = np.random.default_rng(0).uniform(1, 4, (40, 16, 16)).astype(np.float32)
-    stands_out[:, 3, :] = 10  # neurites
-    stands_out[20:, 10, :] = 7  # something else
+    stands_out[:, 3, :] = 14  # neurites
+    stands_out[20:, 10, :] = 6.5  # something else
     seen = []
 
     def score(blocks):
@@ -90,7 +90,7 @@ def test_how_much_is_enough_is_what_the_faintest_neuron_that_the_model_finds_sho
 
     needed = needed_blocks(stands_out, GRID, score)
     assert [step for step, _ in seen] == sorted(step for step, _ in seen) and len(seen) == 48
-    expected = highest_in_blocks(stands_out, GRID) >= 8
+    expected = highest_in_blocks(stands_out, GRID) >= 7
     assert np.array_equal(needed, expected) and 0 < expected.mean() < 0.6
 
 

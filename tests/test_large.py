@@ -207,7 +207,7 @@ def test_how_much_is_enough_is_learned_from_the_same_blocks_as_in_a_whole_volume
     monkeypatch.setattr(regions, "_SLICES", 4)
     monkeypatch.setattr(regions, "_PIXELS", 64)
     # Regions see less of the noise around a cell; but cells of noise alone reach no more than about 5.
-    assert 8 < plan_of("several.ome.zarr") < 1.3 * levels[0]
+    assert 5.5 < plan_of("several.ome.zarr") < 1.3 * levels[0]
 
 
 def test_a_run_beside_one_that_ends_says_so_and_leaves_its_result(model, small_regions, tmp_path):

@@ -24,7 +24,7 @@ _MIN_BLOCKS = 4 * _SAMPLE  # of fewer, a sample would be too large a part
 _SURE = 0.25  # a score that may become neuron
 _PATCH = 6  # pixels of a slice
 _LOST = 5e-4  # of the sample's voxels with such scores, so many may lie in cells that stand out less
-_MARGIN = 0.8
+_MARGIN = 0.5  # what a sample holds is not the faintest; in a large volume most is noise, and is left out all the same
 
 
 class Contrast:
