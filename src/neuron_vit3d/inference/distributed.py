@@ -58,26 +58,34 @@ class Cluster:
     def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]:
         """Yields the numbers in the order in which they are done."""
         from distributed import as_completed
-        from distributed.client import FutureCancelledError
-        from distributed.scheduler import KilledWorker
 
         if isinstance(job.image, Volume) or isinstance(job.model, Segmenter):
             raise ValueError("workers need the image and the checkpoint as files, got one that is in memory")
         told, waiting, running = _told(job), iter(numbers), as_completed()
-        try:
-            while True:
+        while True:
+            try:
                 # Workers come and go: there shall always be enough for those that are there now.
                 for number in islice(waiting, max(0, self._capacity() - running.count())):
                     running.add(self._submit(told, task, number))
                 if not running.count():
                     return
-                yield next(running).result()
+                future = next(running)
+            except (OSError, TimeoutError) as error:
+                raise _lost(job, error) from error
+            yield self._result(future, job)
+
+    def _result(self, future, job: LargeJob) -> int:
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            return future.result()
         except KilledWorker as error:
             raise OSError(f"{job.out}: {error}; what is done is kept, run it again to go on") from error
-        except (FutureCancelledError, TimeoutError) as error:
-            raise OSError(
-                f"{job.out}: the scheduler was lost: {error}; what is done is kept, run it again to go on"
-            ) from error
+        except (FutureCancelledError, TimeoutError, OSError) as error:
+            if future.status == "error":  # the worker's own
+                raise
+            raise _lost(job, error) from error
         except RuntimeError as error:
             if "deserialization" not in str(error):
                 raise
@@ -96,6 +104,10 @@ class Cluster:
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+def _lost(job: LargeJob, error: BaseException) -> OSError:
+    return OSError(f"{job.out}: the scheduler was lost: {error}; what is done is kept, run it again to go on")
 
 
 def do(told: tuple, task: str, number: int) -> int:
