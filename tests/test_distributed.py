@@ -28,12 +28,12 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NU
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A checkpoint, an OME-Zarr image of 8 regions, and what one process alone makes of it."""
+    """A checkpoint, an OME-Zarr image of 12 regions, and what one process alone makes of it."""
     folder = tmp_path_factory.mktemp("distributed")
     model = tiny_model()
     model.save_pretrained(folder / "model")
     NeuronViT3DImageProcessor.for_model(model.config).save_pretrained(folder / "model")
-    neuron = synthetic_neuron((200, 40, 490), seed=1).volume
+    neuron = synthetic_neuron((760, 40, 60), seed=1).volume
     create_image(
         folder / "image.ome.zarr",
         neuron.shape,
@@ -128,14 +128,15 @@ def test_a_worker_dies_then_the_scheduler_and_another_run_ends_with_the_same(fol
             segment_large(folder / "image.ome.zarr", folder / "model", out=out, engine=cluster, **TILES)
     assert not out.exists()
     done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / f".{out.name}.unfinished").rglob("segment/*/*")}
-    assert 5 <= len(done) < 8
+    # What workers were given goes on after the scheduler is gone: 5 and twice the workers at most.
+    assert 5 <= len(done) < 12
     with Cluster(workers=2) as cluster:
         seen = []
         real = cluster.run
         cluster.run = lambda job, task, numbers: (seen.append((task, numbers)), real(job, task, numbers))[1]
         assert segment_large(folder / "image.ome.zarr", folder / "model", out=out, engine=cluster, **TILES) == out
     again = dict(seen)["segment"]
-    assert len(again) == 8 - len(done) and not {str(number) for number in again} & done.keys()
+    assert len(again) == 12 - len(done) and not {str(number) for number in again} & done.keys()
     assert_same(out, folder)
 
 
