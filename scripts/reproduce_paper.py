@@ -94,7 +94,9 @@ def experiments(study: str, base: str, seeds: list[int]) -> list[Experiment]:
             "half": [replace(one, arm=arm, share=0.5) for arm in ("center", "scratch")],
             "quarter": [replace(one, arm=arm, share=0.25) for arm in ("center", "scratch")],
             "folds": [
-                replace(one, arm=arm, data=f"fold {fold} of 4") for fold in range(4) for arm in ("center", "scratch")
+                replace(one, arm=arm, data=f"fold {fold} of 4")
+                for fold in range(4)
+                for arm in ("center", "scratch", "average", "flat")
             ],
             "mip": [replace(one, arm=arm, data="mip") for arm in ("flat", "scratch")],
             "variants": [replace(one, decoder="stem", variant=variant) for variant in VARIANTS],
@@ -128,6 +130,9 @@ class Arguments:
         metadata={"help": "Only these of study 'variants'; '' is the plain recipe."},
     )
     max_steps: int = 300
+    evaluation_steps: int = field(
+        default=0, metadata={"help": "Validate every so many steps and keep the best; 0: at the end alone."}
+    )
     batch_size: int = 6
     learning_rate: float = field(
         default=3e-3, metadata={"help": "Of the decoder; the encoder's is the trainer's default."}
@@ -192,7 +197,9 @@ class Runner:
         train(config)
         trained = time.monotonic()
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        validated = next(line for line in reversed(log) if "best_threshold" in line)
+        validated = max(
+            (line for line in log if "best_threshold" in line), key=lambda line: line["best_threshold_dice"]
+        )
         result = {
             "options": recipe(config),
             "validation_dice": validated["best_threshold_dice"],
@@ -238,8 +245,8 @@ class Runner:
             "batch_size": arguments.batch_size,
             "learning_rate": arguments.learning_rate,
             "tile_size": round(arguments.tile_size / patch) * patch,
-            "evaluation_steps": arguments.max_steps,
-            "checkpoint_steps": 100,
+            "evaluation_steps": arguments.evaluation_steps or arguments.max_steps,
+            "checkpoint_steps": max(100, arguments.max_steps // 4),
             "keep_checkpoints": 1,
             "num_workers": 0,
             "seed": run.seed,

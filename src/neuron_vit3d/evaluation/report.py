@@ -117,7 +117,7 @@ def study_tables(results: list[Result]) -> list[Table]:
         folds = {**whole, "data": "fold"}
         studies["tokens alone, every neuron tested on once"] = (
             "scratch",
-            {arm: {**folds, "arm": arm} for arm in ("scratch", "center")},
+            {arm: {**folds, "arm": arm} for arm in arms},
         )
         flat = {**whole, "data": "mip"}
         studies["projections of BigNeuron's Gold166, one slice"] = (
