@@ -9,7 +9,7 @@ import pytest
 from tiny_models import tiny_model
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment, write_volume
-from neuron_vit3d.inference import Segmenter, background, large, regions
+from neuron_vit3d.inference import Segmenter, background, large, region_job, regions
 from neuron_vit3d.inference.large import Here, segment_large
 from neuron_vit3d.inference.progress_folder import ProgressFolder
 from neuron_vit3d.inference.region_job import LargeJob
@@ -223,6 +223,20 @@ def test_a_run_beside_one_that_ends_says_so_and_leaves_its_result(model, small_r
     with pytest.raises(OSError, match="another run has ended this work"):
         segment_large(volume, segmenter(model), out=out, engine=Overtaken())
     assert voxels(out).std() > 0.01 and segment_large(volume, segmenter(model), out=out) == out
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
+
+
+def test_of_runs_that_begin_at_once_the_first_ones_folder_stays(model, small_regions, tmp_path, monkeypatch):
+    volume, out, engine, real = image((9, 60, 110)), tmp_path / "a.ome.zarr", StopsAfter(100), region_job.create_image
+
+    def overtaken(*arguments, **options):
+        monkeypatch.setattr(region_job, "create_image", real)
+        segment_large(volume, segmenter(model), out=out, shard=(0, 2))
+        real(*arguments, **options)
+
+    monkeypatch.setattr(region_job, "create_image", overtaken)
+    assert segment_large(volume, segmenter(model), out=out, engine=engine) == out
+    assert [task for task, _ in engine.done] == ["segment"] * 9  # the other half of 18
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
 
 
