@@ -12,6 +12,7 @@ import numpy as np
 
 from ..model.image_processing_neuron_vit3d import IntensityRange
 from ..volumes import Volume, VolumeError
+from ..volumes.on_disk import on_disk
 from ..volumes.volume import new_folder
 from ..volumes.zarr import RESULT
 from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
@@ -251,6 +252,5 @@ def _stamp(image: Path | Volume) -> str:
     """Tells one image from another, or from itself after a change."""
     if isinstance(image, Volume):
         return hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
-    files = [path.stat() for path in (image.rglob("*") if image.is_dir() else [image]) if path.is_file()]
-    size, changed = sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
-    return f"{image.name}, {len(files)} files, {size} bytes, changed {changed}"
+    found = on_disk(image)
+    return f"{image.name}, {found.files} files, {found.size} bytes, changed {found.changed}"
