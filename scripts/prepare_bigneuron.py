@@ -20,7 +20,7 @@ def main(
     root: Annotated[Path, typer.Argument(help="Folder or zip archive with images and SWC files.")],
     output: Annotated[Path, typer.Argument(help="Folder to write to.")],
     num_proc: Annotated[int, typer.Option(min=1, help="Processes; each has one volume in memory.")] = 1,
-    shard: Annotated[str, typer.Option(help="I/N: only the I-th of N shares (from 0), for N machines.")] = "0/1",
+    shard: Annotated[str, typer.Option(help="i/n: only the i-th of n shares (from 0), for n machines.")] = "0/1",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first pair that cannot be used.")] = False,
     table: Annotated[Path | None, typer.Option(help="CSV of origins: image, species, lab, xy_um, z_um ...")] = None,
     channel: Annotated[
@@ -47,6 +47,7 @@ def main(
     hub_license: Annotated[str, typer.Option(help="Of the whole, as the Hub spells it.")] = "other",
 ) -> None:
     """Prepares images with SWC files as a `datasets` dataset."""
+    from neuron_vit3d.cli_input import parse_shard
     from neuron_vit3d.data.bigneuron import PreparationOptions, prepare
     from neuron_vit3d.data.dataset_files import part_files
     from neuron_vit3d.data.labels import LabelPolicy
@@ -81,7 +82,7 @@ def main(
                 options=options,
                 table=table,
                 num_proc=num_proc,
-                shard=read_shard(shard),
+                shard=parse_shard(shard),
                 strict=strict,
                 scratch=scratch,
                 progress=bar.show,
@@ -123,13 +124,6 @@ class Bar:
 
     def __exit__(self, *exception) -> None:
         self.bar.close()
-
-
-def read_shard(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise ValueError(f"--shard: expected I/N with I from 0 to N - 1, got {text!r}")
-    return int(index), int(count)
 
 
 def push(output: Path, repo_id: str, title: str, license: str, private: bool, num_proc: int) -> str:

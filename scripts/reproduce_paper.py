@@ -22,6 +22,7 @@ import torch
 from paper_data import Data, projections, read_split
 from transformers import AutoConfig, HfArgumentParser
 
+from neuron_vit3d.cli_input import parse_shard
 from neuron_vit3d.data.pairs import IGNORE_INDEX, read_pair
 from neuron_vit3d.evaluation.overlay import Projections, write_overlay
 from neuron_vit3d.evaluation.report import AVERAGED, Result, write_report
@@ -149,7 +150,7 @@ def main() -> int:
             unknown = set(getattr(arguments, option)) - set(known)
             if unknown:
                 raise ValueError(f"{option}: expected some of {', '.join(known)}, got {min(unknown)!r}")
-        part, parts = shard(arguments.shard)
+        part, parts = parse_shard(arguments.shard)
         output = Path(arguments.output_dir)
         results = Path(arguments.results_dir or output / "results")
         results.mkdir(parents=True, exist_ok=True)
@@ -301,14 +302,6 @@ def read_result(path: Path) -> Result:
         return Result(**json.loads(path.read_text()))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected the result of a run, found: {error}") from error
-
-
-def shard(text: str) -> tuple[int, int]:
-    """Raises ValueError unless it is i/n with 0 <= i < n."""
-    part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-        raise ValueError(f"shard: expected i/n with i from 0 to n - 1, got {text!r}")
-    return int(part), int(parts)
 
 
 def _device() -> str:

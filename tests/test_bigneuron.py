@@ -361,7 +361,7 @@ def test_the_script_in_two_processes(release, prepared, tmp_path):
     done = subprocess.run([*words, "--shard", "2/2"], capture_output=True, text=True, check=False)
     assert (
         done.returncode == 2
-        and done.stderr == "prepare_bigneuron.py: --shard: expected I/N with I from 0 to N - 1, got '2/2'\n"
+        and done.stderr == "prepare_bigneuron.py: --shard: expected i/n with i from 0 to n - 1, got '2/2'\n"
     )
 
 

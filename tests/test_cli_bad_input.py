@@ -13,6 +13,7 @@ from program import fail, names, run, save_checkpoint, save_neuron, succeed
 from tiny_models import save_2d
 
 from neuron_vit3d import Volume, synthetic_neuron, write_volume
+from neuron_vit3d.cli_input import parse_shard
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
 
@@ -348,6 +349,13 @@ def test_a_damaged_chunk_is_named_and_what_is_done_is_kept(large, model):
 def test_ways_to_share_the_work_that_make_no_sense(words, complaint, large, model):
     assert complaint in fail("segment", large, "-o", "out", "--model", model, "-q", *words)
     assert not Path("out").exists()
+
+
+def test_shards_are_counted_from_0():
+    assert parse_shard("0/1") == (0, 1) and parse_shard("3/16") == (3, 16)
+    for text in ("", "1", "/", "1/", "/2", "0/0", "2/2", "-1/2", "1/2/3", "1.0/2", "\u00b2/3"):
+        with pytest.raises(ValueError, match=r"^--shard: expected i/n with i from 0 to n - 1, got '"):
+            parse_shard(text)
 
 
 def test_a_shard_says_what_is_left_to_do(large, model):

@@ -1,6 +1,7 @@
 """A large volume region by region: as the whole one, interrupted anywhere, in parts, and what is refused."""
 
 import json
+import os
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import pytest
 from tiny_models import tiny_model
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment, write_volume
-from neuron_vit3d.inference import Segmenter, background, large, regions
+from neuron_vit3d.inference import Segmenter, background, large, region_job, regions
 from neuron_vit3d.inference.large import Here, segment_large
 from neuron_vit3d.inference.progress_folder import ProgressFolder
 from neuron_vit3d.inference.region_job import LargeJob
 from neuron_vit3d.volumes import VolumeError, open_volume
-from neuron_vit3d.volumes.zarr_writer import ImageLevel
+from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
 
 
 HALF_A_LEVEL = 0.5 / 1024 + 1e-6
@@ -226,6 +227,20 @@ def test_a_run_beside_one_that_ends_says_so_and_leaves_its_result(model, small_r
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
 
 
+def test_of_runs_that_begin_at_once_the_first_ones_folder_stays(model, small_regions, tmp_path, monkeypatch):
+    volume, out, engine, real = image((9, 60, 110)), tmp_path / "a.ome.zarr", StopsAfter(100), region_job.create_image
+
+    def overtaken(*arguments, **options):
+        monkeypatch.setattr(region_job, "create_image", real)
+        segment_large(volume, segmenter(model), out=out, shard=(0, 2))
+        real(*arguments, **options)
+
+    monkeypatch.setattr(region_job, "create_image", overtaken)
+    assert segment_large(volume, segmenter(model), out=out, engine=engine) == out
+    assert [task for task, _ in engine.done] == ["segment"] * 9  # the other half of 18
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
+
+
 def test_a_result_that_is_empty_can_be_opened_box_by_box(model, tmp_path, monkeypatch):
     monkeypatch.setattr(Segmenter, "_score", lambda self, batch: np.zeros((len(batch), 1, *batch[0].shape[-2:])))
     rng = np.random.default_rng(0)
@@ -295,3 +310,22 @@ def test_files_are_told_by_size_and_time(model, tmp_path):
     write_volume(tmp_path / "a.tif", image(seed=1))
     with pytest.raises(VolumeError, match=r"was begun with image a\.tif"):
         segment_large(tmp_path / "a.tif", segmenter(model), out=out)
+
+
+def test_a_chunk_that_is_replaced_by_an_older_file_of_the_same_size_is_noticed(model, tmp_path):
+    chunks = []
+    for seed, path in enumerate((tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr")):
+        noise = np.random.default_rng(seed).integers(0, 256, (4, 32, 64), np.uint8)  # not to be compressed
+        create_image(path, noise.shape, noise.dtype, None, shard=(4, 32, 32), chunk=(4, 32, 32))
+        level = ImageLevel(path)
+        for index in range(len(level)):
+            level.write(level.box(index), noise[level.box(index)])
+        chunks.append(path / "0" / "c" / "0" / "0" / "1")
+        for inside in [path, *path.rglob("*")]:
+            os.utime(inside, ns=(10**18, 10**18))
+    ours, other = chunks
+    assert ours.stat().st_size == other.stat().st_size and ours.read_bytes() != other.read_bytes()
+    out = segment_large(tmp_path / "a.ome.zarr", segmenter(model), out=tmp_path / "out.ome.zarr")
+    other.rename(ours)
+    with pytest.raises(VolumeError, match=r"was begun with image a\.ome\.zarr"):
+        segment_large(tmp_path / "a.ome.zarr", segmenter(model), out=out)

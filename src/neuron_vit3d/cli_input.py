@@ -99,6 +99,14 @@ def check_device(device: str | None) -> str | None:
     return device
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """`i/n`, the i-th of n parts of the work, counted from 0."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise ValueError(f"--shard: expected i/n with i from 0 to n - 1, got {text!r}")
+    return int(part), int(parts)
+
+
 def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
     from .volumes.volume import checked_voxel_size
 

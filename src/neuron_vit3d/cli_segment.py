@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from .cli_input import check_number
+from .cli_input import check_number, parse_shard
 from .cli_output import describe_tree, note, signed
 
 
@@ -28,12 +28,7 @@ class Work:
         self.parsed_shard()
 
     def parsed_shard(self) -> tuple[int, int] | None:
-        if self.shard is None:
-            return None
-        part, _, parts = self.shard.partition("/")
-        if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-            raise ValueError(f"--shard: expected i/n with i from 0 to n - 1, got {self.shard!r}")
-        return int(part), int(parts)
+        return None if self.shard is None else parse_shard(self.shard)
 
     def engine(self):
         """A context whose value is what `segment_large` takes."""

@@ -14,17 +14,16 @@ import abc
 import contextlib
 import os
 import posixpath
-import re
 import shutil
-import stat
 import struct
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ..volumes import is_volume_folder, volume_stem
+from ..volumes import VolumeError, is_volume_folder, volume_stem
+from ..volumes.on_disk import OnDisk, on_disk, printable, walk
 
 
 # Deflate gives at most 1032 bytes for one (RFC 1951: 258 bytes from 2 bits); others are held to a generous bound.
@@ -37,7 +36,6 @@ _MOST_BYTES_PER_BYTE = {
 _COPY_BYTES = 1 << 20
 _LONGEST_NAME = 200  # bytes; file systems take 255
 _IGNORED_FOLDERS = {"__MACOSX"}
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # What zipfile raises on damaged archives; MemoryError and OverflowError come from sizes that are none.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -134,7 +132,7 @@ class FolderSource(Source):
 
     def __init__(self, root: Path, scan: bool = True):
         self.root, self.name, self.refused, self.files = root, str(root), {}, {}
-        for folder, subfolders, names in _walk(root, self._refuse_folder) if scan else ():
+        for folder, subfolders, names in walk(root, self._refuse_folder) if scan else ():
             subfolders[:] = sorted(
                 name for name in subfolders if not name.startswith(".") and self._has_utf8_name(folder, name)
             )
@@ -151,8 +149,8 @@ class FolderSource(Source):
         yield self.root / path
 
     def stamp(self, path: str) -> str:
-        count, changed = _bytes_and_change(self.root / path)
-        return f"{count} bytes, changed {changed}"
+        found = _on_disk(self.root / path)
+        return f"{found.size} bytes, changed {found.changed}"
 
     def close(self) -> None:
         """Nothing is open."""
@@ -160,11 +158,11 @@ class FolderSource(Source):
     def _add(self, path: Path) -> None:
         name = path.relative_to(self.root).as_posix()
         try:
-            self.files[name] = _bytes_and_change(path)[0]
+            self.files[name] = _on_disk(path).size
         except DataError as error:
             self.refused[name] = str(error)
         except OSError as error:
-            inside = f" ({_printable(str(error.filename))})" if error.filename and Path(error.filename) != path else ""
+            inside = f" ({printable(str(error.filename))})" if error.filename and Path(error.filename) != path else ""
             self.refused[name] = f"cannot be read: {error.strerror or error}{inside}"
 
     def _has_utf8_name(self, folder: str, name: str) -> bool:
@@ -172,7 +170,7 @@ class FolderSource(Source):
         try:
             name.encode()
         except UnicodeEncodeError:
-            self.refused[_printable(Path(folder, name).relative_to(self.root).as_posix())] = "its name is not UTF-8"
+            self.refused[printable(Path(folder, name).relative_to(self.root).as_posix())] = "its name is not UTF-8"
             return False
         return True
 
@@ -245,13 +243,13 @@ class ZipSource(Source):
             if _is_ignored(inner) or (name.endswith("/") and not volume):
                 continue
             if reason := _why_refused_by_name(name):
-                self.refused[_printable(name) or "(no name)"] = reason
+                self.refused[printable(name) or "(no name)"] = reason
             elif volume:
-                self.refused[_printable(inner)] = "an OME-Zarr inside an archive is not read: unpack it"
+                self.refused[printable(inner)] = "an OME-Zarr inside an archive is not read: unpack it"
             elif times[posixpath.normpath(name)] > 1:
-                self.refused[_printable(name)] = "is in the archive twice"
+                self.refused[printable(name)] = "is in the archive twice"
             elif reason := _why_refused(entry, size):
-                self.refused[_printable(name)] = reason
+                self.refused[printable(name)] = reason
             else:
                 self._entries[name] = entry
 
@@ -314,40 +312,10 @@ def _name_of_copy(path: str) -> str:
     return "volume" + (suffix if len(suffix.encode()) <= _LONGEST_NAME else "")
 
 
-def _walk(top: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """os.walk through links as well, with each folder once."""
-    seen = set()
-    for folder, subfolders, names in os.walk(top, followlinks=True, onerror=onerror):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        yield folder, subfolders, names
-
-
-def _bytes_and_change(path: Path) -> tuple[int, int]:
-    """Bytes and time of the last change (ns) of a file, or of all below a folder, its folders' times included: a chunk that is
-    renamed keeps its own. Raises OSError for what cannot be read, DataError for pipes and devices, which may hang a reader."""
-    state = path.stat()
-    if stat.S_ISREG(state.st_mode):
-        return state.st_size, state.st_mtime_ns
-    if not stat.S_ISDIR(state.st_mode):
-        raise DataError("is no regular file")
-    count, changed = 0, 0
-    for folder, _, names in _walk(path, _raise):
-        changed = max(changed, os.stat(folder).st_mtime_ns)
-        for name in names:
-            state = os.stat(os.path.join(folder, name))
-            if not stat.S_ISREG(state.st_mode):
-                raise DataError(f"holds {_printable(name)}, which is no regular file")
-            count, changed = count + state.st_size, max(changed, state.st_mtime_ns)
-    return count, changed
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _printable(name: str) -> str:
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
+def _on_disk(path: Path) -> OnDisk:
+    """Raises OSError for what cannot be read, DataError for pipes and devices."""
+    try:
+        return on_disk(path)
+    except VolumeError as error:
+        # Reports have the file's name beside what is wrong with it.
+        raise DataError(str(error).removeprefix(f"{path}: ")) from error

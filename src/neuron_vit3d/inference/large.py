@@ -13,7 +13,6 @@ projection of the volume.
 
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..volumes import Volume, VolumeError, open_volume
+from ..volumes.volume import new_folder
 from ..volumes.zarr import RESULT
 from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
 from .region_job import LargeJob
@@ -138,11 +138,7 @@ def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = Fa
     source, count = ImageLevel(scores), 0
     with open_volume(scores) as reader:
         voxel_size = reader.voxel_size
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    folder = partial / out.name
-    try:
-        partial.mkdir()
-        made_with = {"scores": scores.name, "threshold": threshold}
+    with new_folder(out) as folder:
         create_image(
             folder,
             source.shape,
@@ -150,7 +146,7 @@ def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = Fa
             voxel_size,
             shard=source.shard,
             chunk=source.chunk,
-            attributes={RESULT: made_with},
+            attributes={RESULT: {"scores": scores.name, "threshold": threshold}},
         )
         target = ImageLevel(folder)
         for index in tqdm(range(len(source)), desc="mask", unit="region", disable=not progress):
@@ -164,7 +160,4 @@ def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = Fa
                 lower_resolution(folder, level, index)
         if out.exists():
             shutil.rmtree(out)
-        folder.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return count / np.prod(source.shape, dtype=float)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
@@ -13,6 +12,8 @@ import numpy as np
 
 from ..model.image_processing_neuron_vit3d import IntensityRange
 from ..volumes import Volume, VolumeError
+from ..volumes.on_disk import on_disk
+from ..volumes.volume import new_folder
 from ..volumes.zarr import RESULT
 from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
 from .background import Contrast, enough, highest_in_blocks, is_small, levels_in_block, sample_of_blocks
@@ -90,24 +91,21 @@ class LargeJob:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         if not self.folder.exists():
             # Others may come at the same moment: the first one's folder stays.
-            own = self.folder.with_name(f"{self.folder.name}.{uuid.uuid4().hex[:8]}")
             try:
-                own.mkdir()
-                create_image(
-                    own / self.out.name,
-                    self.source.shape,
-                    np.float32,
-                    self.voxel_size_given or self.source.voxel_size,
-                    shard=self.regions.side,
-                    chunk=self.regions.chunk,
-                    attributes={RESULT: self.made_with},
-                )
-                own.rename(self.folder)
+                with new_folder(self.folder) as own:
+                    own.mkdir()
+                    create_image(
+                        own / self.out.name,
+                        self.source.shape,
+                        np.float32,
+                        self.voxel_size_given or self.source.voxel_size,
+                        shard=self.regions.side,
+                        chunk=self.regions.chunk,
+                        attributes={RESULT: self.made_with},
+                    )
             except OSError:
                 if not self.folder.exists():
                     raise
-            finally:
-                shutil.rmtree(own, ignore_errors=True)
         self.check_begun()
 
     def check_begun(self) -> None:
@@ -254,6 +252,5 @@ def _stamp(image: Path | Volume) -> str:
     """Tells one image from another, or from itself after a change."""
     if isinstance(image, Volume):
         return hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
-    files = [path.stat() for path in (image.rglob("*") if image.is_dir() else [image]) if path.is_file()]
-    size, changed = sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
-    return f"{image.name}, {len(files)} files, {size} bytes, changed {changed}"
+    found = on_disk(image)
+    return f"{image.name}, {found.files} files, {found.size} bytes, changed {found.changed}"

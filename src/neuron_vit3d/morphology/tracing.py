@@ -72,10 +72,9 @@ def trace(
         TraceError: not a 3D array, scores outside [0, 1] or not finite, no foreground left, too much foreground to trace, a
             root outside the volume, or a parameter out of its range.
     """
-    roots = None if root is None else [root]
     return trace_neurons(
         scores_or_mask,
-        1 if roots is None else roots,
+        1 if root is None else [root],
         threshold=threshold,
         voxel_size=voxel_size,
         bridge_distance=bridge_distance,

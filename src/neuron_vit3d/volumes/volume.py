@@ -11,6 +11,7 @@
 import contextlib
 import math
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -322,3 +323,16 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A place for a folder, of the same name, in a hidden one beside `path`; it becomes `path` when the block ends, and is
+    removed if the block fails. Raises OSError where a file or a folder that is not empty has come there: that stays."""
+    hidden = path.with_name(f".{path.name.removeprefix('.')}.{uuid.uuid4().hex[:8]}")
+    try:
+        hidden.mkdir()
+        yield hidden / path.name
+        (hidden / path.name).rename(path)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
