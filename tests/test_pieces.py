@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from test_tracing import random_tree
 
 from neuron_vit3d.morphology import TraceError, pieces, rasterize, trace
@@ -41,6 +42,18 @@ def test_trees_are_the_same_whatever_the_pieces(smoothing, piece, monkeypatch):
     by_piece = trace(source, smoothing=smoothing, voxel_size=(2, 1, 1))
     np.testing.assert_array_equal(by_piece.xyz, whole.xyz)
     np.testing.assert_array_equal(by_piece.radii, whole.radii)
+
+
+@pytest.mark.parametrize("deviation", [0.0, 0.7, 3.0])
+def test_the_signal_is_that_of_the_whole_volume_smoothed_at_once(deviation, monkeypatch):
+    monkeypatch.setattr(pieces, "_TILE", 8)
+    rng = np.random.default_rng(0)
+    scores = (rasterize(random_tree(5), (64, 64, 64)) * rng.random((64, 64, 64)) * 0.9).astype(np.float32)
+    levels = Levels(0.02, 0.03, 0.5)
+    found, values, _, _ = signal_of(Pieces(scores), levels, np.full(3, deviation), np.ones(3), most=10**6)
+    smoothed = ndimage.gaussian_filter(scores, deviation, mode="nearest") if deviation else scores
+    np.testing.assert_array_equal(found.voxels, np.argwhere(smoothed >= np.float32(0.02)))
+    np.testing.assert_array_equal(values, smoothed[smoothed >= np.float32(0.02)])
 
 
 def test_masks_are_read_by_pieces_too(monkeypatch):

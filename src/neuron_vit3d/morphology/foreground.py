@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .geometry import repeated
+
 
 @dataclass(frozen=True, eq=False)
 class Foreground:
@@ -76,6 +78,30 @@ class Foreground:
                 at = at + found
                 target = target + 1
         return np.concatenate(rows), np.concatenate(neighbours), np.concatenate(lengths)
+
+    def components(self) -> np.ndarray:
+        """(n,) int32: which voxels are connected (26 neighbours), numbered from 0 in the order of their first voxels.
+
+        Found over runs of voxels along x, of which there are several times fewer than voxels.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        first = np.flatnonzero(np.diff(self.keys, prepend=-2) != 1)
+        lengths = np.diff(np.append(first, len(self)))
+        begin = self.keys[first]
+        end = begin + lengths - 1
+        runs, touched = [], []
+        for dz, dy in ((0, 1), (1, -1), (1, 0), (1, 1)):
+            shift = dz * self.strides[0] + dy * self.strides[1]
+            low = np.searchsorted(end, begin + (shift - 1))
+            high = np.searchsorted(begin, end + (shift + 1), side="right")
+            run, number = repeated(high - low)
+            runs.append(run)
+            touched.append(low[run] + number)
+        runs, touched = np.concatenate(runs), np.concatenate(touched)
+        graph = coo_array((np.ones(len(runs), np.int8), (runs, touched)), shape=(len(first),) * 2)
+        return np.repeat(connected_components(graph, directed=False)[1], lengths)
 
     def boundary_distance(self) -> np.ndarray:
         """(n,) float64: exact Euclidean distance of every voxel's center to the nearest background voxel's center.

@@ -1,5 +1,6 @@
 """A mask or scores, looked through piece by piece: memory grows with the signal, not with the volume."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from .foreground import Foreground
 
 
 _VOXELS_AT_ONCE = 1 << 24
+_TILE = 48
 Box = tuple[slice, slice, slice]  # z, y, x
 
 
@@ -78,14 +80,19 @@ def signal_of(
         TraceError: scores outside [0, 1], or not finite; no sure voxel, or more than `most` strong ones.
     """
     found = _Found(levels, most)
+    halo = [int(4 * along + 0.5) for along in deviation]
     for box in scores.boxes():
-        around, core = _with_halo(box, [int(4 * along + 0.5) for along in deviation], scores.shape)
+        around, core = _with_halo(box, halo, scores.shape)
         read = scores.read(around)
         low, high = read.min(), read.max()  # NaN wherever there is one
         if not (low >= 0 and high <= 1):
             raise TraceError(f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers")
-        if high >= levels.weak:  # smoothing lowers the highest
-            found.add(_smoothed(read, deviation)[core].ravel(), read[core].ravel(), box, scores.shape)
+        for tile in _tiles_with_signal(read, core, levels.weak, halo) if high >= levels.weak else ():
+            wide, inner = _with_halo(tile, halo, read.shape)
+            at = tuple(
+                slice(one.start + whole.start, one.stop + whole.start) for one, whole in zip(tile, around, strict=True)
+            )
+            found.add(_smoothed(read[wide], deviation)[inner].ravel(), read[tile].ravel(), at, scores.shape)
     _check_count(found.num_sure, scores.shape, most)
     _check_count(found.num_strong, scores.shape, most)
     indices, values, sure = (np.concatenate(parts) for parts in (found.indices, found.values, found.sure))
@@ -123,6 +130,25 @@ class _Found:
                 for parts in (self.indices, self.values, self.sure):
                     parts[i] = parts[i][strong]
             self._first_whole = len(self.values)
+
+
+def _tiles_with_signal(scores: np.ndarray, core: Box, weak: float, halo: list[int]) -> Iterator[Box]:
+    """Boxes in `core` outside of which no smoothed score is `weak`, since none in its reach is: most of a volume is empty."""
+    sides = [max(_TILE, 4 * more) for more in halo]
+    starts = (range(one.start, one.stop, side) for one, side in zip(core, sides, strict=True))
+    for corner in itertools.product(*starts):
+        tile = tuple(
+            slice(start, min(start + side, one.stop)) for start, side, one in zip(corner, sides, core, strict=True)
+        )
+        wide, _ = _with_halo(tile, halo, scores.shape)
+        plane = (is_signal := scores[wide] >= weak).any(axis=0)
+        if not plane.any():
+            continue
+        ends = [np.flatnonzero(line)[[0, -1]] for line in (is_signal.any(axis=(1, 2)), plane.any(1), plane.any(0))]
+        yield tuple(
+            slice(max(one.start, around.start + first - more), min(one.stop, around.start + last + 1 + more))
+            for one, around, (first, last), more in zip(tile, wide, np.asarray(ends).tolist(), halo, strict=True)
+        )
 
 
 def _smoothed(scores: np.ndarray, deviation: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ a neuron is the soma; and one run of Dijkstra's algorithm serves all paths of al
 root form a tree.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,6 @@ class Skeleton:
 
 def extract_skeleton(
     foreground: Foreground,
-    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
     component: np.ndarray,
     *,
     confidence: np.ndarray,
@@ -82,9 +82,9 @@ def extract_skeleton(
 ) -> Skeleton:
     """Center lines of the foreground (TEASAR; see the module's text).
 
-    edges: of `foreground.edges()`. component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,)
-    in (0, 1], scores of the voxels: paths prefer high ones. roots: rows of voxels from which paths of their components start;
-    elsewhere they start at the thickest voxel. A path covers what is nearer than scale * local radius + constant.
+    component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,) in (0, 1], scores of the voxels:
+    paths prefer high ones. roots: rows of voxels from which paths of their components start; elsewhere they start at the
+    thickest voxel. A path covers what is nearer than scale * local radius + constant.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
@@ -97,7 +97,7 @@ def extract_skeleton(
         sources[component[root]] = root
 
     cost = reach**-CENTERING_POWER / confidence
-    rows, neighbours, lengths = edges
+    rows, neighbours, lengths = foreground.edges()
     graph = coo_array((lengths * (cost[rows] + cost[neighbours]), (rows, neighbours)), shape=(n, n)).tocsr()
     _, predecessors, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)
     del graph
@@ -123,7 +123,7 @@ def _paths(
     covered = np.zeros(len(points), bool)
     served = np.zeros(len(points), bool)  # so near to the center of a large ball that a ball of their own adds little
     # Memory views make the single lookups of these loops several times faster than indexing the arrays.
-    parent_of, is_on_path, is_covered, is_served = map(memoryview, (parents, on_path, covered, served))
+    parent_of, is_on_path, is_covered, is_served, ball_of = map(memoryview, (parents, on_path, covered, served, ball))
     for target in farthest_first.tolist():
         if is_covered[target]:
             continue
@@ -137,14 +137,14 @@ def _paths(
         for i, node in enumerate(path):
             if (i >= next_center or i == len(path) - 1) and not is_served[node]:
                 centers.append(node)
-                next_center = i + max(1, int(0.5 * ball[node]))
+                next_center = i + max(1, int(0.5 * ball_of[node]))
         if not centers:
             centers = [target]
         balls = index.query_ball_point(points[centers], ball[centers], return_sorted=False)
-        for center, hits in zip(centers, balls, strict=True):
-            hits = np.asarray(hits)
-            covered[hits[component[hits] == component[center]]] = True
-            if ball[center] >= LARGE_BALL:
+        hits = np.fromiter(itertools.chain.from_iterable(balls), np.int64)
+        covered[hits[component[hits] == component[target]]] = True
+        for center in centers:
+            if ball_of[center] >= LARGE_BALL:
                 served[index.query_ball_point(points[center], 0.25 * ball[center])] = True
     return on_path
 

@@ -125,15 +125,15 @@ def trace_neurons(
     weak = lowered * (WEAK_SIGNAL if bridge_distance else 1.0)
     levels = Levels(weak, lowered, sure, keep_sure=source.is_mask)
     signal, scores, is_strong, is_sure = signal_of(source, levels, smoothing / spacing, spacing, MAX_FOREGROUND_VOXELS)
-    foreground, edges, component, too_small = _large_components(
+    foreground, component, too_small = _large_components(
         signal.subset(is_strong), min_component_voxels, is_sure[is_strong]
     )
     if bridged := _bridge_weak_signal(foreground, component, signal, scores, lowered, bridge_distance):
-        foreground, edges, component, _ = _large_components(bridged, 1)
+        foreground, component, _ = _large_components(bridged, 1)
     confidence = scores[np.searchsorted(signal.keys, foreground.keys)].astype(np.float64)
     root_rows = [_nearest(foreground.voxels, root, spacing) for root in roots]
 
-    skeleton = extract_skeleton(foreground, edges, component, confidence=confidence, roots=root_rows)
+    skeleton = extract_skeleton(foreground, component, confidence=confidence, roots=root_rows)
     skeleton = prune_spurs(skeleton, min_length=min_branch_length)
     skeleton = trim_tips(skeleton, source.shape)
     skeletons, left_out = _join_components(
@@ -155,15 +155,10 @@ def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
 
 def _large_components(
     foreground: Foreground, min_voxels: int, sure: np.ndarray | None = None
-) -> tuple[Foreground, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+) -> tuple[Foreground, np.ndarray, np.ndarray]:
     """The foreground of the components with at least `min_voxels`, one of them `sure` (and among the MAX_COMPONENTS
-    largest), its edges, its component numbers (n,) from 0, and the sizes (k,) of the other components."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    rows, neighbours, lengths = foreground.edges()
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, neighbours)), shape=(len(foreground),) * 2)
-    component = connected_components(graph, directed=False)[1]
+    largest), its component numbers (n,) from 0, and the sizes (k,) of the other components."""
+    component = foreground.components()
     sizes = np.bincount(component)
     is_large = sizes >= min_voxels
     if sure is not None:
@@ -176,12 +171,9 @@ def _large_components(
         )
     keep = is_large[component]
     if not keep.all():
-        keep_edge = keep[rows]
-        new_row = (np.cumsum(keep) - 1).astype(np.int32)
-        rows, neighbours, lengths = new_row[rows[keep_edge]], new_row[neighbours[keep_edge]], lengths[keep_edge]
         foreground = foreground.subset(keep)
         component = (np.cumsum(is_large) - 1)[component[keep]]
-    return foreground, (rows, neighbours, lengths), component, sizes[~is_large]
+    return foreground, component, sizes[~is_large]
 
 
 def _bridge_weak_signal(

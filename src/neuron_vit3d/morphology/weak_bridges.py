@@ -22,13 +22,33 @@ def bridging_voxels(
         component: (n,) int from 0 without gaps, -1 for voxels of none.
         max_cost: of a path; a voxel's side costs threshold / score, at least 1.
     """
+    on_path = np.zeros(len(foreground), bool)
+    # Only where the signal leads from one component to another; most of it surrounds a single one.
+    together = _with_several(foreground.components(), component)
+    if together.any():
+        on_path[together] = _on_cheapest_paths(
+            foreground.subset(together), scores[together], threshold, component[together], max_cost
+        )
+    return on_path
+
+
+def _with_several(part: np.ndarray, component: np.ndarray) -> np.ndarray:
+    """bool (n,): the voxels of connected parts (n,) int in which there is more than one component."""
+    is_strong = component >= 0
+    lowest, highest = np.full(part.max() + 1, component.max() + 1), np.full(part.max() + 1, -1)
+    np.minimum.at(lowest, part[is_strong], component[is_strong])
+    np.maximum.at(highest, part[is_strong], component[is_strong])
+    return (lowest < highest)[part]
+
+
+def _on_cheapest_paths(
+    foreground: Foreground, scores: np.ndarray, threshold: float, component: np.ndarray, max_cost: float
+) -> np.ndarray:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 
     on_path = np.zeros(len(foreground), bool)
     num_components = int(component.max()) + 1
-    if num_components < 2 or (component >= 0).all():
-        return on_path
     rows, neighbours, lengths = foreground.edges()
     cost = np.maximum(threshold / scores, 1.0)
     weight = lengths * (cost[rows] + cost[neighbours]) / 2
