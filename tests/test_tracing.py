@@ -383,7 +383,7 @@ def test_too_much_foreground_is_refused(monkeypatch):
 
 
 def test_the_largest_of_too_many_components_are_taken(monkeypatch):
-    monkeypatch.setattr("neuron_vit3d.morphology.tracing.MAX_COMPONENTS", 2)
+    monkeypatch.setattr("neuron_vit3d.morphology.at_once.MAX_COMPONENTS", 2)
     mask = np.zeros((30, 30, 60), bool)
     for i, length in enumerate((12, 40, 30, 11)):
         mask[15, 4 + 5 * i, 5 : 5 + length] = True

@@ -51,9 +51,16 @@ class Foreground:
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         """bool (m,): whether the voxel around each point (m, 3; z y x in voxels) is foreground."""
-        z, y, x = np.rint(points).astype(np.int64).T + 1
-        keys = z * self.strides[0] + y * self.strides[1] + x
+        keys = self._keys_of(np.rint(points))
         return self.keys[np.minimum(np.searchsorted(self.keys, keys), len(self) - 1)] == keys
+
+    def rows_of(self, voxels: np.ndarray) -> np.ndarray:
+        """(m,) int64: the rows of voxels (m, 3; z y x) of the foreground."""
+        return np.searchsorted(self.keys, self._keys_of(voxels))
+
+    def _keys_of(self, voxels: np.ndarray) -> np.ndarray:
+        z, y, x = voxels.astype(np.int64).T + 1
+        return z * self.strides[0] + y * self.strides[1] + x
 
     def edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Pairs of voxels that touch by a face, an edge or a corner: rows, rows, lengths, each (m,); every pair once."""
