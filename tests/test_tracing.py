@@ -12,6 +12,7 @@ from scipy import ndimage
 from neuron_vit3d.morphology import (
     TraceError,
     Tree,
+    bridging,
     check_tree,
     rasterize,
     read_swc,
@@ -20,6 +21,7 @@ from neuron_vit3d.morphology import (
     tree_distance,
 )
 from neuron_vit3d.morphology.foreground import Foreground
+from neuron_vit3d.morphology.skeleton import Skeleton
 
 
 def random_tree(seed: int, size: int = 64, num_branches: int = 5) -> Tree:
@@ -118,6 +120,45 @@ def test_edges_are_all_pairs_of_26_neighbours(seed, shape):
         (i, j) for i, j in np.argwhere(steps.max(axis=2) == 1).tolist() if i < j
     }
     np.testing.assert_allclose(lengths, np.linalg.norm(steps[rows, neighbours] * [2, 1, 1], axis=1), rtol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.tuples(*[st.integers(1, 9)] * 3), st.floats(0.05, 0.6))
+def test_components_are_those_of_scipy_in_the_order_of_their_first_voxels(seed, shape, density):
+    mask = np.random.default_rng(seed).random(shape) < density
+    mask[0, 0, 0] = True
+    labels = ndimage.label(mask, np.ones((3, 3, 3)))[0][mask]
+    first = np.unique(labels, return_index=True)[1]
+    number = np.argsort(np.argsort(first))[labels - 1]
+    np.testing.assert_array_equal(Foreground.from_mask(mask, np.ones(3)).components(), number)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.5, 20))
+def test_the_candidates_of_links_are_all_that_are_cheap_enough(seed, bridge_distance):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 12, 8)
+    component = np.repeat(np.arange(8), lengths)
+    starts = rng.uniform(0, 30, (8, 3))
+    points = np.concatenate(
+        [at + np.cumsum(rng.normal(0, 1, (n, 3)), axis=0) for at, n in zip(starts, lengths, strict=True)]
+    )
+    parents = np.where(np.diff(component, prepend=-1) != 0, -1, np.arange(len(points)) - 1)
+    reach = rng.uniform(1, 5, len(points))
+    skeleton = Skeleton(points, reach, parents, component, np.ones(3))
+    cheapest = {}
+    direction = bridging._end_directions(skeleton, skeleton.degree <= 1)
+    for a in range(len(points)):
+        for b in range(a + 1, len(points)):
+            along = points[b] - points[a]
+            gap = max(np.linalg.norm(along) - reach[a] - reach[b] + 1, 1)
+            turned = 2 - (direction[a] - direction[b]) @ along / np.linalg.norm(along)
+            cost, pair = gap * (1 + turned), (component[a], component[b])
+            if pair[0] != pair[1] and gap <= bridge_distance and cost <= 1.5 * bridge_distance:
+                cheapest[pair] = min(cost, cheapest.get(pair, np.inf))
+    links = bridging._cheapest_per_pair(bridging._candidates(skeleton, bridge_distance), component)
+    found = dict(zip(map(tuple, component[links.nodes].tolist()), links.cost.tolist(), strict=True))
+    assert found == pytest.approx(cheapest)
 
 
 @pytest.mark.parametrize("radius", [1.5, 3.0, 5.0])
@@ -342,7 +383,7 @@ def test_too_much_foreground_is_refused(monkeypatch):
 
 
 def test_the_largest_of_too_many_components_are_taken(monkeypatch):
-    monkeypatch.setattr("neuron_vit3d.morphology.tracing.MAX_COMPONENTS", 2)
+    monkeypatch.setattr("neuron_vit3d.morphology.at_once.MAX_COMPONENTS", 2)
     mask = np.zeros((30, 30, 60), bool)
     for i, length in enumerate((12, 40, 30, 11)):
         mask[15, 4 + 5 * i, 5 : 5 + length] = True

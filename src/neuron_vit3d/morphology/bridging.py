@@ -5,6 +5,7 @@ surfaces, and made dearer where an end does not point along the link. The cheape
 enters a minimum spanning tree over the components, so that no loop arises.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,23 +139,14 @@ def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skele
 
 
 def _candidates(skeleton: Skeleton, bridge_distance: float) -> Links:
-    """All links from ends, and those from inner nodes, whose gap is at most `bridge_distance`."""
-    from scipy.spatial import cKDTree
-
+    """All links whose gap is at most `bridge_distance` and whose cost is at most MAX_COST times that, reduced to the cheapest
+    per pair of components wherever many are found together."""
     points, reach, component = skeleton.scaled, skeleton.reach, skeleton.component
     is_end = skeleton.degree <= 1
     direction = _end_directions(skeleton, is_end)
-    index = cKDTree(points)
-    found = []
-    # Chunks keep the memory bounded; each is reduced to its cheapest link per pair at once.
-    for start in range(0, len(points), QUERY_CHUNK):
-        chunk = np.arange(start, min(start + QUERY_CHUNK, len(points)))
-        # The thicker of two nodes finds the thinner one; so the soma need not widen everybody's search.
-        hits = index.query_ball_point(points[chunk], bridge_distance + 2 * reach[chunk], return_sorted=False)
-        source = np.repeat(chunk, [len(h) for h in hits])
-        target = np.concatenate([np.asarray(h, np.int64) for h in hits])
-        other = component[source] != component[target]
-        source, target = source[other], target[other]
+    found = [_no_links()]
+    for source, target in _near_pairs(skeleton, is_end, bridge_distance):
+        source, target = np.minimum(source, target), np.maximum(source, target)
         vector = points[target] - points[source]
         distance = np.linalg.norm(vector, axis=1)
         # `reach` ends at the first background voxel, so the gap is the number of these between the two surfaces.
@@ -167,6 +159,42 @@ def _candidates(skeleton: Skeleton, bridge_distance: float) -> Links:
         nodes = np.stack([source, target], axis=1)[near]
         found.append(_cheapest_per_pair(Links(nodes, gap[near], (gap * misalignment)[near]), component))
     return Links(*(np.concatenate([getattr(part, name) for part in found]) for name in ("nodes", "gap", "cost")))
+
+
+def _no_links() -> Links:
+    return Links(np.empty((0, 2), np.int64), np.empty(0), np.empty(0))
+
+
+def _near_pairs(
+    skeleton: Skeleton, is_end: np.ndarray, bridge_distance: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of nodes of different components, (m,) and (m,), among which are all that a link may join; chunk by chunk, so that
+    the memory stays bounded.
+
+    Nodes are searched in groups of about the same reach, so that the soma need not widen everybody's search, and apart for
+    ends and inner nodes, which are joined over less. Of two components one is not the largest, which need not search.
+    """
+    from scipy.spatial import cKDTree
+
+    points, reach, component = skeleton.scaled, skeleton.reach, skeleton.component
+    searches = component != np.argmax(np.bincount(component))
+    kinds = 2 * np.floor(np.log2(reach)).astype(np.int64) + is_end
+    groups = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+    indices = [cKDTree(points[group]) for group in groups]
+    for first in groups:
+        sources = first[searches[first]]
+        for start in range(0, len(sources), QUERY_CHUNK):
+            chunk = sources[start : start + QUERY_CHUNK]
+            own = cKDTree(points[chunk])
+            for second, index in zip(groups, indices, strict=True):
+                # Inner nodes look nowhere, so each halves or nearly halves the gap that its links may have at MAX_COST.
+                num_inner = 2 - int(is_end[first[0]]) - int(is_end[second[0]])
+                widest = min(1.0, MAX_COST / (1 + MISALIGNMENT_WEIGHT / 2 * num_inner)) * bridge_distance
+                furthest = widest + reach[first].max() + reach[second].max()
+                near = own.sparse_distance_matrix(index, furthest, output_type="ndarray")
+                source, target = chunk[near["i"]], second[near["j"]]
+                other = component[source] != component[target]
+                yield source[other], target[other]
 
 
 def _cheapest_per_pair(links: Links, component: np.ndarray) -> Links:

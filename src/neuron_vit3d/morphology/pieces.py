@@ -1,5 +1,6 @@
 """A mask or scores, looked through piece by piece: memory grows with the signal, not with the volume."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from .foreground import Foreground
 
 
 _VOXELS_AT_ONCE = 1 << 24
+_TILE = 48
 Box = tuple[slice, slice, slice]  # z, y, x
 
 
@@ -34,12 +36,7 @@ class Pieces:
         """Cover the volume, each about as large as may be looked at at once."""
         if self._reader is not None:
             return self._reader.boxes()
-        depth, *plane = self.shape
-        thickness = max(8, _VOXELS_AT_ONCE // math.prod(plane))
-        return (
-            (slice(z, min(z + thickness, depth)), *(slice(0, side) for side in plane))
-            for z in range(0, depth, thickness)
-        )
+        return slabs(self.shape)
 
     @property
     def is_mask(self) -> bool:
@@ -49,6 +46,14 @@ class Pieces:
         """Scores; of a mask 1 where it is set, and 0 elsewhere."""
         voxels = self._array[box] if self._reader is None else self._reader.read_box(box)
         return (voxels != 0).astype(np.float32) if self.is_mask else voxels
+
+
+def slabs(shape: tuple[int, int, int]) -> Iterator[Box]:
+    depth, *plane = shape
+    thickness = max(8, _VOXELS_AT_ONCE // math.prod(plane))
+    return (
+        (slice(z, min(z + thickness, depth)), *(slice(0, side) for side in plane)) for z in range(0, depth, thickness)
+    )
 
 
 @dataclass(frozen=True)
@@ -66,55 +71,76 @@ class Levels:
         return strong | sure if self.keep_sure else strong
 
 
-def signal_of(
-    scores: Pieces, levels: Levels, deviation: np.ndarray, spacing: np.ndarray, most: int
-) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """The voxels whose smoothed scores are at least `weak`, those scores (n,) float32, and which (n,) bool are strong and
-    which are sure.
+class Window:
+    """A box of a volume, looked through as if it were a volume of its own."""
 
-    deviation: of the Gaussian, z y x in voxels. most: of more weak voxels than these, only the strong ones are kept.
+    def __init__(self, source: Pieces, box: Box):
+        self._source, self._box = source, box
+        self.shape = tuple(one.stop - one.start for one in box)
+
+    def boxes(self) -> Iterator[Box]:
+        return slabs(self.shape)
+
+    def read(self, box: Box) -> np.ndarray:
+        return self._source.read(moved(box, self._box))
+
+
+def look_through(
+    scores: Pieces | Window, levels: Levels, deviation: np.ndarray, *, most: int, cell: int | None = None
+) -> "Found":
+    """Find the voxels whose smoothed scores are at least `weak`.
+
+    deviation: of the Gaussian, z y x in voxels. most: of more weak voxels than these, only the strong ones are kept; of more
+    strong ones none, they are only counted. cell: of cubes with so long sides the strong voxels are counted.
 
     Raises:
-        TraceError: scores outside [0, 1], or not finite; no sure voxel, or more than `most` strong ones.
+        TraceError: scores outside [0, 1], or not finite.
     """
-    found = _Found(levels, most)
+    found = Found(levels, scores.shape, most, cell)
+    halo = smoothing_halo(deviation)
     for box in scores.boxes():
-        around, core = _with_halo(box, [int(4 * along + 0.5) for along in deviation], scores.shape)
+        around, core = with_halo(box, halo, scores.shape)
         read = scores.read(around)
         low, high = read.min(), read.max()  # NaN wherever there is one
         if not (low >= 0 and high <= 1):
             raise TraceError(f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers")
-        if high >= levels.weak:  # smoothing lowers the highest
-            found.add(_smoothed(read, deviation)[core].ravel(), read[core].ravel(), box, scores.shape)
-    _check_count(found.num_sure, scores.shape, most)
-    _check_count(found.num_strong, scores.shape, most)
-    indices, values, sure = (np.concatenate(parts) for parts in (found.indices, found.values, found.sure))
-    order = np.argsort(indices, kind="stable")
-    foreground = Foreground.from_indices(indices[order], scores.shape, spacing)
-    values, sure = np.minimum(values[order], 1.0), sure[order]
-    return foreground, values, levels.is_strong(values, sure), sure
+        for tile in _tiles_with_signal(read, core, levels.weak, halo) if high >= levels.weak else ():
+            wide, inner = with_halo(tile, halo, read.shape)
+            found.add(_smoothed(read[wide], deviation)[inner].ravel(), read[tile].ravel(), moved(tile, around))
+    return found
 
 
-class _Found:
+def smoothing_halo(deviation: np.ndarray) -> list[int]:
+    return [int(4 * along + 0.5) for along in deviation]
+
+
+class Found:
     """What is found of a signal so far; memory for at most `most` voxels and those of one piece."""
 
-    def __init__(self, levels: Levels, most: int):
-        self.levels, self.most = levels, most
+    def __init__(self, levels: Levels, shape: tuple[int, int, int], most: int, cell: int | None):
+        self.levels, self.shape, self.most, self.cell = levels, shape, most, cell
         self.indices, self.values, self.sure = [], [], []
         self.num_weak = self.num_strong = self.num_sure = 0
+        self.cells = np.zeros([-(-side // (cell or side)) for side in shape], np.int64)
         self._first_whole = 0  # the first piece of which weak voxels are kept
 
-    def add(self, smoothed: np.ndarray, scores: np.ndarray, box: Box, shape: tuple[int, int, int]) -> None:
+    def add(self, smoothed: np.ndarray, scores: np.ndarray, box: Box) -> None:
         is_signal, is_sure = smoothed >= self.levels.weak, scores >= self.levels.sure
         here = np.flatnonzero(is_signal | is_sure if self.levels.keep_sure else is_signal)
         values, sure = smoothed[here], is_sure[here]
+        strong = self.levels.is_strong(values, sure)
         self.num_weak += len(here)
-        self.num_strong += np.count_nonzero(self.levels.is_strong(values, sure))
+        self.num_strong += np.count_nonzero(strong)
         self.num_sure += np.count_nonzero(sure)
-        if self.num_strong > self.most:  # it will be refused: only count
+        at = np.unravel_index(here, [one.stop - one.start for one in box])
+        at = [i + one.start for i, one in zip(at, box, strict=True)]
+        if self.cell:
+            in_cell = np.ravel_multi_index([i[strong] // self.cell for i in at], self.cells.shape)
+            np.add.at(self.cells.reshape(-1), in_cell, 1)
+        if self.num_strong > self.most:  # it will not be used: only count
             self.indices.clear(), self.values.clear(), self.sure.clear()
             return
-        self.indices.append(_flat(here, box, shape))
+        self.indices.append(np.ravel_multi_index(at, self.shape))
         self.values.append(values)
         self.sure.append(sure)
         if self.num_weak > self.most:
@@ -124,6 +150,50 @@ class _Found:
                     parts[i] = parts[i][strong]
             self._first_whole = len(self.values)
 
+    def signal(self, spacing: np.ndarray) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
+        """The voxels, their smoothed scores (n,) float32, and which (n,) bool are strong and which are sure."""
+        indices = np.concatenate([np.empty(0, np.int64), *self.indices])
+        values = np.concatenate([np.empty(0, np.float32), *self.values])
+        sure = np.concatenate([np.empty(0, bool), *self.sure])
+        order = np.argsort(indices, kind="stable")
+        values, sure = np.minimum(values[order], 1.0), sure[order]
+        foreground = Foreground.from_indices(indices[order], self.shape, spacing)
+        return foreground, values, self.levels.is_strong(values, sure), sure
+
+    def check_count(self, most: int) -> None:
+        """
+        Raises:
+            TraceError: no sure voxel, or more than `most` strong ones.
+        """
+        if self.num_sure == 0:
+            raise TraceError(
+                f"mask is empty: nothing to trace in a volume of shape {self.shape}; a lower threshold may help"
+            )
+        if self.num_strong > most:
+            raise TraceError(
+                f"mask has {self.num_strong} foreground voxels ({self.num_strong / math.prod(self.shape):.0%} of shape "
+                f"{self.shape}), at most {most} are traced: raise the threshold or cut the volume"
+            )
+
+
+def _tiles_with_signal(scores: np.ndarray, core: Box, weak: float, halo: list[int]) -> Iterator[Box]:
+    """Boxes in `core` outside of which no smoothed score is `weak`, since none in its reach is: most of a volume is empty."""
+    sides = [max(_TILE, 4 * more) for more in halo]
+    starts = (range(one.start, one.stop, side) for one, side in zip(core, sides, strict=True))
+    for corner in itertools.product(*starts):
+        tile = tuple(
+            slice(start, min(start + side, one.stop)) for start, side, one in zip(corner, sides, core, strict=True)
+        )
+        wide, _ = with_halo(tile, halo, scores.shape)
+        plane = (is_signal := scores[wide] >= weak).any(axis=0)
+        if not plane.any():
+            continue
+        ends = [np.flatnonzero(line)[[0, -1]] for line in (is_signal.any(axis=(1, 2)), plane.any(1), plane.any(0))]
+        yield tuple(
+            slice(max(one.start, around.start + first - more), min(one.stop, around.start + last + 1 + more))
+            for one, around, (first, last), more in zip(tile, wide, np.asarray(ends).tolist(), halo, strict=True)
+        )
+
 
 def _smoothed(scores: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
@@ -132,7 +202,12 @@ def _smoothed(scores: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     return gaussian_filter(scores, deviation, mode="nearest", truncate=4.0) if deviation.any() else scores
 
 
-def _with_halo(box: Box, halo: list[int], shape: tuple[int, int, int]) -> tuple[Box, Box]:
+def moved(box: Box, origin: Box) -> Box:
+    """A box in the coordinates of `origin`'s corner, in those that `origin` is in."""
+    return tuple(slice(one.start + by.start, one.stop + by.start) for one, by in zip(box, origin, strict=True))
+
+
+def with_halo(box: Box, halo: list[int], shape: tuple[int, int, int]) -> tuple[Box, Box]:
     """A box with a halo inside the volume, and where it lies therein."""
     around = tuple(
         slice(max(0, one.start - more), min(length, one.stop + more))
@@ -141,22 +216,3 @@ def _with_halo(box: Box, halo: list[int], shape: tuple[int, int, int]) -> tuple[
     return around, tuple(
         slice(one.start - wide.start, one.stop - wide.start) for one, wide in zip(box, around, strict=True)
     )
-
-
-def _check_count(count: int, shape: tuple[int, int, int], most: int) -> None:
-    """Raises TraceError for a mask of `count` voxels that is empty or too large to trace."""
-    if count == 0:
-        raise TraceError(f"mask is empty: nothing to trace in a volume of shape {shape}; a lower threshold may help")
-    if count > most:
-        raise TraceError(
-            f"mask has {count} foreground voxels ({count / math.prod(shape):.0%} of shape {shape}), at most "
-            f"{most} are traced: raise the threshold or cut the volume"
-        )
-
-
-def _flat(indices: np.ndarray, box: Box, shape: tuple[int, int, int]) -> np.ndarray:
-    """Flat indices into a box as flat indices into the volume."""
-    if not len(indices):
-        return np.empty(0, np.int64)
-    at = np.unravel_index(indices, [one.stop - one.start for one in box])
-    return np.ravel_multi_index([i + one.start for i, one in zip(at, box, strict=True)], shape)

@@ -8,6 +8,7 @@ a neuron is the soma; and one run of Dijkstra's algorithm serves all paths of al
 root form a tree.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,60 +73,79 @@ class Skeleton:
 
 def extract_skeleton(
     foreground: Foreground,
-    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
     component: np.ndarray,
     *,
     confidence: np.ndarray,
     roots: Sequence[int] = (),
-    scale: float = 1.0,
-    constant: float = 0.5,
+    reach: np.ndarray | None = None,
 ) -> Skeleton:
     """Center lines of the foreground (TEASAR; see the module's text).
 
-    edges: of `foreground.edges()`. component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,)
-    in (0, 1], scores of the voxels: paths prefer high ones. roots: rows of voxels from which paths of their components start;
-    elsewhere they start at the thickest voxel. A path covers what is nearer than scale * local radius + constant.
+    component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,) in (0, 1], scores of the voxels:
+    paths prefer high ones. roots: rows of voxels from which paths of their components start; elsewhere they start at the
+    thickest voxel. reach: (n,) the distances from the boundary, where they are known.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import dijkstra
-
-    n = len(foreground)
-    reach = foreground.boundary_distance()
-    thickest_first = np.lexsort((np.arange(n), -reach))
-    sources = thickest_first[np.unique(component[thickest_first], return_index=True)[1]]
-    for root in reversed(roots):  # of several in one component the first
-        sources[component[root]] = root
-
-    cost = reach**-CENTERING_POWER / confidence
-    rows, neighbours, lengths = edges
-    graph = coo_array((lengths * (cost[rows] + cost[neighbours]), (rows, neighbours)), shape=(n, n)).tocsr()
-    _, predecessors, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)
-    del graph
-    parents = np.where(predecessors < 0, NO_PARENT, predecessors).astype(np.int32)
-
-    on_path = _paths(foreground.points, reach, parents, component, scale, constant)
+    if reach is None:
+        reach = foreground.boundary_distance()
+    parents, on_path = center_lines(foreground, component, reach, confidence, roots=roots)
     everything = Skeleton(
         foreground.voxels.astype(np.float64), reach, parents.astype(np.int64), component, foreground.spacing
     )
     return everything.subset(on_path)
 
 
+def center_lines(
+    foreground: Foreground,
+    component: np.ndarray,
+    reach: np.ndarray,
+    confidence: np.ndarray,
+    *,
+    roots: Sequence[int] = (),
+    targets: Sequence[int] = (),
+    scale: float = 1.0,
+    constant: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of every voxel the next one on the way to its root, (n,) int32, and whether it lies on a center line, (n,) bool.
+
+    As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case. A path covers what is nearer than
+    scale * local radius + constant.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import dijkstra
+
+    n = len(foreground)
+    thickest_first = np.lexsort((np.arange(n), -reach))
+    sources = thickest_first[np.unique(component[thickest_first], return_index=True)[1]]
+    for root in reversed(roots):  # of several in one component the first
+        sources[component[root]] = root
+
+    cost = reach**-CENTERING_POWER / confidence
+    rows, neighbours, lengths = foreground.edges()
+    graph = coo_array((lengths * (cost[rows] + cost[neighbours]), (rows, neighbours)), shape=(n, n)).tocsr()
+    _, predecessors, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)
+    del graph
+    parents = np.where(predecessors < 0, NO_PARENT, predecessors).astype(np.int32)
+    ball = scale * reach + constant
+    return parents, _paths(foreground.points, ball, parents, component, targets)
+
+
 def _paths(
-    points: np.ndarray, reach: np.ndarray, parents: np.ndarray, component: np.ndarray, scale: float, constant: float
+    points: np.ndarray, ball: np.ndarray, parents: np.ndarray, component: np.ndarray, targets: Sequence[int]
 ) -> np.ndarray:
-    """bool (n,): the voxels on the paths from the farthest uncovered voxels down to the skeleton so far."""
+    """bool (n,): the voxels on the paths from the targets, and then from the farthest voxels that none of the paths covers
+    by balls of the radii (n,) `ball`, down to the skeleton so far."""
     from scipy.spatial import cKDTree
 
-    ball = scale * reach + constant
     index = cKDTree(points, balanced_tree=False)
     farthest_first = np.argsort(-_distance_from_root(points, parents), kind="stable")
     on_path = np.zeros(len(points), bool)
     covered = np.zeros(len(points), bool)
     served = np.zeros(len(points), bool)  # so near to the center of a large ball that a ball of their own adds little
     # Memory views make the single lookups of these loops several times faster than indexing the arrays.
-    parent_of, is_on_path, is_covered, is_served = map(memoryview, (parents, on_path, covered, served))
-    for target in farthest_first.tolist():
-        if is_covered[target]:
+    parent_of, is_on_path, is_covered, is_served, ball_of = map(memoryview, (parents, on_path, covered, served, ball))
+    in_any_case = len(targets)
+    for i, target in enumerate([*targets, *farthest_first.tolist()]):
+        if i >= in_any_case and is_covered[target]:
             continue
         path = [target]
         while (node := parent_of[path[-1]]) >= 0 and not is_on_path[node]:
@@ -134,17 +154,17 @@ def _paths(
         on_path[rows] = True
         # Neighbouring balls overlap almost wholly: in thick places a few of them cover what all do.
         centers, next_center = [], 0
-        for i, node in enumerate(path):
-            if (i >= next_center or i == len(path) - 1) and not is_served[node]:
+        for step, node in enumerate(path):
+            if (step >= next_center or step == len(path) - 1) and not is_served[node]:
                 centers.append(node)
-                next_center = i + max(1, int(0.5 * ball[node]))
+                next_center = step + max(1, int(0.5 * ball_of[node]))
         if not centers:
             centers = [target]
         balls = index.query_ball_point(points[centers], ball[centers], return_sorted=False)
-        for center, hits in zip(centers, balls, strict=True):
-            hits = np.asarray(hits)
-            covered[hits[component[hits] == component[center]]] = True
-            if ball[center] >= LARGE_BALL:
+        hits = np.fromiter(itertools.chain.from_iterable(balls), np.int64)
+        covered[hits[component[hits] == component[target]]] = True
+        for center in centers:
+            if ball_of[center] >= LARGE_BALL:
                 served[index.query_ball_point(points[center], 0.25 * ball[center])] = True
     return on_path
 
@@ -216,10 +236,11 @@ def trim_tips(skeleton: Skeleton, shape: tuple[int, int, int]) -> Skeleton:
     return skeleton.subset(keep)
 
 
-def smooth(skeleton: Skeleton, foreground: Foreground, *, rounds: int = 3) -> Skeleton:
+def smooth(skeleton: Skeleton, foreground: Foreground, *, is_whole: bool = True, rounds: int = 3) -> Skeleton:
     """Take the stairs out of the center lines: each inner node becomes the mean of itself and its two neighbours.
 
-    Ends and branch points stay, and a node that was in the foreground never leaves it.
+    Ends and branch points stay, and a node that was in the foreground never leaves it. Where not the whole foreground is
+    given, a node is known to be in it, too, that is nearer to its old place than the background was.
     """
     points, parents = skeleton.points, skeleton.parents
     inner = np.flatnonzero((skeleton.num_children == 1) & (parents >= 0))
@@ -229,7 +250,11 @@ def smooth(skeleton: Skeleton, foreground: Foreground, *, rounds: int = 3) -> Sk
     for _ in range(rounds):
         moved = points.copy()
         moved[inner] = (points[inner] + points[parents[inner]] + points[child[inner]]) / 3
-        stays = was_inside & ~foreground.contains(moved)
+        is_inside = foreground.contains(moved)
+        if not is_whole:
+            off = (np.rint(moved) - np.rint(skeleton.points)) * skeleton.spacing
+            is_inside |= np.linalg.norm(off, axis=1) < skeleton.reach
+        stays = was_inside & ~is_inside
         moved[stays] = points[stays]
         points = moved
     return Skeleton(points, skeleton.reach, parents, skeleton.component, skeleton.spacing)

@@ -1,30 +1,31 @@
 """A mask, or the scores it comes from, becomes a tree: `trace`; or several: `trace_neurons`."""
 
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from .at_once import Rules, center_lines_at_once, nearest_row
 from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
-from .foreground import Foreground
-from .pieces import Levels, Pieces, TraceError, signal_of
-from .skeleton import Skeleton, extract_skeleton, prune_spurs, smooth, trim_tips
+from .by_region import REGION_SIDES, center_lines_by_region
+from .pieces import Levels, Pieces, TraceError, look_through
+from .skeleton import Skeleton, prune_spurs, smooth, trim_tips
 from .swc import Tree
-from .weak_bridges import bridging_voxels
 
 
 logger = logging.getLogger(__name__)
 
-# About 650 bytes are taken for each foreground voxel at the peak.
-MAX_FOREGROUND_VOXELS = 10_000_000
-# So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is noise.
-MAX_COMPONENTS = 20_000
+# At most so many foreground voxels, or voxels of center lines, are held at once, of which each takes up to 650 bytes; more
+# foreground is worked through region by region.
+VOXELS_AT_ONCE = 10_000_000
+# At about 8 seconds a million. And of so many, when they fill more than this share of a volume, most must be background.
+MAX_FOREGROUND_VOXELS = 1_000_000_000
+MAX_SHARE = 0.2
 # Of the threshold, where scores are smoothed.
 SMOOTHED = 0.7
 # Voxels with at least this share of the threshold tell where a faded neurite runs.
 WEAK_SIGNAL = 0.2
-# Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
-WEAK_REACH = 2.5
 # The root is marked as a soma, SWC's type 1, where it is at least so thick, and so many times as thick as most of the tree.
 SOMA, SOMA_RADIUS, SOMA_TO_NEURITE = 1, 5.0, 3.0
 
@@ -44,6 +45,13 @@ def trace(
 
     Center lines come from TEASAR (Sato et al. 2000; see `skeleton.py`), gaps between components are bridged by a minimum
     spanning tree (see `bridging.py`), spurs are pruned and tips trimmed by the local radius.
+
+    Up to 10 million foreground voxels are traced at once, in at most 650 bytes for each; of more, center lines are found
+    region by region and joined where the regions meet (see `by_region.py`), so that memory grows with a region and with the
+    length of the lines. The tree is nearly the same. What is thicker than 64 voxels across a plane between regions may be
+    taken to be of that radius, and weak signal is followed over at most 64 voxels there. Not traced are more than a billion
+    foreground voxels, a fifth of a volume or more where that is over 10 million voxels, and center lines of more than 10
+    million voxels.
 
     Args:
         scores_or_mask: array (z, y, x), a Volume that holds one, or what `open_volume` gives for one too large for memory:
@@ -123,24 +131,23 @@ def trace_neurons(
     lowered = sure * (SMOOTHED if smoothing else 1.0)
     weak = lowered * (WEAK_SIGNAL if bridge_distance else 1.0)
     levels = Levels(weak, lowered, sure, keep_sure=source.is_mask)
-    signal, scores, is_strong, is_sure = signal_of(source, levels, smoothing / spacing, spacing, MAX_FOREGROUND_VOXELS)
-    foreground, edges, component, too_small = _large_components(
-        signal.subset(is_strong), min_component_voxels, is_sure[is_strong]
-    )
-    if bridged := _bridge_weak_signal(foreground, component, signal, scores, lowered, bridge_distance):
-        foreground, edges, component, _ = _large_components(bridged, 1)
-    confidence = scores[np.searchsorted(signal.keys, foreground.keys)].astype(np.float64)
-    root_rows = [_nearest(foreground.voxels, root, spacing) for root in roots]
-
-    skeleton = extract_skeleton(foreground, edges, component, confidence=confidence, roots=root_rows)
-    skeleton = prune_spurs(skeleton, min_length=min_branch_length)
+    rules = Rules(levels, smoothing / spacing, spacing, min_component_voxels, bridge_distance, roots)
+    found = look_through(source, levels, rules.deviation, most=VOXELS_AT_ONCE, cell=REGION_SIDES[-1])
+    most = min(MAX_FOREGROUND_VOXELS, max(VOXELS_AT_ONCE, int(MAX_SHARE * math.prod(source.shape))))
+    found.check_count(most)
+    if found.num_strong <= VOXELS_AT_ONCE:
+        lines = center_lines_at_once(*found.signal(spacing), rules)
+    else:
+        lines = center_lines_by_region(source, found.cells, rules)
+    del found
+    skeleton = prune_spurs(lines.skeleton, min_length=min_branch_length)
     skeleton = trim_tips(skeleton, source.shape)
     skeletons, left_out = _join_components(
         skeleton, bridge_distance, min_branch_length, roots or None, neurons if not roots else len(roots)
     )
 
-    comments = _report(too_small, np.bincount(component)[left_out], min_component_voxels, bridge_distance)
-    return [_tree_of(smooth(one, foreground), comments) for one in skeletons]
+    comments = _report(lines.too_small, lines.sizes[left_out], min_component_voxels, bridge_distance)
+    return [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
 
 
 def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
@@ -150,54 +157,6 @@ def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
     if skeleton.reach[0] >= max(SOMA_RADIUS, SOMA_TO_NEURITE * np.median(skeleton.reach)):
         types[0] = SOMA
     return Tree.from_parents(skeleton.points[:, ::-1], radii, skeleton.parents, types, comments=comments)
-
-
-def _large_components(
-    foreground: Foreground, min_voxels: int, sure: np.ndarray | None = None
-) -> tuple[Foreground, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
-    """The foreground of the components with at least `min_voxels`, one of them `sure` (and among the MAX_COMPONENTS
-    largest), its edges, its component numbers (n,) from 0, and the sizes (k,) of the other components."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    rows, neighbours, lengths = foreground.edges()
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, neighbours)), shape=(len(foreground),) * 2)
-    component = connected_components(graph, directed=False)[1]
-    sizes = np.bincount(component)
-    is_large = sizes >= min_voxels
-    if sure is not None:
-        is_large &= np.bincount(component, sure) > 0
-    is_large[np.argsort(-sizes, kind="stable")[MAX_COMPONENTS:]] = False
-    if not is_large.any():
-        raise TraceError(
-            f"nothing to trace: none of the {len(sizes)} components of the mask has {min_voxels} voxels "
-            f"(min_component_voxels), the largest has {sizes.max()}"
-        )
-    keep = is_large[component]
-    if not keep.all():
-        keep_edge = keep[rows]
-        new_row = (np.cumsum(keep) - 1).astype(np.int32)
-        rows, neighbours, lengths = new_row[rows[keep_edge]], new_row[neighbours[keep_edge]], lengths[keep_edge]
-        foreground = foreground.subset(keep)
-        component = (np.cumsum(is_large) - 1)[component[keep]]
-    return foreground, (rows, neighbours, lengths), component, sizes[~is_large]
-
-
-def _bridge_weak_signal(
-    foreground: Foreground,
-    component: np.ndarray,
-    weak: Foreground,
-    scores: np.ndarray,
-    threshold: float,
-    bridge_distance: float,
-) -> Foreground | None:
-    """The foreground with the voxels below the threshold over which its components are joined; None if there are none."""
-    if component.max() == 0 or not bridge_distance:
-        return None
-    of_weak = np.full(len(weak), -1)
-    of_weak[np.searchsorted(weak.keys, foreground.keys)] = component
-    on_path = bridging_voxels(weak, scores.astype(np.float64), threshold, of_weak, WEAK_REACH * bridge_distance)
-    return weak.subset(on_path | (of_weak >= 0)) if on_path.any() else None
 
 
 def _join_components(
@@ -214,7 +173,7 @@ def _join_components(
         members = (np.flatnonzero(group[skeleton.component] == one) for one in largest)
         rows = [int(of_one[np.argmax(skeleton.reach[of_one])]) for of_one in members]
     else:
-        rows = [_nearest(skeleton.points, root, skeleton.spacing) for root in roots]
+        rows = [nearest_row(skeleton.points, root, skeleton.spacing) for root in roots]
     trees = {}
     for one in dict.fromkeys(group[skeleton.component[rows]].tolist()):
         keep = (group == one)[skeleton.component]
@@ -225,11 +184,6 @@ def _join_components(
         parts = join_apart(skeleton.subset(keep), own, new_row[own_rows].tolist())
         trees |= dict(zip(own_rows, parts, strict=True))
     return [trees[row] for row in rows], ~np.isin(group, group[skeleton.component[rows]])
-
-
-def _nearest(points: np.ndarray, point: np.ndarray, spacing: np.ndarray) -> int:
-    """Row of the point (n, 3) nearest to `point` (3,), all z y x in voxels."""
-    return int(np.argmin(np.sum(((points - point) * spacing) ** 2, axis=1)))
 
 
 def _report(

@@ -5,15 +5,28 @@ which a voxel costs the more the weaker it is, join the pieces: the cheapest pat
 enters a minimum spanning tree (Kruskal's, by scipy), so that no loop arises. Across background there is no such path.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .foreground import Foreground
 
 
-def bridging_voxels(
+@dataclass(frozen=True)
+class WeakBridge:
+    """A path between two components: what it costs, the components, its rows of weak voxels, and those of the component's
+    voxels at its ends, in the order of the components."""
+
+    cost: float
+    components: tuple[int, int]
+    rows: list[int]
+    ends: tuple[int, int]
+
+
+def weak_bridges(
     foreground: Foreground, scores: np.ndarray, threshold: float, component: np.ndarray, max_cost: float
-) -> np.ndarray:
-    """bool (n,): voxels below the threshold that lie on the paths which join components.
+) -> list[WeakBridge]:
+    """The paths over voxels below the threshold that join components.
 
     Args:
         foreground: voxels (n) of the components and the weaker ones between them.
@@ -22,13 +35,34 @@ def bridging_voxels(
         component: (n,) int from 0 without gaps, -1 for voxels of none.
         max_cost: of a path; a voxel's side costs threshold / score, at least 1.
     """
+    # Only where the signal leads from one component to another; most of it surrounds a single one.
+    together = np.flatnonzero(_with_several(foreground.components(), component))
+    if not len(together):
+        return []
+    found = _cheapest_paths(foreground.subset(together), scores[together], threshold, component[together], max_cost)
+    row_of = together.tolist()
+    return [
+        WeakBridge(one.cost, one.components, [row_of[row] for row in one.rows], tuple(row_of[row] for row in one.ends))
+        for one in found
+    ]
+
+
+def _with_several(part: np.ndarray, component: np.ndarray) -> np.ndarray:
+    """bool (n,): the voxels of connected parts (n,) int in which there is more than one component."""
+    is_strong = component >= 0
+    lowest, highest = np.full(part.max() + 1, component.max() + 1), np.full(part.max() + 1, -1)
+    np.minimum.at(lowest, part[is_strong], component[is_strong])
+    np.maximum.at(highest, part[is_strong], component[is_strong])
+    return (lowest < highest)[part]
+
+
+def _cheapest_paths(
+    foreground: Foreground, scores: np.ndarray, threshold: float, component: np.ndarray, max_cost: float
+) -> list[WeakBridge]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 
-    on_path = np.zeros(len(foreground), bool)
     num_components = int(component.max()) + 1
-    if num_components < 2 or (component >= 0).all():
-        return on_path
     rows, neighbours, lengths = foreground.edges()
     cost = np.maximum(threshold / scores, 1.0)
     weight = lengths * (cost[rows] + cost[neighbours]) / 2
@@ -40,7 +74,7 @@ def bridging_voxels(
     beside[rows] = beside[neighbours] = True
     starts = np.flatnonzero(beside & (component >= 0))
     if not len(starts):
-        return on_path
+        return []
     distance, predecessor, source = dijkstra(
         graph, directed=False, indices=starts, min_only=True, return_predecessors=True, limit=max_cost
     )
@@ -55,12 +89,17 @@ def bridging_voxels(
     _, first = np.unique(pairs, axis=0, return_index=True)
     first = np.sort(first)  # the cheapest of each pair, the cheapest pair first
     if not len(first):
-        return on_path
+        return []
     rank = np.arange(1, len(first) + 1)  # ties are broken the same way each time
     tree = minimum_spanning_tree(coo_array((rank, pairs[first].T), shape=(num_components,) * 2).tocsr())
-    for edge in order[first[tree.data.astype(np.int64) - 1]]:
+    found = []
+    for edge in order[first[tree.data.astype(np.int64) - 1]].tolist():
+        rows_of_path, ends = [], []
         for node in (int(rows[edge]), int(neighbours[edge])):
-            while node >= 0 and component[node] < 0:
-                on_path[node] = True
+            while component[node] < 0:
+                rows_of_path.append(node)
                 node = int(predecessor[node])
-    return on_path
+            ends.append(node)
+        between = (int(component[ends[0]]), int(component[ends[1]]))
+        found.append(WeakBridge(float(total[edge]), between, rows_of_path, tuple(ends)))
+    return found

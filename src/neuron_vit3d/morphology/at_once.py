@@ -1,0 +1,101 @@
+"""The center lines of a foreground that is in memory as a whole."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .foreground import Foreground
+from .pieces import Levels, TraceError
+from .skeleton import Skeleton, extract_skeleton
+from .weak_bridges import weak_bridges
+
+
+# So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is noise.
+MAX_COMPONENTS = 20_000
+# Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
+WEAK_REACH = 2.5
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """What counts as signal, and what of it is traced. deviation: of the Gaussian that scores are smoothed by, z y x in
+    voxels; spacing: voxel sides z y x, the smallest being 1; roots: z y x in voxels."""
+
+    levels: Levels
+    deviation: np.ndarray
+    spacing: np.ndarray
+    min_component_voxels: int
+    bridge_distance: float
+    roots: list[np.ndarray]
+
+    @property
+    def max_weak_cost(self) -> float:
+        return WEAK_REACH * self.bridge_distance
+
+
+@dataclass(frozen=True, eq=False)
+class CenterLines:
+    """A skeleton, and the foreground of its nodes: the whole of it, or a part.
+
+    sizes: (k,) voxels of its components. too_small: (j,) those of the components that were left out.
+    """
+
+    skeleton: Skeleton
+    foreground: Foreground
+    is_whole: bool
+    sizes: np.ndarray
+    too_small: np.ndarray
+
+
+def center_lines_at_once(
+    signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
+) -> CenterLines:
+    """Of what `Found.signal` gives."""
+    foreground = signal.subset(is_strong)
+    component = foreground.components()
+    sizes = np.bincount(component)
+    is_large = large_components(sizes, np.bincount(component, is_sure[is_strong]) > 0, rules.min_component_voxels)
+    foreground, component = of_components(foreground, component, is_large)
+    too_small = sizes[~is_large]
+    if component.max() and rules.bridge_distance:
+        of_signal = np.full(len(signal), -1)
+        of_signal[np.searchsorted(signal.keys, foreground.keys)] = component
+        bridges = weak_bridges(signal, scores.astype(np.float64), rules.levels.strong, of_signal, rules.max_weak_cost)
+        if bridges:
+            of_signal[[row for bridge in bridges for row in bridge.rows]] = 0
+            foreground = signal.subset(of_signal >= 0)
+            component = foreground.components()
+            foreground, component = of_components(
+                foreground, component, large_components(np.bincount(component), None, 1)
+            )
+    confidence = scores[np.searchsorted(signal.keys, foreground.keys)].astype(np.float64)
+    roots = [nearest_row(foreground.voxels, root, rules.spacing) for root in rules.roots]
+    skeleton = extract_skeleton(foreground, component, confidence=confidence, roots=roots)
+    return CenterLines(skeleton, foreground, True, np.bincount(component), too_small)
+
+
+def large_components(sizes: np.ndarray, sure: np.ndarray | None, min_voxels: int) -> np.ndarray:
+    """bool (k,): the components with at least `min_voxels`, one of them `sure` (k,), among the MAX_COMPONENTS largest."""
+    is_large = sizes >= min_voxels
+    if sure is not None:
+        is_large &= sure
+    is_large[np.argsort(-sizes, kind="stable")[MAX_COMPONENTS:]] = False
+    if not is_large.any():
+        raise TraceError(
+            f"nothing to trace: none of the {len(sizes)} components of the mask has {min_voxels} voxels "
+            f"(min_component_voxels), the largest has {sizes.max()}"
+        )
+    return is_large
+
+
+def of_components(foreground: Foreground, component: np.ndarray, keep: np.ndarray) -> tuple[Foreground, np.ndarray]:
+    """The voxels of some components, and their component numbers, from 0 without gaps."""
+    if keep.all():
+        return foreground, component
+    is_kept = keep[component]
+    return foreground.subset(is_kept), (np.cumsum(keep) - 1)[component[is_kept]]
+
+
+def nearest_row(points: np.ndarray, point: np.ndarray, spacing: np.ndarray) -> int:
+    """Row of the point (n, 3) nearest to `point` (3,), all z y x in voxels."""
+    return int(np.argmin(np.sum(((points - point) * spacing) ** 2, axis=1)))
