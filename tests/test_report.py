@@ -78,13 +78,16 @@ def test_studies_are_told_apart():
     }
 
 
-def test_where_models_had_different_tiles_it_says_which():
-    runs = [replace(run, options={"tile_size": 192}) for run in RUNS]
-    others = [replace(run, options={"tile_size": 154}, experiment={**run.experiment, "base": "large"}) for run in RUNS]
+def test_where_models_had_different_tiles_or_steps_it_says_which():
+    runs = [replace(run, options={"tile_size": 192, "max_steps": 20}) for run in RUNS]
+    others = [
+        replace(run, options={"tile_size": 154, "max_steps": 10}, experiment={**run.experiment, "base": "large"})
+        for run in RUNS
+    ]
     titles = [table.title for table in study_tables(runs + others)]
     assert titles == [
-        "large (tiles of 154), decoder from tokens alone",
-        "vit (tiles of 192), decoder from tokens alone",
+        "large (tiles of 154, 10 steps), decoder from tokens alone",
+        "vit (tiles of 192, 20 steps), decoder from tokens alone",
     ]
 
 

@@ -468,3 +468,24 @@ def test_a_soma_is_marked_and_a_thick_neurite_is_none():
     tree = trace(mask)
     assert tree.types.tolist() == [1] + [0] * (len(tree) - 1)
     assert np.linalg.norm(tree.xyz[0] - (40, 20, 15)) < 2 and tree.radii[0] > 7
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_straight_tube_is_one_line(seed, spacing):
+    """However it lies between the voxels: no second line along its middle, and no twigs to its side."""
+    rng = np.random.default_rng(seed)
+    direction = rng.normal(size=3)
+    direction /= np.linalg.norm(direction)
+    radius, length = rng.uniform(1.5, 7), 50.0
+    center = 35 * np.array(spacing) + rng.uniform(-0.5, 0.5, 3)
+    voxels = np.stack(np.meshgrid(*[np.arange(70) * side for side in spacing], indexing="ij"), axis=-1) - center
+    along = np.clip(voxels @ direction, -length / 2, length / 2)
+    tree = trace(np.sum((voxels - along[..., None] * direction) ** 2, axis=-1) <= radius**2, voxel_size=spacing)
+    rows = {number: row for row, number in enumerate(tree.ids.tolist())}
+    parents = np.array([rows.get(parent, -1) for parent in tree.parents.tolist()])
+    inner = parents >= 0
+    edges = (tree.xyz[inner] - tree.xyz[parents[inner]]) * spacing[::-1]
+    assert np.linalg.norm(edges, axis=1).sum() == pytest.approx(length, rel=0.2)
+    neighbours = np.bincount(parents[inner], minlength=len(tree)) + inner
+    assert np.count_nonzero(neighbours == 1) == 2 and neighbours.max() == 2

@@ -98,10 +98,8 @@ def study_tables(results: list[Result]) -> list[Table]:
     """The runs arranged by study, in each the rows that have runs; studies of one row are left out."""
     found = []
     variants = list(dict.fromkeys(run.experiment["variant"] for run in results))
-    tiles = {run.options.get("tile_size") for run in results}
     for base in sorted({run.experiment["base"] for run in results}):
-        own = {str(run.options.get("tile_size")) for run in results if run.experiment["base"] == base}
-        named = f"{base} (tiles of {', '.join(sorted(own))})" if len(tiles) > 1 else base
+        named = base + _options_that_differ(results, base)
         whole = {"base": base, "decoder": "tokens", "share": 1.0, "data": "split", "variant": ""}
         arms = ("scratch", "scratch, 3 x rate", "flat", "average", "center")
         studies = {
@@ -135,6 +133,16 @@ def study_tables(results: list[Result]) -> list[Table]:
             if len(rows) > 1:
                 found.append(Table(f"{named}, {title}", rows, reference))
     return found
+
+
+def _options_that_differ(results: list[Result], base: str) -> str:
+    """The tile size and the steps of a 2D model's runs, in brackets, where other models have others."""
+    words = []
+    for key, text in (("tile_size", "tiles of {}"), ("max_steps", "{} steps")):
+        if len({run.options.get(key) for run in results}) > 1:
+            own = {str(run.options.get(key)) for run in results if run.experiment["base"] == base}
+            words.append(text.format(", ".join(sorted(own))))
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _common_options(results: list[Result]) -> str:

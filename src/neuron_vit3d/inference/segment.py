@@ -145,19 +145,23 @@ class Segmenter:
         """The channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
         return ChannelReader(volume, self.processor.num_channels, channel)
 
-    def slabs(
-        self, source: ChannelReader, *, progress: bool = False, first: int = 0
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (first slice, scores (slices, height, width) float32) from slice `first` of the volume to its bottom."""
-        intensities, contrast = self._look_at(source)
-        grid = BlockGrid(
-            source.shape,
+    def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
+        """The blocks that a volume of this shape (slices, height, width) is cut into."""
+        return BlockGrid(
+            shape,
             (self.tile_size, self.tile_size),
             (self.tile_overlap, self.tile_overlap),
             self.processor.num_slices,
             self.processor.num_output_slices,
             self.slice_overlap,
         )
+
+    def slabs(
+        self, source: ChannelReader, *, progress: bool = False, first: int = 0
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (first slice, scores (slices, height, width) float32) from slice `first` of the volume to its bottom."""
+        intensities, contrast = self._look_at(source)
+        grid = self.grid(source.shape)
         needed, known = None, {}
         if contrast is not None:
 

@@ -3,11 +3,15 @@
 Work and memory grow with the foreground, not with the volume: voxels are rows of sorted arrays, found by binary search.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from .geometry import repeated
+
+
+_AROUND = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +89,15 @@ class Foreground:
                 at = at + found
                 target = target + 1
         return np.concatenate(rows), np.concatenate(neighbours), np.concatenate(lengths)
+
+    def around(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The voxels that touch those of `rows` (m,) by a face, an edge or a corner: (k,) their rows, and (k,) which of the m
+        they touch; one that touches several is told once for each."""
+        steps = np.array([z * self.strides[0] + y * self.strides[1] + x for z, y, x in _AROUND])
+        keys = self.keys[rows][:, None] + steps
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self) - 1)
+        touched, _ = found = np.nonzero(self.keys[at] == keys)
+        return at[found], touched
 
     def components(self) -> np.ndarray:
         """(n,) int32: which voxels are connected (26 neighbours), numbered from 0 in the order of their first voxels.

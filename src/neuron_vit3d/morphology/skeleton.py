@@ -102,13 +102,13 @@ def center_lines(
     *,
     roots: Sequence[int] = (),
     targets: Sequence[int] = (),
-    scale: float = 1.0,
-    constant: float = 0.5,
+    scale: float = 1.1,
+    constant: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of every voxel the next one on the way to its root, (n,) int32, and whether it lies on a center line, (n,) bool.
 
     As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case. A path covers what is nearer than
-    scale * local radius + constant.
+    scale * local radius + constant * half a voxel's diagonal: so far may the lattice of voxels keep it from the middle.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
@@ -125,24 +125,32 @@ def center_lines(
     _, predecessors, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)
     del graph
     parents = np.where(predecessors < 0, NO_PARENT, predecessors).astype(np.int32)
-    ball = scale * reach + constant
-    return parents, _paths(foreground.points, ball, parents, component, targets)
+    ball = scale * reach + constant * np.linalg.norm(foreground.spacing) / 2
+    return parents, _paths(foreground, ball, parents, component, targets)
 
 
 def _paths(
-    points: np.ndarray, ball: np.ndarray, parents: np.ndarray, component: np.ndarray, targets: Sequence[int]
+    foreground: Foreground, ball: np.ndarray, parents: np.ndarray, component: np.ndarray, targets: Sequence[int]
 ) -> np.ndarray:
     """bool (n,): the voxels on the paths from the targets, and then from the farthest voxels that none of the paths covers
-    by balls of the radii (n,) `ball`, down to the skeleton so far."""
+    by balls of the radii (n,) `ball`, down to the skeleton so far.
+
+    The end of a path that runs beside the skeleton is left out: where a neurite is an even number of voxels thick there are
+    two ways along its middle, side by side. `parents` is changed there.
+    """
     from scipy.spatial import cKDTree
 
+    points = foreground.points
     index = cKDTree(points, balanced_tree=False)
     farthest_first = np.argsort(-_distance_from_root(points, parents), kind="stable")
     on_path = np.zeros(len(points), bool)
     covered = np.zeros(len(points), bool)
+    joins = np.full(len(points), NO_PARENT, np.int32)  # the first voxel of the skeleton that a voxel touches
     served = np.zeros(len(points), bool)  # so near to the center of a large ball that a ball of their own adds little
     # Memory views make the single lookups of these loops several times faster than indexing the arrays.
-    parent_of, is_on_path, is_covered, is_served, ball_of = map(memoryview, (parents, on_path, covered, served, ball))
+    parent_of, is_on_path, is_covered, is_served, ball_of, joined_by = map(
+        memoryview, (parents, on_path, covered, served, ball, joins)
+    )
     in_any_case = len(targets)
     for i, target in enumerate([*targets, *farthest_first.tolist()]):
         if i >= in_any_case and is_covered[target]:
@@ -150,8 +158,15 @@ def _paths(
         path = [target]
         while (node := parent_of[path[-1]]) >= 0 and not is_on_path[node]:
             path.append(node)
+        if node >= 0 and joined_by[path[-1]] >= 0 and not is_on_path[target]:
+            while len(path) > 1 and joined_by[path[-2]] >= 0:
+                path.pop()
+            parent_of[path[-1]] = joined_by[path[-1]]
         rows = np.array(path)
         on_path[rows] = True
+        beside, touched = foreground.around(rows)
+        is_new = joins[beside] < 0
+        joins[beside[is_new]] = rows[touched[is_new]]
         # Neighbouring balls overlap almost wholly: in thick places a few of them cover what all do.
         centers, next_center = [], 0
         for step, node in enumerate(path):
