@@ -78,7 +78,7 @@ class ImageLevel:
     """One resolution of an image, to be read and written box by box."""
 
     def __init__(self, path: Path, level: int = 0):
-        self.path = path
+        self.path, self._level = path, level
         self._array = _zarr(path).open_array(path / str(level), mode="r+", zarr_format=3)
         self.shape, self.dtype = self._array.shape, self._array.dtype
         self.shard, self.chunk = self._array.shards, self._array.chunks
@@ -101,10 +101,17 @@ class ImageLevel:
 
     def read(self, box: Box) -> np.ndarray:
         """Raises VolumeError where what is stored is damaged."""
+        if not self._is_stored(box):  # as zarr would find, too, chunk by chunk
+            return np.zeros([one.stop - one.start for one in box], self.dtype)
         try:
             return self._array[box]
         except Exception as error:
             raise VolumeError(f"{self.path}: damaged OME-Zarr chunks: {one_line(error)}") from error
+
+    def _is_stored(self, box: Box) -> bool:
+        shards = (range(one.start // side, -(-one.stop // side)) for one, side in zip(box, self.shard, strict=True))
+        key = self._array.metadata.encode_chunk_key
+        return any((self.path / str(self._level) / key(index)).exists() for index in product(*shards))
 
     @property
     def _counts(self) -> tuple[int, ...]:
