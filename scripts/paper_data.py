@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +11,7 @@ import tifffile
 
 from neuron_vit3d.data.pairs import Pair, find_pairs
 from neuron_vit3d.morphology import read_swc
+from neuron_vit3d.volumes.volume import new_folder
 
 
 @dataclass(frozen=True)
@@ -71,20 +70,19 @@ def projections(source: Path, flat: Path) -> Data:
 def flattened(source: Path, target: Path) -> None:
     """Projections with gold trees as pairs of one slice: the trees' z is set to 0."""
     if not target.exists():
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")  # another process may make them, too
         folders = sorted(path.parent for path in source.glob("*/mip.tif"))
         if not folders:
             raise ValueError(f"{source}: expected folders with mip.tif and gold.swc, found none (--mip-dir)")
-        for folder in folders:
-            (partial / folder.name).mkdir(parents=True)
-            tifffile.imwrite(partial / folder.name / "image.tif", tifffile.imread(folder / "mip.tif")[None])
-            tree = read_swc(folder / "gold.swc", mend_structure=True)
-            replace(tree, xyz=tree.xyz * [1, 1, 0]).write(partial / folder.name / "trace.swc")
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.rename(target)
+            with new_folder(target) as partial:
+                for folder in folders:
+                    (partial / folder.name).mkdir(parents=True)
+                    tifffile.imwrite(partial / folder.name / "image.tif", tifffile.imread(folder / "mip.tif")[None])
+                    tree = read_swc(folder / "gold.swc", mend_structure=True)
+                    replace(tree, xyz=tree.xyz * [1, 1, 0]).write(partial / folder.name / "trace.swc")
         except OSError:
-            shutil.rmtree(partial)
-            if not target.exists():
+            if not target.exists():  # another process may have made them
                 raise
 
 

@@ -65,17 +65,17 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
     """Writes scores and mask as TIFF, slab by slab; returns the share of neuron in the mask, and the image's projections."""
     import numpy as np
 
-    from .data.sources import open_source
     from .evaluation.overlay import Projections
     from .inference import Segmenter
     from .volumes import SlabWriter
+    from .volumes.on_disk import on_disk
 
     segmenter = Segmenter(model, **how)
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
         projections, positives = Projections(source.shape), 0
-        stamp = open_source(image.parent, scan=False).stamp(image.name)
-        key = f"{segmenter.key()} {channel} {stamp} {voxel_size}"
+        _, size, changed = on_disk(image)
+        key = f"{segmenter.key()} {channel} {size} bytes, changed {changed} {voxel_size}"
         scores_file = SlabWriter(results[0], source.shape, np.float32, voxel_size, resume_key=key)
         mask_file = SlabWriter(results[1], source.shape, np.uint8, voxel_size)
         with telling_what_is_kept(scores_file), scores_file, mask_file:

@@ -92,6 +92,8 @@ class Stem(nn.Module):
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         maps = []
+        # What is computed from them lies so as well. Convolutions of few channels are faster that way.
+        images = images.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
             images = stage(images)
             maps.append(images)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
+from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs, gather_object, set_seed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -63,6 +63,7 @@ def train(config: TrainingConfig) -> Path:
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=config.report_to or None,
         project_dir=config.output_dir,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),  # out of pinned memory: beside the computation
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
     refuse_lone_process(accelerator.num_processes)
@@ -92,6 +93,7 @@ def train(config: TrainingConfig) -> Path:
         batch_size=config.batch_size,
         num_workers=config.num_workers,
         persistent_workers=config.num_workers > 0,
+        pin_memory=accelerator.device.type == "cuda",
         # Its own, or beginning to read would take a number from torch's, and a continued run begins once more.
         generator=torch.Generator(),
     )

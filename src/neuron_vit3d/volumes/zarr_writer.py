@@ -5,6 +5,7 @@ one shard would lose data: whoever writes shares the work out by shards. Shards 
 """
 
 import math
+import os
 from itertools import product
 from pathlib import Path
 
@@ -111,11 +112,20 @@ class ImageLevel:
     def _is_stored(self, box: Box) -> bool:
         shards = (range(one.start // side, -(-one.stop // side)) for one, side in zip(box, self.shard, strict=True))
         key = self._array.metadata.encode_chunk_key
-        return any((self.path / str(self._level) / key(index)).exists() for index in product(*shards))
+        return any(_is_there(self.path / str(self._level) / key(index)) for index in product(*shards))
 
     @property
     def _counts(self) -> tuple[int, ...]:
         return tuple(-(-length // side) for length, side in zip(self.shape, self.shard, strict=True))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file is. Raises OSError where that cannot be told; `Path.exists` says no to that from Python 3.14 on."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def lower_resolution(path: Path, level: int, index: int) -> None:
