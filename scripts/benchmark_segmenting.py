@@ -219,9 +219,9 @@ class Counting(Segmenter):
 
     blocks = 0
 
-    def _score(self, batch):
+    def _begin(self, batch):
         self.blocks += len(batch)
-        return super()._score(batch)
+        return super()._begin(batch)
 
 
 @app.command()

@@ -187,8 +187,8 @@ def test_how_much_is_enough_is_learned_from_the_same_blocks_as_in_a_whole_volume
     class Finder(Segmenter):
         """Finds what is bright."""
 
-        def _score(self, batch):
-            return np.stack([block[0, 1:2] > 0.4 for block in batch]).astype(np.float32)
+        def _begin(self, batch):
+            return lambda: np.stack([block[0, 1:2] > 0.4 for block in batch]).astype(np.float32)
 
     def plan_of(out: str) -> float:
         plans = []
@@ -242,7 +242,9 @@ def test_of_runs_that_begin_at_once_the_first_ones_folder_stays(model, small_reg
 
 
 def test_a_result_that_is_empty_can_be_opened_box_by_box(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(Segmenter, "_score", lambda self, batch: np.zeros((len(batch), 1, *batch[0].shape[-2:])))
+    monkeypatch.setattr(
+        Segmenter, "_begin", lambda self, batch: lambda: np.zeros((len(batch), 1, *batch[0].shape[-2:]))
+    )
     rng = np.random.default_rng(0)
     out = segment_large(
         Volume(rng.integers(0, 9, (48, 1024, 1024), np.uint8)),

@@ -129,7 +129,7 @@ def test_every_slice_is_read_twice_at_most(outputs, overlap, monkeypatch):
 @pytest.mark.parametrize(("outputs", "overlap", "least"), [(1, 0, 2), (3, 0, 5), (3, 2, 3), (5, 3, 6)])
 @pytest.mark.parametrize("batch_size", [1, 6])
 def test_slices_are_done_with_before_much_later_ones_are_read(batch_size, outputs, overlap, least, monkeypatch):
-    """Three steps are read ahead at most: two wait, and one waits to wait."""
+    """Three steps are read ahead at most: two wait, and one waits to wait. And a batch is stitched when the next one is full."""
     model = tiny_model(num_slices=max(3, outputs), num_output_slices=outputs)
     segmenter_ = segmenter(model, batch_size=batch_size, slice_overlap=overlap)
     with segmenter_.open(neuron_like((14, 40, 50))) as source:
@@ -137,8 +137,9 @@ def test_slices_are_done_with_before_much_later_ones_are_read(batch_size, output
         last_read = []
         read = source.read
         monkeypatch.setattr(source, "read", lambda z, end: last_read.append(end - 1) or read(z, end))
-        for z, _ in slabs:  # 4 tiles a plane: a batch of 6 spans two planes
-            assert last_read[-1] <= z + least + 3 * (outputs - overlap)
+        steps_of_batch = -(-batch_size // 4)  # 4 tiles a plane: a batch of 6 spans two planes
+        for z, _ in slabs:
+            assert last_read[-1] <= z + least + (3 + steps_of_batch) * (outputs - overlap)
 
 
 def test_items_made_ahead_come_in_order_with_their_error_and_no_thread_is_left():
@@ -257,15 +258,15 @@ def test_interrupted_segmentation_leaves_what_was_there(model, interruption, tmp
     out.write_bytes(b"of yesterday")
     calls = []
 
-    def fail_late(batch, *rest):
+    def fail_late(batch):
         calls.append(len(batch))
         if len(calls) == 4:
             raise interruption
-        return predict(batch, *rest)
+        return begin(batch)
 
     stopped = segmenter(model, batch_size=4)
-    predict = stopped._predict
-    monkeypatch.setattr(stopped, "_predict", fail_late)
+    begin = stopped._begin
+    monkeypatch.setattr(stopped, "_begin", fail_late)
     with pytest.raises(interruption):
         segment(neuron_like(), stopped, out=out)
     assert len(calls) == 4

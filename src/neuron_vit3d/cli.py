@@ -86,7 +86,7 @@ def segment(
     tile_size: Annotated[int | None, typer.Option(help="Side of a tile in pixels. Default: the model's.")] = None,
     tile_overlap: Annotated[int | None, typer.Option(help="Pixels tiles share. Default: the model's.")] = None,
     slice_overlap: Annotated[int | None, typer.Option(help="Slices blocks share. Default: the model's.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Blocks at once.")] = 8,
+    batch_size: Annotated[int | None, typer.Option(help="Blocks at once. Default: 8, on a GPU 32.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best there is.")] = None,
     dtype: Annotated[
         str, typer.Option(help="float32, or bfloat16: faster on recent hardware, nearly equal.")
@@ -118,7 +118,8 @@ def segment(
     voxel_size = parse_voxel_size(voxel_size)
     check_number("--threshold", threshold, above=0, at_most=1)
     check_number("--bridge-distance", bridge_distance, at_least=0)
-    check_number("--batch-size", batch_size, at_least=1)
+    if batch_size is not None:
+        check_number("--batch-size", batch_size, at_least=1)
     if tile_size is not None:
         check_number("--tile-size", tile_size, at_least=1)
     check_file(image)

@@ -7,7 +7,7 @@ segment("neuron.tif", "user/checkpoint", out="neuron.scores.tif")     # slab by 
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_lo
 from ..model.loading import load_whole, read_config
 from ..volumes import SlabWriter, Volume, VolumeError, read_volume
 from .background import Contrast, needed_blocks
+from .batches import Batches, to_host
 from .channel_reader import ChannelReader, ahead
 
 
@@ -83,7 +84,7 @@ class Segmenter:
         dtype: of the computation, `torch.float32` or `torch.bfloat16`; scores are float32 either way.
         tile_size, tile_overlap: instead of the processor's, in pixels.
         slice_overlap: instead of the processor's, in slices; only a model that labels several at once can have one.
-        batch_size: blocks that go through the model at once.
+        batch_size: blocks that go through the model at once; None: 8, on a GPU 32.
         skip_background: leave out the tiles in which no neurite can be (see `background.py`); their scores are 0. Volumes
             of fewer than 192 blocks are looked at as a whole.
         flips: average the scores of each block and its three mirror images (in y, in x, in both); takes four times as long.
@@ -100,7 +101,7 @@ class Segmenter:
         tile_size: int | None = None,
         tile_overlap: int | None = None,
         slice_overlap: int | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         skip_background: bool = True,
         flips: bool = False,
         compile: bool = False,
@@ -111,7 +112,9 @@ class Segmenter:
         processor = processor or NeuronViT3DImageProcessor.for_model(model.config)
         processor.check_fits(model.config)
         self.device = torch.device(device) if device is not None else _best_device()
-        self.dtype, self.batch_size = dtype, batch_size
+        self.dtype = dtype
+        # Eight keep a processor busy. A GPU takes hardly longer for many blocks of a small model than for a few.
+        self.batch_size = batch_size if batch_size is not None else 32 if self.device.type == "cuda" else 8
         self.skip_background, self.flips = skip_background, flips
         self.model = model.to(self.device).eval()
         self._forward = torch.compile(self.model) if compile else self.model
@@ -124,7 +127,7 @@ class Segmenter:
             )
         self.slice_overlap = processor.slice_overlap if slice_overlap is None else slice_overlap
         check_slice_overlap(self.slice_overlap, processor.num_output_slices)
-        if batch_size < 1:
+        if self.batch_size < 1:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
 
     def key(self) -> str:
@@ -206,7 +209,7 @@ class Segmenter:
         left_out = int(is_new[:before].sum()) // self.batch_size * self.batch_size
         numbers = is_new.cumsum().reshape(needed.shape)  # of the blocks that go through the model, from 1
         start = min(int((numbers[:, -1] <= left_out).sum()), before)
-        batch, places = [], []
+        batches = Batches(self._begin, self.batch_size, stitcher)
         steps = zip(grid.steps[start:], needed[start:], numbers[start:], strict=True)
         for (step, tiles, number), slices in ahead(self._slices_to_label(source, grid, intensities, steps)):
             for origin, is_needed, of_block in zip(origins, tiles, number, strict=True):
@@ -215,13 +218,9 @@ class Segmenter:
                 elif (step, origin) in known:
                     stitcher.add(step, origin, known[step, origin][None])
                 elif of_block > left_out:
-                    batch.append(_block(slices, origin, grid.tile))
-                    places.append((step, origin))
-                if len(batch) == self.batch_size:
-                    self._predict(batch, places, stitcher)
+                    batches.add((step, origin), _block(slices, origin, grid.tile))
             yield from _slabs(stitcher)
-        if batch:
-            self._predict(batch, places, stitcher)
+        batches.finish()
         yield from _slabs(stitcher)
 
     def _look_at(self, source: ChannelReader) -> tuple[tuple[np.ndarray, np.ndarray], Contrast | None]:
@@ -239,9 +238,9 @@ class Segmenter:
         check_range(lowest, highest, source.name)
         return collected.result(self.processor.lower_percentile, self.processor.upper_percentile), contrast
 
-    def _slices_to_label(self, source, grid, intensities, steps) -> Iterator[tuple[tuple, list[np.ndarray]]]:
+    def _slices_to_label(self, source, grid, intensities, steps) -> Iterator[tuple[tuple, list[torch.Tensor]]]:
         """Yields each of the steps (first slice, its needed tiles, ...), and its `num_slices` normalised slices (channels,
-        1, height, width), none where no tile is needed; no slice is read twice."""
+        1, height, width) on the device, none where no tile is needed; no slice is read twice."""
         slices = {}
         for step, tiles, *rest in steps:
             wanted = grid.slices_of(step) if tiles.any() else []
@@ -250,7 +249,7 @@ class Segmenter:
             for z in wanted:
                 if z not in slices:
                     scaled = self.processor.scale(source.read(z, z + 1), intensities)
-                    slices[z] = self.processor.standardise(scaled)
+                    slices[z] = torch.from_numpy(self.processor.standardise(scaled)).to(self.device)
             yield (step, tiles, *rest), [slices[z] for z in wanted]
 
     def score_some(self, source, grid, intensities, blocks: list[tuple[int, tuple[int, int]]]) -> Iterator[np.ndarray]:
@@ -261,25 +260,19 @@ class Segmenter:
             _block(slices, origin, grid.tile) for (step, _), slices in by_step for at, origin in blocks if at == step
         )
         while batch := list(islice(cut, self.batch_size)):
-            yield from self._score(batch)
-
-    def _predict(self, batch: list[np.ndarray], places: list[tuple], stitcher: Stitcher) -> None:
-        """Sends a batch through the model and adds its scores at their places (step, origin); empties both lists."""
-        for place, scores in zip(places, self._score(batch), strict=True):
-            stitcher.add(*place, scores[None])
-        batch.clear()
-        places.clear()
+            yield from self._begin(batch)()
 
     @torch.inference_mode()
-    def _score(self, batch: list[np.ndarray]) -> np.ndarray:
-        """Scores (blocks, num_output_slices, height, width) of blocks (channels, slices, height, width)."""
-        pixel_values = torch.from_numpy(np.stack(batch)).to(self.device)
+    def _begin(self, batch: list[torch.Tensor]) -> Callable[[], np.ndarray]:
+        """Blocks (channels, slices, height, width) go through the model; what is returned waits for their scores
+        (blocks, num_output_slices, height, width)."""
+        pixel_values = torch.stack(batch)
         mirrored = [(), (-1,), (-2,), (-2, -1)] if self.flips else [()]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             scores = [
                 scores_from_logits(self._forward(pixel_values.flip(axes)).logits).flip(axes) for axes in mirrored
             ]
-        return (sum(scores) / len(scores)).cpu().numpy()
+        return to_host(sum(scores) / len(scores))
 
 
 def load_checkpoint(
@@ -323,10 +316,10 @@ def _slabs(stitcher: Stitcher) -> Iterator[tuple[int, np.ndarray]]:
         yield z, np.clip(scores, 0.0, 1.0, out=scores)
 
 
-def _block(slices: list[np.ndarray], origin: tuple[int, int], tile: tuple[int, int]) -> np.ndarray:
+def _block(slices: list[torch.Tensor], origin: tuple[int, int], tile: tuple[int, int]) -> torch.Tensor:
     """The tile at an origin (y, x) of slices (channels, 1, height, width) each."""
     (y, x), (height, width) = origin, tile
-    return np.concatenate([one[:, :, y : y + height, x : x + width] for one in slices], axis=1)
+    return torch.cat([one[:, :, y : y + height, x : x + width] for one in slices], dim=1)
 
 
 def _ranges(shape: tuple[int, int, int], voxels: int) -> list[tuple[int, int]]:

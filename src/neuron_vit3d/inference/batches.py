@@ -1,0 +1,65 @@
+"""Blocks go through the model in batches; a GPU computes one while the one before is stitched."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ..model.blocks import Stitcher
+
+
+class Batches:
+    """Blocks on their way through the model, whose scores are added to the stitched volume in the same order.
+
+    Args:
+        begin: takes the blocks of a batch to the model; what it returns waits for their scores.
+        size: blocks that go through the model at once.
+        stitcher: takes the scores.
+    """
+
+    def __init__(self, begin: Callable[[list[torch.Tensor]], Callable[[], np.ndarray]], size: int, stitcher: Stitcher):
+        self._begin, self._size, self._stitcher = begin, size, stitcher
+        self._blocks, self._places = [], []
+        self._computed = None  # places, and what waits for their scores
+
+    def add(self, place: tuple[int, tuple[int, int]], block: torch.Tensor) -> None:
+        """A block (channels, slices, height, width) for its place (step, origin)."""
+        self._blocks.append(block)
+        self._places.append(place)
+        if len(self._blocks) == self._size:
+            self._send()
+
+    def finish(self) -> None:
+        """Sends the blocks that are left, and adds all scores that are still to come."""
+        if self._blocks:
+            self._send()
+        self._stitch()
+
+    def _send(self) -> None:
+        begun = self._places, self._begin(self._blocks)
+        self._blocks, self._places = [], []
+        self._stitch()
+        self._computed = begun
+
+    def _stitch(self) -> None:
+        if self._computed is not None:
+            places, wait = self._computed
+            self._computed = None
+            for place, scores in zip(places, wait(), strict=True):
+                self._stitcher.add(*place, scores[None])
+
+
+def to_host(tensor: torch.Tensor) -> Callable[[], np.ndarray]:
+    """Begins to bring a tensor to the processor; what is returned waits for it and gives the array."""
+    if tensor.device.type != "cuda":
+        array = tensor.cpu().numpy()
+        return lambda: array
+    on_host = tensor.to("cpu", non_blocking=True)  # into pinned memory, when the device comes to it
+    there = torch.cuda.Event()
+    there.record()
+
+    def wait() -> np.ndarray:
+        there.synchronize()
+        return on_host.numpy()
+
+    return wait
