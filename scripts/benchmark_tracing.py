@@ -3,6 +3,8 @@
 python scripts/benchmark_tracing.py peers            # synthetic neurons, whole and damaged
 python scripts/benchmark_tracing.py real --data-dir folder --names a b     # masks of gold trees, and the model's scores
 python scripts/benchmark_tracing.py size             # 512^3 with a million foreground voxels
+python scripts/benchmark_tracing.py size --side 1024 --voxels 10500000   # so many that they are traced region by region
+python scripts/benchmark_tracing.py regions          # one mask traced as a whole and region by region: how alike are the trees?
 python scripts/benchmark_tracing.py distance         # `tree_distance` of two trees of 100,000 nodes
 
 kimimaro is GPL-3, so it is no extra of this package: `pip install kimimaro` beside it; without it its columns are left out.
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
+from unittest import mock
 
 import numpy as np
 import typer
@@ -28,6 +31,7 @@ from scipy.spatial import cKDTree
 
 from neuron_vit3d import Tree, rasterize, segment, synthetic_neuron, trace, tree_distance
 from neuron_vit3d.data.synthetic_tree import grow_tree
+from neuron_vit3d.morphology import by_region, tracing
 from neuron_vit3d.morphology.skeleton import Skeleton, trim_tips
 
 
@@ -94,6 +98,31 @@ def size(output: OutputOption = None, side: int = 512, voxels: int = 1_000_000) 
     report("benchmark_tracing.py size", lines, output)
 
 
+@app.command()
+def regions(output: OutputOption = None, side: int = 512, voxels: int = 1_000_000, region: int = 128) -> None:
+    """A mask traced as a whole, and region by region though it is not too large for the whole."""
+    mask, _ = mask_of_size(side, voxels)
+    trees, seconds = [], []
+    # Nothing is then few enough to be traced at once.
+    for at_once in (tracing.VOXELS_AT_ONCE, 0):
+        with (
+            mock.patch.object(tracing, "VOXELS_AT_ONCE", at_once),
+            mock.patch.object(by_region, "REGION_SIDES", (region, by_region.REGION_SIDES[-1])),
+        ):
+            started = time.monotonic()
+            trees.append(trace(mask))
+            seconds.append(time.monotonic() - started)
+    distances = tree_distance(*reversed(trees))
+    lines = [
+        f"| {np.count_nonzero(mask)} voxels in {side}^3 | nodes | time | F1 at 2 voxels | ESA |",
+        "|---|---|---|---|---|",
+        f"| as a whole | {len(trees[0])} | 1.00 | | |",
+        f"| by regions of {region}^3 | {len(trees[1])} | {seconds[1] / seconds[0]:.2f} | {distances['f1']:.4f} | "
+        f"{distances['esa']:.3f} |",
+    ]
+    report("benchmark_tracing.py regions", lines, output)
+
+
 def mask_of_size(side: int, voxels: int) -> tuple[np.ndarray, Tree]:
     """Synthetic neurons until so many voxels are theirs, and the last tree."""
     mask = np.zeros((side, side, side), bool)
@@ -145,26 +174,38 @@ def compare(scores: np.ndarray, gold: Tree) -> dict[str, dict[str, float]]:
         found = method()
         seconds = time.monotonic() - started
         # What makes a tree of the peers' lines is not their time.
-        distances = tree_distance(found if isinstance(found, Tree) else trimmed(*found, mask.shape), gold)
-        figures[name] = {"f1": distances["f1"], "esa": distances["esa"], "seconds": seconds}
+        tree = found if isinstance(found, Tree) else trimmed(*found, mask.shape)
+        distances = tree_distance(tree, gold)
+        figures[name] = {
+            "f1": distances["f1"],
+            "esa": distances["esa"],
+            "drawn": dice(rasterize(tree, mask.shape), rasterize(gold, mask.shape)),
+            "seconds": seconds,
+        }
     return figures
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return 2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
 
 
 def table(rows: list[tuple[str, list[dict]]], what: str) -> list[str]:
     methods = list(rows[0][1][0])
     lines = [
-        f"Means ({what}). Time: the sum of it over kimimaro's, where there is one, or ours.",
+        f"Means ({what}). Drawn: Dice of the trees, drawn with their radii. Time: the sum of it over kimimaro's, where there is "
+        "one, or ours.",
         "",
-        "| | " + " | ".join(f"{name}: F1 | ESA | time" for name in methods) + " |",
-        "|---|" + "---|" * (3 * len(methods)),
+        "| | " + " | ".join(f"{name}: F1 | ESA | drawn | time" for name in methods) + " |",
+        "|---|" + "---|" * (4 * len(methods)),
     ]
     reference = "kimimaro" if "kimimaro" in methods else "ours"
     for title, figures in rows:
         cells = []
         whole = sum(one[reference]["seconds"] for one in figures)
         for name in methods:
-            f1, esa = (np.mean([one[name][key] for one in figures]) for key in ("f1", "esa"))
-            cells.append(f"{f1:.3f} | {esa:.2f} | {sum(one[name]['seconds'] for one in figures) / whole:.2f}")
+            f1, esa, drawn = (np.mean([one[name][key] for one in figures]) for key in ("f1", "esa", "drawn"))
+            time_over = sum(one[name]["seconds"] for one in figures) / whole
+            cells.append(f"{f1:.3f} | {esa:.2f} | {drawn:.3f} | {time_over:.2f}")
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return lines
 

@@ -161,6 +161,22 @@ def test_the_candidates_of_links_are_all_that_are_cheap_enough(seed, bridge_dist
     assert found == pytest.approx(cheapest)
 
 
+@pytest.mark.parametrize("radius", [1.5, 2.0, 3.0, 5.0])
+def test_a_tree_drawn_again_is_as_thick_as_its_mask(radius):
+    rng = np.random.default_rng(0)
+    found, again = [], []
+    for _ in range(5):
+        middle, direction = rng.uniform(39, 41, 3), rng.normal(size=3)
+        way = 28 * direction / np.linalg.norm(direction)
+        mask = tube(middle - way, middle + way, (80, 80, 80), radius)
+        tree = trace(mask)
+        drawn = rasterize(tree, mask.shape)
+        found.append(np.median(tree.radii) / radius)
+        again.append(2 * np.count_nonzero(mask & drawn) / (np.count_nonzero(mask) + np.count_nonzero(drawn)))
+    assert 0.9 < np.mean(found) < 1.05
+    assert np.mean(again) > 0.85
+
+
 @pytest.mark.parametrize("radius", [1.5, 3.0, 5.0])
 def test_a_straight_tube_keeps_its_ends_its_middle_and_its_radius(radius):
     tree = trace(tube((12, 20, 20), (67, 20, 20), radius=radius))

@@ -151,12 +151,11 @@ def trace_neurons(
 
 
 def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
-    # A voxel's boundary runs half a voxel before the center of the background voxel next to it.
-    radii = np.maximum(skeleton.reach - 0.5, 0.5)
-    types = np.zeros(len(radii), np.int64)
+    types = np.zeros(len(skeleton), np.int64)
     if skeleton.reach[0] >= max(SOMA_RADIUS, SOMA_TO_NEURITE * np.median(skeleton.reach)):
         types[0] = SOMA
-    return Tree.from_parents(skeleton.points[:, ::-1], radii, skeleton.parents, types, comments=comments)
+    # A tree is drawn as the voxels whose centers lie within its radii, so the nearest other center is about as far away.
+    return Tree.from_parents(skeleton.points[:, ::-1], skeleton.reach, skeleton.parents, types, comments=comments)
 
 
 def _join_components(
