@@ -251,7 +251,7 @@ def large(
     data, chosen = ["--data-dir", data_dir], [word for name in names for word in ("--names", name)]
     parts = {
         "benchmark_segmenting.py": {"peers": [], "share": [], "background": data, "sparse": [], "sizes": []},
-        "benchmark_tracing.py": {"peers": [], "real": [*data, *chosen], "size": [], "distance": []},
+        "benchmark_tracing.py": {"peers": [], "real": [*data, *chosen], "size": [], "regions": [], "distance": []},
     }
     for script, commands in parts.items():
         kind = script.removeprefix("benchmark_").removesuffix(".py")

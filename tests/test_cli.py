@@ -1,8 +1,11 @@
 """The command line as users meet it: what it writes and prints. What it refuses is in test_cli_bad_input.py."""
 
 import json
+import os
 import re
+import shutil
 import struct
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -321,6 +324,23 @@ def test_trace_several_neurons(files):
     assert [round(read_swc(f"out/n_{i}.swc").xyz[:, 1].mean()) for i in (1, 2)] == [10, 31]
     succeed("trace", "two.tif", "--root", "6,31,10", "--root", "50,10,10", "--bridge-distance", "4")
     assert read_swc("two_1.swc").xyz[0, 0] < 10 and read_swc("two_2.swc").xyz[0, 0] > 45
+
+
+def test_trace_takes_the_channel_it_is_told(files, neuron):
+    write_volume(
+        "both.tif", Volume(np.stack([np.zeros(neuron.mask.shape, np.uint8), 255 * neuron.mask.astype(np.uint8)]))
+    )
+    succeed("trace", "both.tif", "--channel", "1", "-o", "of_one.swc")
+    succeed("trace", "drawn.tif", "-o", "alone.swc")
+    np.testing.assert_array_equal(read_swc("of_one.swc").xyz, read_swc("alone.swc").xyz)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are UTF-8")
+def test_trace_a_file_whose_name_is_not_utf_8(files):
+    name = os.fsdecode(b"m_10\xb5m.tif")
+    shutil.copy("drawn.tif", name)
+    succeed("trace", name, "-o", "ok.swc")
+    assert "m_10\\udcb5m.tif" in Path("ok.swc").read_text()
 
 
 def test_segment_of_several_channels_into_ome_zarr(files, neuron, tmp_path):

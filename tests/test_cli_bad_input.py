@@ -383,3 +383,31 @@ def test_a_zarr_group_without_multiscales_is_no_image(large, model):
     metadata["attributes"] = {}
     (large / "zarr.json").write_text(json.dumps(metadata))
     assert "without `multiscales`" in fail("segment", large, "-o", "out", "--model", model, "-q")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("convert", "gold.swc", "image.tif", "--like", "image.tif"),
+        ("evaluate", "own.swc", "gold.swc", "--csv", "gold.swc"),
+        ("evaluate", "own.swc", "gold.swc", "--image", "image.tif", "--picture", "image.tif"),
+        ("view", "image.tif", "own.swc", "-o", "own.swc"),
+        ("view", "image.tif", "own.swc", "--gold", "gold.swc", "-o", "gold.swc"),
+    ],
+)
+def test_nothing_that_is_read_is_written_over(words, files):
+    shutil.copy("gold.swc", "own.swc")
+    before = {name: Path(name).read_bytes() for name in names(files)}
+    assert "expected another file to write than the one that is read" in fail(*words)
+    assert {name: Path(name).read_bytes() for name in names(files)} == before
+
+
+def test_a_machine_that_cannot_compile_says_so_in_one_line(files, model, monkeypatch):
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def cannot(*_):
+        raise InvalidCxxCompiler()
+
+    monkeypatch.setattr(Segmenter, "_begin", cannot)
+    line = fail("segment", "image.tif", "-o", "out", "--model", model, "-q", "--compile")
+    assert line.startswith("--compile: cannot compile here: ")

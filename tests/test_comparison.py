@@ -126,6 +126,10 @@ def test_of_masks_beside_their_scores_the_masks_are_taken(tmp_path):
     for name in ("a.tif", "b.tif"):
         (gold / name).touch()
     assert [path.name for _, path, _ in find_comparisons(tmp_path, gold)] == ["a.mask.tif", "b.mask.tif"]
+    (tmp_path / "b.mask.tif").unlink()
+    for name in ("b.mask.ome.zarr", "b.scores.ome.zarr"):  # as `segment --zarr` leaves them
+        (tmp_path / name).mkdir()
+    assert [path.name for _, path, _ in find_comparisons(tmp_path, gold)] == ["a.mask.tif", "b.mask.ome.zarr"]
 
 
 def test_tables(tmp_path):

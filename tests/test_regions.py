@@ -86,3 +86,13 @@ def test_regions_cost_no_more_tiles_than_the_volume_as_a_whole():
     tiles = sum(len(region.grid.tile_origins) for region in grid)
     assert grid.side == (6, 24, 24)
     assert tiles <= len(tile_starts(160, 12, 4)) ** 2 * 1.05
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap"), [(224, 32), (518, 64), (256, 29), (392, 30), (512, 63), (192, 32), (32, 8)]
+)
+def test_chunks_are_neither_tiny_nor_huge(tile, overlap, monkeypatch):
+    monkeypatch.undo()
+    grid = RegionGrid((100, 3000, 3000), tile, overlap, num_slices=5)
+    assert all(whole % part == 0 for whole, part in zip(grid.side, grid.chunk, strict=True))
+    assert 16 <= grid.chunk[0] <= 64 and 32 <= grid.chunk[1] == grid.chunk[2] <= 512

@@ -160,6 +160,23 @@ def test_an_unfinished_file_of_something_else_is_begun_again(damage, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["scores.tif"]
 
 
+def test_two_runs_do_not_write_one_unfinished_file(tmp_path):
+    path, ones = tmp_path / "scores.tif", np.ones((2, 6, 5), np.float32)
+    with SlabWriter(path, (4, 6, 5), np.float32, resume_key="a") as writer:
+        writer.write(ones)
+        for key in "ab":
+            with (
+                pytest.raises(VolumeError, match="another run is writing this file"),
+                SlabWriter(path, (4, 6, 5), np.float32, resume_key=key),
+            ):
+                pass
+        writer.write(ones)
+    assert read_volume(path).array.min() == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.tif"]
+    with SlabWriter(path, (2, 6, 5), np.float32, resume_key="a") as writer:  # and the next one may
+        writer.write(ones)
+
+
 def test_a_compressed_file_cannot_be_continued(tmp_path):
     with pytest.raises(ValueError, match="compressed"):
         SlabWriter(tmp_path / "mask.tif", (4, 6, 5), np.uint8, resume_key="a")

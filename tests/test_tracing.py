@@ -161,6 +161,13 @@ def test_the_candidates_of_links_are_all_that_are_cheap_enough(seed, bridge_dist
     assert found == pytest.approx(cheapest)
 
 
+def test_specks_that_smoothing_takes_are_nothing_to_trace():
+    scores = np.zeros((20, 20, 20), np.float32)
+    scores[5, 5, 5] = scores[12, 12, 12:14] = 0.9
+    with pytest.raises(TraceError, match="nothing to trace"):
+        trace(scores)
+
+
 @pytest.mark.parametrize("radius", [1.5, 2.0, 3.0, 5.0])
 def test_a_tree_drawn_again_is_as_thick_as_its_mask(radius):
     rng = np.random.default_rng(0)

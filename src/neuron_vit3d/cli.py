@@ -6,6 +6,7 @@ Errors that a user can cause are one line on standard error and exit status 2. H
 import functools
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,9 @@ def one_line_errors(command: Callable) -> Callable:
             note(f"error: {str(error) or type(error).__name__}")
             raise typer.Exit(2) from error
         except RuntimeError as error:
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                note(f"error: --compile: cannot compile here: {str(error).strip().splitlines()[0]}")
+                raise typer.Exit(2) from error
             if "memory" not in str(error):
                 raise
             note(f"error: not enough memory, a smaller --tile-size or --batch-size needs less: {error}")
@@ -177,6 +181,7 @@ def segment(
 def trace(
     mask: Annotated[Path, typer.Argument(help="Mask (not 0) or scores (floats in [0, 1]).", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="SWC file. Default: beside the input.")] = None,
+    channel: ChannelOption = None,
     threshold: ThresholdOption = 0.5,
     voxel_size: VoxelSizeOption = None,
     bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge, in voxels.")] = 16.0,
@@ -207,7 +212,7 @@ def trace(
 
     try:
         roots = [parse_numbers(text, 3, "--root: expected x,y,z in voxels") for text in root or []]
-        with open_volume(mask) as reader:
+        with open_volume(mask, channel) as reader:
             trees = trace_neurons(
                 reader,
                 roots or neurons,
@@ -255,9 +260,10 @@ def evaluate(
         raise ValueError(f"{gold}: expected {'a folder' if many else 'a file'} as {predicted} is, found the other")
     pairs = find_comparisons(predicted, gold) if many else [(neuron_name(predicted), predicted, gold)]
     images = find_images(image, [name for name, *_ in pairs]) if many and image else {pairs[0][0]: image}
+    sources = [path for pair in pairs for path in pair[1:]] + [path for path in images.values() if path is not None]
     for target in (csv, None if many else picture):
         if target is not None:
-            check_target(target, predicted)
+            check_target(target, *sources)
     if many and picture is not None:
         check_folder(picture)
     figures = {}
@@ -288,8 +294,9 @@ def convert(
     like: Annotated[Path | None, typer.Option(help="Image whose shape an SWC file is drawn into as a mask.")] = None,
 ) -> None:
     """Convert between image formats; check and repair an SWC file; or draw one into a mask."""
-    check_file(source)
-    check_target(target, source)
+    for path in (source, *([like] if like else [])):
+        check_file(path)
+    check_target(target, source, *([like] if like else []))
     from .evaluation.comparison import is_tree
     from .morphology import rasterize, read_swc
     from .volumes import Volume, open_volume, read_volume, write_volume
@@ -303,7 +310,6 @@ def convert(
     else:
         if like is None:
             raise ValueError(f"{target}: --like IMAGE is needed to draw {source} into a mask of that image's shape")
-        check_file(like)
         with open_volume(like, channel or 0) as reader:
             shape, voxel_size = reader.shape, reader.voxel_size
         write_volume(target, Volume(rasterize(read_swc(source), shape), voxel_size))
@@ -320,9 +326,10 @@ def view(
     channel: ChannelOption = None,
 ) -> None:
     """Draw maximum projections of an image with its tree."""
-    for path in (image, tree, *([gold] if gold else [])):
+    sources = [image, tree, *([gold] if gold else [])]
+    for path in sources:
         check_file(path)
-    check_target(output, image)
+    check_target(output, *sources)
     from .evaluation.comparison import read_gold, read_projections
     from .evaluation.overlay import write_overlay
     from .morphology import read_swc
@@ -343,6 +350,7 @@ def quiet_libraries() -> None:
 
 def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     app()
 
 

@@ -58,12 +58,12 @@ def check_folder(folder: Path) -> None:
         raise OSError(f"{folder}: expected a folder to write to: {error.strerror or error}") from error
 
 
-def check_target(target: Path, source: Path) -> None:
-    """Makes sure that a file can be written, and is not the one it is made from."""
+def check_target(target: Path, *sources: Path) -> None:
+    """Makes sure that a file can be written, and is none of those it is made from."""
     check_folder(target.parent)
     if target.is_dir():
         raise OSError(f"{target}: expected a file to write, found a folder")
-    if target.exists() and target.samefile(source):
+    if target.exists() and any(target.samefile(source) for source in sources):
         raise ValueError(f"{target}: expected another file to write than the one that is read")
 
 

@@ -13,7 +13,9 @@ def note(text: str) -> None:
 
 def signed(tree, source: Path):
     """The tree with a comment on where it comes from."""
-    return dataclasses.replace(tree, comments=(f"{TRACED_BY} from {source.name}", *tree.comments))
+    from .volumes.on_disk import printable
+
+    return dataclasses.replace(tree, comments=(f"{TRACED_BY} from {printable(source.name)}", *tree.comments))
 
 
 def describe_tree(path: Path, tree) -> str:

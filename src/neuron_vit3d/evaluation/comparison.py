@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from ..morphology import Tree, rasterize, read_swc, tree_distance
-from ..volumes import Volume, check_finite, is_volume_name, open_volume, read_volume, single_channel, volume_stem
+from ..volumes import (
+    Volume,
+    check_finite,
+    is_volume_folder,
+    is_volume_name,
+    open_volume,
+    read_volume,
+    single_channel,
+    volume_stem,
+)
 from ..volumes.volume import replacing
 from .overlay import Projections, write_mask_difference, write_tree_difference
 from .segmentation import segmentation_scores
@@ -97,7 +106,11 @@ def find_comparisons(predicted: Path, gold: Path) -> list[tuple[str, Path, Path]
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if (path.is_file() or is_volume_folder(path)) and not path.name.startswith(".")
+    ]
     trees = [path for path in files if is_tree(path)]
     masks = [path for path in files if is_volume_name(path.name)]
     if any(".mask" in path.name for path in masks):  # beside them lie their scores

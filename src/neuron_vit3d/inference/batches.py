@@ -56,7 +56,7 @@ def to_host(tensor: torch.Tensor) -> Callable[[], np.ndarray]:
         return lambda: array
     on_host = tensor.to("cpu", non_blocking=True)  # into pinned memory, when the device comes to it
     there = torch.cuda.Event()
-    there.record()
+    there.record(torch.cuda.current_stream(tensor.device))  # the current device may be another one
 
     def wait() -> np.ndarray:
         there.synchronize()

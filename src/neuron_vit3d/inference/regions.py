@@ -78,10 +78,7 @@ class RegionGrid:
     def chunk(self) -> tuple[int, int, int]:
         """Sides of a chunk, z y x: divisors of a region's."""
         most = (_CHUNK_SLICES, _CHUNK_PIXELS, _CHUNK_PIXELS)
-        return tuple(
-            next(side for side in range(min(limit, whole), 0, -1) if whole % side == 0)
-            for limit, whole in zip(most, self.side, strict=True)
-        )
+        return tuple(_divisor_near(limit, whole) for limit, whole in zip(most, self.side, strict=True))
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -132,3 +129,10 @@ def _reaching(core: slice, halo: int, least: int, length: int) -> slice:
 
 def _sides(box: Box) -> tuple[int, int, int]:
     return tuple(one.stop - one.start for one in box)
+
+
+def _divisor_near(limit: int, whole: int) -> int:
+    """The largest divisor up to a limit; where that is less than a quarter of it, as of a prime, the smallest one above."""
+    divisors = [side for side in range(1, whole + 1) if whole % side == 0]
+    below = max(side for side in divisors if side <= limit)
+    return below if 4 * below >= min(limit, whole) else min(side for side in divisors if side > limit)

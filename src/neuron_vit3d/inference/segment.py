@@ -131,7 +131,8 @@ class Segmenter:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
 
     def key(self) -> str:
-        """A word for what decides the scores of a volume to the last bit: weights, image processor, options, device."""
+        """A word for what decides the scores of a volume: weights, image processor, options, device. The batch size is not in
+        it: memory may call for another one, which changes no more than the scores' last bits."""
         options = (self.tile_size, self.tile_overlap, self.slice_overlap, self.skip_background, self.flips, self.dtype)
         return hashlib.sha256(f"{self.model_key()}{options}{self.device.type}".encode()).hexdigest()
 

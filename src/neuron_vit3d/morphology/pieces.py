@@ -163,9 +163,9 @@ class Found:
     def check_count(self, most: int) -> None:
         """
         Raises:
-            TraceError: no sure voxel, or more than `most` strong ones.
+            TraceError: no sure voxel, none that is strong once it is smoothed, or more than `most` strong ones.
         """
-        if self.num_sure == 0:
+        if self.num_sure == 0 or self.num_strong == 0:
             raise TraceError(
                 f"mask is empty: nothing to trace in a volume of shape {self.shape}; a lower threshold may help"
             )

@@ -74,7 +74,8 @@ def trace(
 
     Returns:
         A Tree with one root, parents before children, coordinates x y z in voxels, nodes about one voxel apart and radii in
-        units of the smallest voxel side. What was left out is counted in `comments`, and logged as a warning.
+        units of the smallest voxel side (`rasterize` knows no voxel sizes: at anisotropic voxels it draws them too thick in
+        z). What was left out is counted in `comments`, and logged as a warning.
 
     Raises:
         TraceError: not a 3D array, scores outside [0, 1] or not finite, no foreground left, too much foreground to trace, a

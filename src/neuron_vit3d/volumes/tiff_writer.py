@@ -12,11 +12,17 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from .volume import Volume, VolumeError, checked_voxel_size, replacing
 
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _BIG_BYTES = 2**32 - 2**25  # room for the directories below the 4 GB of a classic TIFF
 
@@ -42,7 +48,7 @@ class SlabWriter:
             after them (`slices_written`). Only files that are not compressed.
 
     Raises:
-        VolumeError: a slab does not fit, or slices are missing at the end.
+        VolumeError: a slab does not fit, slices are missing at the end, or another writer has the same unfinished file.
     """
 
     def __init__(
@@ -65,7 +71,12 @@ class SlabWriter:
     def __enter__(self) -> "SlabWriter":
         if self._resume_key is not None:
             self._temporary = self.path.with_name(f".{self.path.name}.unfinished")
-            self._continue()
+            self._lock = _locked(self._temporary, self.path)
+            try:
+                self._continue()
+            except BaseException:
+                self._lock.close()
+                raise
             return self
         self._replacing = replacing(self.path)
         self._temporary = self._replacing.__enter__()
@@ -110,14 +121,15 @@ class SlabWriter:
 
     def __exit__(self, kind, error, traceback) -> None:
         if self._resume_key is not None:
-            self._file.close()
-            if error is not None and not self.slices_written:
-                self._temporary.unlink(missing_ok=True)
-                self._progress_note.unlink(missing_ok=True)
-            if error is None:
-                self._check_whole()
-                os.replace(self._temporary, self.path)
-                self._progress_note.unlink(missing_ok=True)
+            with self._lock:
+                self._file.close()
+                if error is not None and not self.slices_written:
+                    self._temporary.unlink(missing_ok=True)
+                    self._progress_note.unlink(missing_ok=True)
+                if error is None:
+                    self._check_whole()
+                    os.replace(self._temporary, self.path)
+                    self._progress_note.unlink(missing_ok=True)
             return
         try:
             self._file.close()
@@ -216,3 +228,23 @@ class SlabWriter:
         if self.voxel_size is not None:
             lines += ["unit=um", f"spacing={self.voxel_size[0]!r}"]
         return "\n".join([*lines, "loop=false", ""])
+
+
+def _locked(unfinished: Path, path: Path) -> BinaryIO:
+    """The unfinished file, kept from other processes until it is closed; created where it is not there.
+
+    Raises:
+        VolumeError: another process has it.
+    """
+    file = unfinished.open("ab")
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(unfinished)):
+            return file
+    except (BlockingIOError, FileNotFoundError):  # it is theirs, or they have just finished
+        pass
+    except OSError:  # a disk without locks
+        return file
+    file.close()
+    raise VolumeError(f"{path}: another run is writing this file; wait for it, or choose another folder")
