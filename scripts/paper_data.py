@@ -68,11 +68,15 @@ def projections(source: Path, flat: Path) -> Data:
 
 
 def flattened(source: Path, target: Path) -> None:
-    """Projections with gold trees as pairs of one slice: the trees' z is set to 0."""
-    if not target.exists():
-        folders = sorted(path.parent for path in source.glob("*/mip.tif"))
-        if not folders:
-            raise ValueError(f"{source}: expected folders with mip.tif and gold.swc, found none (--mip-dir)")
+    """Projections with gold trees as pairs of one slice: the trees' z is set to 0. Raises ValueError where there are none, or
+    the target was made of others."""
+    folders = sorted(path.parent for path in source.glob("*/mip.tif"))
+    if not folders:
+        raise ValueError(f"{source}: expected folders with mip.tif and gold.swc, found none (--mip-dir)")
+    if target.exists():
+        if sorted(path.name for path in target.iterdir()) != [folder.name for folder in folders]:
+            raise ValueError(f"{target}: was made of other projections than those of {source}; remove it")
+    else:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with new_folder(target) as partial:

@@ -192,6 +192,7 @@ class Runner:
             if different:
                 key = different[0]
                 raise ValueError(f"{noted}: was run with {key} {before[key]!r}, which is {now[key]!r} now")
+            same_neurons(read_result(noted), data, noted)
             return
         print(f"{time.strftime('%H:%M:%S')} {run.key}", flush=True)
         started = time.monotonic()
@@ -291,7 +292,9 @@ class Runner:
             result, tree = score_volume(scores, threshold, volume.labels == 1, gold_tree)
             projections = Projections(scores.shape)
             projections.add(0, volume.image[0])
-            write_overlay(folder / f"{name}.png", projections, [tree], gold=gold_tree)
+            picture = folder / f"{name}.png"  # pairs of subfolders have a "/" in their names
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            write_overlay(picture, projections, [tree], gold=gold_tree)
             figures[name] = {**result, "seconds": seconds}
         return figures
 
@@ -302,6 +305,19 @@ def read_result(path: Path) -> Result:
         return Result(**json.loads(path.read_text()))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected the result of a run, found: {error}") from error
+
+
+def same_neurons(result: Result, data: Data, path: Path) -> None:
+    """Raises ValueError where a noted run was trained, chosen or tested on other neurons than these."""
+    for part, before, now in (
+        ("training", result.train_names, data.train),
+        ("validation", result.validation_names, data.validation),
+        ("test", list(result.test), data.test),
+    ):
+        if sorted(before) != sorted(now):
+            raise ValueError(
+                f"{path}: was run with other {part} neurons ({', '.join(sorted(set(before) ^ set(now)))})"
+            )
 
 
 def _device() -> str:

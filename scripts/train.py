@@ -69,7 +69,7 @@ def read_options(arguments: list[str]) -> tuple[TrainingConfig, PublishOptions]:
         return parser.parse_args_into_dataclasses(arguments)
     try:
         return parser.parse_json_file(Path(arguments[0]))
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{arguments[0]}: expected a JSON object of options, found: {error}") from error
 
 

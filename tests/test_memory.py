@@ -1,5 +1,8 @@
 """Running out of memory ends in advice; every other error stays what it is."""
 
+import os
+import re
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,8 +14,9 @@ from neuron_vit3d.model.modeling_neuron_vit3d import NeuronViT3DForSegmentation
 from neuron_vit3d.training import trainer
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.losses import SegmentationLoss
-from neuron_vit3d.training.memory import advice, memory_advice
+from neuron_vit3d.training.memory import advice, memory_advice, told_of_workers
 from neuron_vit3d.training.trainer import train
+from neuron_vit3d.volumes import VolumeError
 
 
 PLAIN = TrainingConfig(output_dir="run", mixed_precision="no", batch_size=8, gradient_accumulation_steps=3)
@@ -82,3 +86,48 @@ def test_validation_without_memory_ends_in_advice(config, monkeypatch):
     split = {"names": ["neuron_0000"], "validation_names": ["neuron_0001"], "validation_data": config.train_data}
     with pytest.raises(TrainingError, match=r"out of memory in validation; a smaller --tile-size than 32, or"):
         train(replace(config, max_steps=1, mixed_precision="bf16", **split))
+
+
+class Blocks(torch.utils.data.Dataset):
+    """Of which some cannot be prepared."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 2:
+            if self.error is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise self.error
+        return torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (None, r"a process that prepares blocks died, or had no memory left; fewer --num-workers .*"),
+        (MemoryError(), r"a process that prepares blocks died, or had no memory left; fewer --num-workers .*"),
+        (VolumeError("a.tif: plane 7 ends beyond the file"), r"a\.tif: plane 7 ends beyond the file"),
+    ],
+)
+def test_what_goes_wrong_in_a_worker_is_told_in_a_line(error, told):
+    loader = torch.utils.data.DataLoader(Blocks(error), batch_size=1, num_workers=1)
+    with pytest.raises(TrainingError) as caught:
+        list(told_of_workers(loader))
+    assert re.fullmatch(told, str(caught.value))
+
+
+def test_a_mistake_of_the_program_in_a_worker_stays_what_it_is():
+    loader = torch.utils.data.DataLoader(Blocks(RuntimeError("shapes differ")), batch_size=1, num_workers=1)
+    with pytest.raises(RuntimeError, match="shapes differ") as caught:
+        list(told_of_workers(loader))
+    assert not isinstance(caught.value, TrainingError)
+
+
+def test_volumes_that_do_not_fit_into_memory_are_told_of(config, monkeypatch):
+    monkeypatch.setattr(trainer, "read_data", failing_with(MemoryError()))
+    with pytest.raises(TrainingError, match=r"out of memory while the volumes were read; .* \(--dataset\)"):
+        train(config)

@@ -85,6 +85,18 @@ def test_lower_layers_learn_more_slowly_and_later(config, model):
             assert group["lr"] == pytest.approx(rate[level]) and group["first_step"] == first[level]
 
 
+def test_layers_that_would_be_unfrozen_after_the_last_step_are_refused(config, model):
+    config = replace(config, unfreeze_steps=40, max_steps=100)  # layers 2, 1 and the embeddings at 40, 80, 120
+    with pytest.raises(TrainingError, match=r"the embeddings would learn from step 120 on, .* 100; at most 33"):
+        parameter_groups(model, config)
+    freeze_layers(model, replace(config, frozen_layers=1))
+    assert max(group["first_step"] for group in parameter_groups(model, config)) == 40
+    with pytest.raises(TrainingError, match=r"layer 2 would learn from step 100 on, .* 100; at most 99"):
+        parameter_groups(model, replace(config, unfreeze_steps=100))
+    freeze_layers(model, replace(config, frozen_layers=-1))
+    assert {group["first_step"] for group in parameter_groups(model, config)} == {0}
+
+
 @pytest.mark.parametrize(("count", "frozen"), [(0, set()), (1, {0, 1}), (2, {0, 1, 2}), (-1, {0, 1, 2})])
 def test_the_lowest_layers_are_frozen(count, frozen, config, model):
     before = {name for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -79,6 +79,7 @@ def test_there_and_back(tmp_path):
         "blocks",
     }
     size = sum(len(content) for path, content in files.items() if path.endswith(".parquet"))
+    assert "import numpy as np\nfrom datasets import load_dataset" in card.text
     assert f"{len(NAMES)} neurons, {size / 1e6:.1f} MB to download" in card.text
     for said in (
         "CC-BY-4.0",

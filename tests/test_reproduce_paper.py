@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -65,10 +66,15 @@ def test_arms_are_trained_scored_and_reported_once(folder, tmp_path, capsys):
         "split_base_tokens_center_seed0.json: was run with learning_rate 0.003, which is 0.5 now"
         in capsys.readouterr().err
     )
+    other = {**SPLIT, "test": SPLIT["validation"], "validation": SPLIT["test"]}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    run(folder, tmp_path, "--studies", "paper", "--arms", "center", "--split", tmp_path / "other.json", expect=2)
+    told = "center_seed0.json: was run with other validation neurons (neuron_0002, neuron_0003)"
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_several_slices_are_scored_apart_and_averaged_and_projections_in_one_slice(folder, tmp_path):
+def test_several_slices_are_scored_apart_and_averaged_and_projections_in_one_slice(folder, tmp_path, capsys):
     for name in range(30):
         neuron = synthetic_neuron((4, 32, 32), seed=name, quality="clean")
         (tmp_path / "mip" / str(name)).mkdir(parents=True)
@@ -78,6 +84,9 @@ def test_several_slices_are_scored_apart_and_averaged_and_projections_in_one_sli
     (flat,) = results(tmp_path / "out").values()
     assert len(flat["test"]) == 20 and len(flat["train_names"]) == 2 and flat["options"]["num_slices"] == 1
     assert not set(flat["test"]) & {*flat["train_names"], *flat["validation_names"]}
+    shutil.rmtree(tmp_path / "mip" / "7")
+    run(folder, tmp_path / "out", "--studies", "mip", "--arms", "flat", "--mip-dir", tmp_path / "mip", expect=2)
+    assert "mip: was made of other projections than those of" in capsys.readouterr().err
 
     module = runpy.run_path(str(SCRIPT))
     arguments = module["Arguments"]([str(folder / "base")], str(folder / "data"), str(folder / "split.json"), "")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import save_2d
-from tiny_runs import hidden, log_of, run_of_a_test, same, stop_at, weights
+from tiny_runs import hidden, log_of, run_of_a_test, same, save_base, stop_at, weights
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Volume, write_volume
 from neuron_vit3d.data.pairs import DataError, find_pairs, read_pair
@@ -126,6 +126,16 @@ def test_another_run_in_the_folder_is_refused(change, message, config):
     with pytest.raises(TrainingError, match=rf"run: holds another run \({message}\)"):
         train(replace(config, **change))
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "training_config.json"]
+
+
+def test_a_model_that_no_run_left_is_not_written_over(config):
+    folder = Path(config.output_dir)
+    save_base(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for base in (config.base_model, str(folder)):
+        with pytest.raises(TrainingError, match=r"run: holds model\.safetensors and no training_config\.json"):
+            train(replace(config, base_model=base))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("change", ["labels", "gone"])

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from tiny_runs import log_of, run_of_a_test
 
 from neuron_vit3d import Volume, read_swc, read_volume, segment, write_volume
+from neuron_vit3d.data.traced_volume import TracedVolume
+from neuron_vit3d.training import reading
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
-from neuron_vit3d.training.reading import read_data
+from neuron_vit3d.training.reading import checksums, read_data
 from neuron_vit3d.training.trainer import train
 
 
@@ -98,3 +101,42 @@ def test_several_slices_are_labelled_in_one_pass(config):
     apart, averaged = (segment(volume, str(folder), slice_overlap=overlap).array for overlap in (0, 2))
     assert apart.shape == averaged.shape == volume.shape
     assert np.isfinite(averaged).all() and not np.array_equal(apart, averaged)
+
+
+def row_of(name: str, array: np.ndarray, swc: str = "1 1 5 5 2 1 -1\n2 3 15 15 2 1 1\n") -> dict:
+    return {
+        "neuron_id": name,
+        "image": [plane.tobytes() for plane in array],
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "swc": swc,
+    }
+
+
+def test_the_same_image_in_two_parts_of_a_dataset_is_refused(config, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    same, other = (rng.integers(0, 255, (5, 20, 20), np.uint8) for _ in range(2))
+    parts = {
+        "train": Dataset.from_list([row_of("anna", other), row_of("bert", same)]),
+        "validation": Dataset.from_list([row_of("carl", same)]),
+    }
+    monkeypatch.setattr(reading, "is_prepared", lambda folder: True)
+    monkeypatch.setattr(reading, "load_bigneuron", lambda folder: parts)
+    config = replace(config, train_data=[], validation_data=[], dataset=str(tmp_path), names=[], validation_names=[])
+    with pytest.raises(TrainingError, match=r"carl: the same image is bert in the training data"):
+        read_data(config)
+    assert [volume.name for volume in read_data(replace(config, names=["anna"]))[0]] == ["anna"]
+
+
+def test_a_change_of_a_prepared_volume_changes_its_checksum():
+    array = np.random.default_rng(0).integers(0, 255, (5, 20, 20), np.uint8)
+    changed = array.copy()
+    changed[2] ^= 1
+    rows = [
+        row_of("a", array),
+        row_of("a", changed),
+        row_of("a", array, swc="1 1 5 5 2 1 -1\n2 3 15 16 2 1 1\n"),
+        {**row_of("a", array), "edge_band": 1.0},
+    ]
+    found = [checksums([TracedVolume.from_row(row)]) for row in rows]
+    assert len({str(one) for one in found}) == 4 and found[0] == checksums([TracedVolume.from_row(rows[0])])

@@ -90,6 +90,11 @@ class TracedVolume:
             self._voxels = self._mapped_voxels()
         return self._voxels[None]
 
+    @property
+    def made_of(self) -> str:
+        """What decides the labels beside the voxels: the tree's text, the policy, and how bright signal is."""
+        return f"{self.dtype} {self.policy} {self.signal_level}\n{self._swc}"
+
     @cached_property
     def tree(self) -> Tree:
         """In voxels of the image, x y z."""

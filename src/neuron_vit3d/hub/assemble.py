@@ -21,6 +21,8 @@ from .facts import CardError, ModelFacts, read_facts
 
 FACTS_FILE = "facts.yaml"  # in a checkpoint's folder, where no other facts are given
 _TEXT = {".json", ".jsonl", ".md"}
+# Options of a training run that name places of its machine; the last two may be names on the Hub as well.
+_PLACES, _PLACES_OR_NAMES = ("output_dir", "train_data", "validation_data"), ("base_model", "dataset")
 
 
 def assemble(
@@ -119,7 +121,7 @@ def copy_record(checkpoint: Path, folder: Path, keep: str | None = None) -> None
     """
     log = training_log(checkpoint)
     if log is not None:
-        lines = [json.dumps(_without_paths(line, keep)) + "\n" for line in read_log(log)]
+        lines = [json.dumps(_without_places(line)) + "\n" for line in read_log(log)]
         (folder / TRAINING_LOGS[0]).write_text("".join(lines), encoding="utf-8")
     options = checkpoint / TRAINING_CONFIG
     if options.is_file():
@@ -127,20 +129,42 @@ def copy_record(checkpoint: Path, folder: Path, keep: str | None = None) -> None
             values = json.loads(options.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CardError(f"{options}: expected JSON: {error}") from error
-        text = json.dumps(_without_paths(values, keep), indent=1) + "\n"
+        if isinstance(values, dict):
+            values |= {key: _last_part(values[key]) for key in _PLACES if key in values}
+            values |= {
+                key: _last_part(values[key])
+                for key in _PLACES_OR_NAMES
+                if key in values and values[key] != keep and not _is_on_hub(values[key])
+            }
+        text = json.dumps(values, indent=1) + "\n"
         (folder / TRAINING_CONFIG).write_text(text, encoding="utf-8")
 
 
-def _without_paths(value, keep: str | None):
-    """The value with every path in it reduced to its last part."""
-    if isinstance(value, dict):
-        return {_without_paths(key, keep): _without_paths(inner, keep) for key, inner in value.items()}
+def _last_part(value):
+    """Of a path, or of each in a list."""
     if isinstance(value, list):
-        return [_without_paths(inner, keep) for inner in value]
-    if isinstance(value, str) and value != keep:
-        parts = [part for part in re.split(r"[/\\]+", value) if part]
-        return parts[-1] if parts else ""
-    return value
+        return [_last_part(inner) for inner in value]
+    parts = [part for part in re.split(r"[/\\]+", value) if part] if isinstance(value, str) else []
+    return parts[-1] if parts else value
+
+
+def _without_places(line):
+    """A line of a log whose neurons are not told by places of this machine; `lab/neuron` is none."""
+    dice = line.get("dice_by_volume") if isinstance(line, dict) else None
+    if not isinstance(dice, dict):
+        return line
+    named: dict[str, float] = {}
+    for name, value in dice.items():
+        short, count = _last_part(name) if re.match(r"[/\\~]|\w:", name) else name, 1
+        while (own := short if count == 1 else f"{short} ({count})") in named:
+            count += 1
+        named[own] = value
+    return {**line, "dice_by_volume": named}
+
+
+def _is_on_hub(value) -> bool:
+    """Whether it is `user/name`, and no folder here."""
+    return isinstance(value, str) and bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", value)) and not Path(value).exists()
 
 
 def _refuse_paths_of_this_machine(folder: Path, checkpoint: Path) -> None:

@@ -48,11 +48,14 @@ class TrainingRecord:
     def recipe(self) -> str | None:
         """The options that matter most, in words; None where the run did not leave them."""
         try:
+            # What older runs did not note was rarely anything else.
+            processes, summed = (self.options.get(key, 1) for key in ("num_processes", "gradient_accumulation_steps"))
             text = (
-                "{batch_size} tiles of {tile_size} x {tile_size} in a batch, AdamW with learning rate {learning_rate}"
+                "{tiles} tiles of {tile_size} x {tile_size} in a batch, AdamW with learning rate {learning_rate} "
+                "(encoder {encoder_learning_rate}), seed {seed}"
             )
-            return (text + " (encoder {encoder_learning_rate}), seed {seed}").format(**self.options)
-        except KeyError:
+            return text.format(tiles=self.options["batch_size"] * processes * summed, **self.options)
+        except (KeyError, TypeError):
             return None
 
 

@@ -43,6 +43,10 @@ class Split:
         values = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: value if isinstance(value, int) else len(value) for name, value in values.items()}
 
+    def first_part(self) -> str:
+        """The first of train, validation and test that has any."""
+        return next((part for part, count in self.counts().items() if count), "train")
+
 
 @dataclass(frozen=True)
 class DataSource:

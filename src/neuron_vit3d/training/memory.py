@@ -1,8 +1,9 @@
-"""What to do when memory is not enough, in the run's own options."""
+"""What to do when memory is not enough, in the run's own options; and when a process that prepares blocks dies of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -21,6 +22,30 @@ def memory_advice(config: TrainingConfig, where: str) -> Iterator[None]:
         raise TrainingError(
             f"out of memory in {where}; {'; or '.join(advice(config, learning=where != 'validation'))} ({error})"
         ) from error
+
+
+def told_of_workers(batches: Iterable) -> Iterator:
+    """The batches; an error of the processes that prepare them becomes a TrainingError of one line.
+
+    What they read and find wrong says so itself; torch puts their whole traceback before it.
+    """
+    try:
+        yield from batches
+    except (RuntimeError, ValueError, OSError, EOFError, MemoryError) as error:
+        text = str(error)
+        if isinstance(error, MemoryError) or re.search(r"DataLoader worker \(pid", text) or _is_broken_pipe(error):
+            raise TrainingError(
+                "a process that prepares blocks died, or had no memory left; fewer --num-workers (each holds blocks of its own), "
+                f"or more memory or /dev/shm ({' '.join(text.split()) or type(error).__name__})"
+            ) from error
+        if " in DataLoader worker process " in text and not isinstance(error, RuntimeError):
+            raise TrainingError(text.strip().splitlines()[-1].partition(": ")[2] or text) from error
+        raise
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    """Of the pipe to a worker: of what is read there is no such error."""
+    return isinstance(error, ConnectionError | EOFError)
 
 
 def advice(config: TrainingConfig, *, learning: bool = True) -> list[str]:

@@ -44,19 +44,22 @@ def parameter_groups(model: NeuronViT3DForSegmentation, config: TrainingConfig) 
     downwards (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT); weight decay on matrices and kernels only.
 
     Raises:
-        TrainingError: `unfreeze_steps` is so large that the lowest layers would never learn.
+        TrainingError: `unfreeze_steps` is so large that the lowest layers that are not frozen would never learn.
     """
     groups, levels = {}, level_of(model)
     top = max(model.config.out_indices)
-    if config.unfreeze_steps * (top + 1) >= config.max_steps:
-        raise TrainingError(
-            f"unfreeze_steps: the embeddings would learn from step {config.unfreeze_steps * (top + 1)} on, "
-            f"after the last of {config.max_steps}; at most {(config.max_steps - 1) // (top + 1)}"
-        )
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith(("_token", "position_embeddings"))
             groups.setdefault((levels[name], decays), []).append(parameter)
+    lowest = min((level for level, _ in groups if level != DECODER), default=top + 1)
+    steps_up = top - lowest + 1
+    if config.unfreeze_steps * steps_up >= config.max_steps:
+        raise TrainingError(
+            f"unfreeze_steps: {f'layer {lowest}' if lowest else 'the embeddings'} would learn from step "
+            f"{config.unfreeze_steps * steps_up} on, after the last of {config.max_steps}; at most "
+            f"{(config.max_steps - 1) // steps_up}"
+        )
     return [
         {
             "params": parameters,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs, gather_object, set_seed
+from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -30,7 +30,7 @@ from .clock import Clock
 from .config import TrainingConfig, TrainingError
 from .logbook import Logbook, check_trackers, write_whole
 from .losses import SegmentationLoss
-from .memory import memory_advice
+from .memory import memory_advice, told_of_workers
 from .optimisation import WeightAverage, drop_frozen_gradients, freeze_layers, parameter_groups, schedule
 from .processes import refuse_lone_process, sum_over_processes, synchronise_batch_norm
 from .reading import check_channels, checksums, read_data
@@ -63,13 +63,18 @@ def train(config: TrainingConfig) -> Path:
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=config.report_to or None,
         project_dir=config.output_dir,
-        dataloader_config=DataLoaderConfiguration(non_blocking=True),  # out of pinned memory: beside the computation
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
     refuse_lone_process(accelerator.num_processes)
     output = Path(config.output_dir)
     _refuse_other_run(config, output)
-    train_volumes, validation_volumes = read_data(config)
+    try:
+        train_volumes, validation_volumes = read_data(config)
+    except MemoryError as error:
+        raise TrainingError(
+            "out of memory while the volumes were read; scripts/prepare_bigneuron.py makes a dataset of them (--dataset), whose "
+            "training volumes stay on disk"
+        ) from error
     if config.early_stopping and not validation_volumes:
         raise TrainingError("early_stopping: expected validation data to stop by, got none")
     model, processor = build_model(config)
@@ -93,7 +98,7 @@ def train(config: TrainingConfig) -> Path:
         batch_size=config.batch_size,
         num_workers=config.num_workers,
         persistent_workers=config.num_workers > 0,
-        pin_memory=accelerator.device.type == "cuda",
+        pin_memory=accelerator.device.type == "cuda",  # from there a GPU takes blocks several times as fast
         # Its own, or beginning to read would take a number from torch's, and a continued run begins once more.
         generator=torch.Generator(),
     )
@@ -183,7 +188,7 @@ class Run:
         self.model.train()
         losses, options = [], {"desc": "train", "disable": not accelerator.is_main_process}
         with tqdm(total=config.max_steps, initial=state.step, **options) as bar:  # closed before an error is told, too
-            for number, batch in enumerate(clock.waiting(batches), start=done):
+            for number, batch in enumerate(told_of_workers(clock.waiting(batches)), start=done):
                 with memory_advice(config, "a step"), clock("model"), accelerator.accumulate(self.model):
                     loss = self._learn(batch)
                 losses.append(loss)
@@ -330,8 +335,13 @@ def _loss(config: TrainingConfig) -> SegmentationLoss:
 
 
 def _refuse_other_run(config: TrainingConfig, output: Path) -> None:
-    """Raises TrainingError where the output folder holds something learned with other options."""
+    """Raises TrainingError where the output folder holds something learned with other options, or what is no run's."""
     path = output / "training_config.json"
+    found = [name for name in ("model.safetensors", "config.json") if (output / name).exists()]
+    if found and not path.exists():
+        raise TrainingError(
+            f"{output}: holds {found[0]} and no training_config.json: another model than a run's; choose another folder"
+        )
     if path.exists() and (any(output.glob("checkpoints/step_*")) or (output / "model.safetensors").exists()):
         difference = config.difference(json.loads(path.read_text()))
         if difference:
@@ -343,5 +353,6 @@ def _claim_folder(config: TrainingConfig, output: Path, accelerator: Accelerator
     accelerator.wait_for_everyone()  # all have looked for another run
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / "training_config.json", json.dumps(asdict(config), indent=1) + "\n")
+        options = {**asdict(config), "num_processes": accelerator.num_processes}
+        write_whole(output / "training_config.json", json.dumps(options, indent=1) + "\n")
     accelerator.wait_for_everyone()
