@@ -48,7 +48,7 @@ class TrainingRecord:
     def recipe(self) -> str | None:
         """The options that matter most, in words; None where the run did not leave them."""
         try:
-            # What older runs did not note was rarely anything else.
+            # Older runs did not note how many processes they were; nearly all were one.
             processes, summed = (self.options.get(key, 1) for key in ("num_processes", "gradient_accumulation_steps"))
             text = (
                 "{tiles} tiles of {tile_size} x {tile_size} in a batch, AdamW with learning rate {learning_rate} "
