@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import struct
+import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -28,6 +29,7 @@ from neuron_vit3d import (
     write_volume,
 )
 from neuron_vit3d.cli import main
+from neuron_vit3d.data.pairs import DataError, find_pairs
 from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
 from neuron_vit3d.morphology import rasterize
 
@@ -78,6 +80,17 @@ def test_segment_writes_scores_mask_tree_and_picture(files, neuron, model, high)
     inside = np.round(tree.xyz).astype(int)
     assert (inside >= 0).all() and (inside < SHAPE[::-1]).all()
     assert has_colour(files / "out" / "image.png", PREDICTED)
+
+
+def test_what_it_made_is_not_taken_for_gold(files, model, high):
+    succeed("segment", "image.tif", "--model", model, "-q", "--threshold", high)
+    Path("gold.swc").rename("hand.swc")  # not the image's name
+    Path("drawn.tif").unlink()
+    with pytest.raises(DataError, match="found no pair"):
+        find_pairs(".")
+    corrected = Path("image.swc").read_text().split("\n", 1)[1]
+    Path("image.swc").write_text(corrected)
+    assert [pair.annotation.name for pair in find_pairs(".")] == ["image.swc"]
 
 
 def test_segment_again_replaces_its_own_results(files, model, high):
@@ -363,3 +376,10 @@ def test_trees_of_an_earlier_run_do_not_stay_beside_fewer(files):
     write_volume("two.tif", Volume(mask))
     succeed("trace", "two.tif", *words)
     assert sorted(path.name for path in Path().glob("n_*.swc")) == ["n_1.swc", "n_3.swc"]
+
+
+def test_the_script_evaluates_as_the_program_does(files, neuron):
+    script = Path(__file__).resolve().parents[1] / "scripts" / "evaluate.py"
+    command = [sys.executable, script, "gold.swc", "gold.swc", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert json.loads(done.stdout)["f1"] == 1

@@ -159,13 +159,21 @@ def test_a_tree_drawn_by_hand_is_not_replaced_unasked(files, model, neuron):
     Path("gold.swc").rename("image.swc")
     Path("drawn.tif").rename("image.mask.tif")
     before = Path("image.swc").read_bytes()
-    refusal = "image.swc: is there already and was not traced by this program; choose another --output"
-    assert fail("segment", "image.tif", "--model", model) == refusal
+    refusal = "image.swc: is there already and was not made by this program; choose another --output"
+    assert fail("segment", "image.tif", "--model", model) == refusal.replace(".swc", ".mask.tif")
+    assert fail("segment", "image.tif", "--model", model, "--zarr") == refusal
     assert fail("trace", "image.mask.tif") == refusal
     assert fail("segment", "image.mask.tif", "--model", model).startswith("image.mask.tif: expected another file")
     assert fail("trace", "image.mask.tif", "-o", "image.mask.tif").startswith("image.mask.tif: expected another file")
     assert Path("image.swc").read_bytes() == before
     succeed("trace", "image.mask.tif", "-o", "image.swc")  # asked for by name
+    assert fail("trace", "image.swc") == "image.swc: expected a mask or scores to trace, found a tree"
+    Path("image.mask.tif").rename("gold.tif")
+    Path("image.png").write_bytes(b"a photograph")
+    assert fail("segment", "image.tif", "--model", model) == refusal.replace(".swc", ".png")
+    Path("image.png").unlink()
+    for _ in range(2):  # its own results it replaces
+        succeed("segment", "image.tif", "--model", model, "-q")
 
 
 @pytest.mark.parametrize(

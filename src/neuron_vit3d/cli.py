@@ -18,13 +18,12 @@ from .cli_input import (
     check_device,
     check_file,
     check_folder,
-    check_not_drawn_by_hand,
+    check_not_made_by_hand,
     check_number,
     check_target,
     find_images,
     image_name,
     is_folder_of_files,
-    is_traced,
     parse_numbers,
     parse_voxel_size,
 )
@@ -138,8 +137,8 @@ def segment(
     results = [output / f"{name}.{suffix}" for suffix in (f"scores.{kind}", f"mask.{kind}", "swc", "png")]
     for result in results[2 if zarr else 0 :]:
         check_target(result, image)
-    if trace:
-        check_not_drawn_by_hand(results[2])
+    for result in (*results[1:2][: not zarr], *results[2:3][:trace], results[3]):
+        check_not_made_by_hand(result)
     import torch
 
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -198,6 +197,11 @@ def trace(
     if root and neurons > 1:
         raise ValueError("--neurons: cannot be used with --root, which says how many by itself")
     check_file(mask)
+    from .evaluation.comparison import is_tree
+    from .volumes.names import is_own_result
+
+    if is_tree(mask):
+        raise ValueError(f"{mask}: expected a mask or scores to trace, found a tree")
     unasked = output is None
     output = mask.with_name(image_name(mask) + ".swc") if output is None else output
     count, outputs = max(neurons, len(root or [])), [output]
@@ -205,7 +209,7 @@ def trace(
         outputs = [output.with_name(f"{output.stem}_{i}{output.suffix}") for i in range(1, count + 1)]
     for path in outputs:
         if unasked:
-            check_not_drawn_by_hand(path)
+            check_not_made_by_hand(path)
         check_target(path, mask)
     from .morphology import trace_neurons
     from .volumes import open_volume
@@ -227,7 +231,7 @@ def trace(
         tree = signed(tree, mask)
         print(describe_tree(tree.write(path), tree))
     for path in outputs[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
-        if is_traced(path):
+        if is_own_result(path):
             path.unlink()
 
 

@@ -5,9 +5,6 @@ import tempfile
 from pathlib import Path
 
 
-TRACED_BY = "traced by neuron-vit3d"  # first line of the program's SWC files
-
-
 def image_name(path: Path) -> str:
     """A file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
     from .volumes import volume_stem
@@ -67,15 +64,12 @@ def check_target(target: Path, *sources: Path) -> None:
         raise ValueError(f"{target}: expected another file to write than the one that is read")
 
 
-def check_not_drawn_by_hand(swc: Path) -> None:
-    """Keeps a tree that goes to `NAME.swc` unasked from replacing one of the same name that is not this program's."""
-    if swc.exists() and not is_traced(swc):
-        raise ValueError(f"{swc}: is there already and was not traced by this program; choose another --output")
+def check_not_made_by_hand(result: Path) -> None:
+    """Keeps what goes to `NAME.swc`, `NAME.mask.tif` or `NAME.png` unasked from replacing a file that is not this program's."""
+    from .volumes.names import is_own_result
 
-
-def is_traced(swc: Path) -> bool:
-    """Whether a file is there and is a tree that this program traced."""
-    return swc.is_file() and TRACED_BY.encode() in swc.read_bytes()[:4096]
+    if result.exists() and not is_own_result(result):
+        raise ValueError(f"{result}: is there already and was not made by this program; choose another --output")
 
 
 def check_number(

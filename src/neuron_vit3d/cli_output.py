@@ -4,8 +4,6 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from .cli_input import TRACED_BY
-
 
 def note(text: str) -> None:
     print(f"neuron-vit3d: {' '.join(text.split())}", file=sys.stderr)
@@ -13,6 +11,7 @@ def note(text: str) -> None:
 
 def signed(tree, source: Path):
     """The tree with a comment on where it comes from."""
+    from .volumes.names import TRACED_BY
     from .volumes.on_disk import printable
 
     return dataclasses.replace(tree, comments=(f"{TRACED_BY} from {printable(source.name)}", *tree.comments))

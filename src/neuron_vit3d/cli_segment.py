@@ -68,6 +68,7 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
     from .evaluation.overlay import Projections
     from .inference import Segmenter
     from .volumes import SlabWriter
+    from .volumes.names import SEGMENTED_BY
     from .volumes.on_disk import on_disk
 
     segmenter = Segmenter(model, **how)
@@ -77,7 +78,7 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
         _, size, changed = on_disk(image)
         key = f"{segmenter.key()} {channel} {size} bytes, changed {changed} {voxel_size}"
         scores_file = SlabWriter(results[0], source.shape, np.float32, voxel_size, resume_key=key)
-        mask_file = SlabWriter(results[1], source.shape, np.uint8, voxel_size)
+        mask_file = SlabWriter(results[1], source.shape, np.uint8, voxel_size, made_by=SEGMENTED_BY)
         with telling_what_is_kept(scores_file), scores_file, mask_file:
             first = scores_file.slices_written
             if first:

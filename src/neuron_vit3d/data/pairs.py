@@ -40,7 +40,8 @@ def find_pairs(root: str | os.PathLike) -> list[Pair]:
 
     Images go with trees as `pairing.find_candidates` tells; an image `a.tif` without a tree goes with `a.mask.tif` or
     `a.labels.tif` beside it, and a folder's single image also with `mask.tif` or `labels.tif`. Images without annotation are
-    left out; of an image in several formats (`a.tif`, `a.v3draw`) the first is taken.
+    left out; of an image in several formats (`a.tif`, `a.v3draw`) the first is taken. Trees and masks that this program made are
+    not taken.
 
     Raises:
         DataError: the folder does not exist, or holds no pair.
@@ -48,7 +49,9 @@ def find_pairs(root: str | os.PathLike) -> list[Pair]:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of images with their SWC files, found no folder")
-    files = list(FolderSource(root).files)
+    source = FolderSource(root)
+    source.leave_out_own_results()
+    files = list(source.files)
     candidates, left_out = find_candidates(files)
     pairs = [Pair(found.neuron_id, root / found.image, root / found.trees[0]) for found in candidates]
     known, names, taken = set(files), {pair.name for pair in pairs}, set()

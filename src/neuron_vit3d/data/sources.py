@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ..volumes import VolumeError, is_volume_folder, volume_stem
+from ..volumes.names import is_own_result
 from ..volumes.on_disk import OnDisk, on_disk, printable, walk
 
 
@@ -151,6 +152,16 @@ class FolderSource(Source):
     def stamp(self, path: str) -> str:
         found = _on_disk(self.root / path)
         return f"{found.size} bytes, changed {found.changed}"
+
+    def leave_out_own_results(self) -> None:
+        """Refuses trees and masks that this program made: they are no gold standard. One corrected by hand is, without its mark."""
+        for name in [name for name in self.files if name.lower().endswith((".swc", ".mask.tif"))]:
+            with contextlib.suppress(OSError):  # told when it is read
+                if is_own_result(self.root / name):
+                    del self.files[name]
+                    self.refused[name] = (
+                        "was made by neuron-vit3d: no gold standard (unless corrected; take the mark out then)"
+                    )
 
     def close(self) -> None:
         """Nothing is open."""

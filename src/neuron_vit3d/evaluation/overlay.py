@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..volumes.names import SEGMENTED_BY
 from ..volumes.volume import replacing
 
 
@@ -105,6 +106,7 @@ def _lines(tree, colour: tuple[int, int, int]) -> Lines:
 def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
     """Writes two panels side by side (or the second alone), with the words of a legend in their colours below."""
     from PIL import Image, ImageDraw
+    from PIL.PngImagePlugin import PngInfo
 
     path, below = Path(path), 16 if legend else 0
     left = 0 if plain is None else plain.width + 8
@@ -117,8 +119,10 @@ def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
         draw = ImageDraw.Draw(picture)
         draw.text((left, drawn.height + 2), word, fill=colour)
         left += round(draw.textlength(word)) + 16
+    info = PngInfo()
+    info.add_text("Software", SEGMENTED_BY)
     with replacing(path) as partial:
-        picture.save(partial, format="PNG")
+        picture.save(partial, format="PNG", pnginfo=info)
     return path
 
 

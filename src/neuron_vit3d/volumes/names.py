@@ -25,6 +25,9 @@ VOLUME_SUFFIXES = (
     *MICROSCOPE_SUFFIXES,
 )  # fmt: skip
 _FOLDER_SUFFIXES = (".zarr",)
+# What stands near the beginning of the trees, masks and pictures that the command line makes of an image.
+TRACED_BY = "traced by neuron-vit3d"
+SEGMENTED_BY = "made by neuron-vit3d"
 
 
 def is_volume_name(name: str) -> bool:
@@ -41,3 +44,12 @@ def volume_stem(name: str) -> str:
     """The name without the suffix of its format: `a.ome.tif` -> `a`, `a.tif.v3dpbd` -> `a.tif`."""
     suffix = max((suffix for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
     return name[: len(name) - len(suffix)]
+
+
+def is_own_result(path: Path) -> bool:
+    """Whether a file is there and is a tree, a mask or a picture that `neuron-vit3d segment` or `trace` made."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(4096)
+    return any(mark.encode() in head for mark in (TRACED_BY, SEGMENTED_BY))

@@ -46,13 +46,22 @@ class SlabWriter:
         resume_key: what the slices are made of and how, in a word; None: nothing is kept of a file that was not finished.
             Otherwise its slices stay in a hidden file beside it, and a writer of the same file with the same key begins
             after them (`slices_written`). Only files that are not compressed.
+        made_by: noted in the file's description.
 
     Raises:
         VolumeError: a slab does not fit, slices are missing at the end, or another writer has the same unfinished file.
     """
 
     def __init__(
-        self, path, shape, dtype, voxel_size=None, *, compress: bool | None = None, resume_key: str | None = None
+        self,
+        path,
+        shape,
+        dtype,
+        voxel_size=None,
+        *,
+        compress: bool | None = None,
+        resume_key: str | None = None,
+        made_by: str = "",
     ):
         self.path = Path(path)
         # Volume knows what shapes, dtypes and voxel sizes are allowed; a broadcast array takes no memory
@@ -65,7 +74,7 @@ class SlabWriter:
         self._compress = self.dtype.kind != "f" if compress is None else compress
         if resume_key is not None and self._compress:
             raise ValueError(f"{self.path}: a compressed file cannot be continued")
-        self._resume_key = resume_key
+        self._resume_key, self._made_by = resume_key, made_by
         self.slices_written = 0
 
     def __enter__(self) -> "SlabWriter":
@@ -227,6 +236,7 @@ class SlabWriter:
             lines += [f"channels={channels}", "hyperstack=true", "mode=grayscale"]
         if self.voxel_size is not None:
             lines += ["unit=um", f"spacing={self.voxel_size[0]!r}"]
+        lines += [f"comment={self._made_by}"] if self._made_by else []
         return "\n".join([*lines, "loop=false", ""])
 
 
