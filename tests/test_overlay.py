@@ -106,7 +106,7 @@ def test_nothing_half_written_is_left_and_the_old_picture_stays(tmp_path, monkey
     path = write_overlay(tmp_path / "a.png", projections)
     before = path.read_bytes()
 
-    def fails(self, file, format):
+    def fails(self, file, **how):
         file.write_bytes(b"half a picture")
         raise OSError("disk full")
 
