@@ -103,8 +103,7 @@ def regions(output: OutputOption = None, side: int = 512, voxels: int = 1_000_00
     """A mask traced as a whole, and region by region though it is not too large for the whole."""
     mask, _ = mask_of_size(side, voxels)
     trees, seconds = [], []
-    # Nothing is then few enough to be traced at once.
-    for at_once in (tracing.VOXELS_AT_ONCE, 0):
+    for at_once in (tracing.VOXELS_AT_ONCE, 0):  # with 0 no mask is small enough for the whole
         with (
             mock.patch.object(tracing, "VOXELS_AT_ONCE", at_once),
             mock.patch.object(by_region, "REGION_SIDES", (region, by_region.REGION_SIDES[-1])),

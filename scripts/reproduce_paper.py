@@ -187,12 +187,13 @@ class Runner:
         config = self.config_of(run, folder, data)
         noted = self.results / f"{run.key}.json"
         if noted.exists():
-            before, now = read_result(noted).options, recipe(config)
+            result = read_result(noted)
+            before, now = result.options, recipe(config)
             different = [key for key in now if key in before and before[key] != now[key]]
             if different:
                 key = different[0]
                 raise ValueError(f"{noted}: was run with {key} {before[key]!r}, which is {now[key]!r} now")
-            same_neurons(read_result(noted), data, noted)
+            same_neurons(result, data, noted)
             return
         print(f"{time.strftime('%H:%M:%S')} {run.key}", flush=True)
         started = time.monotonic()

@@ -137,8 +137,10 @@ def segment(
     results = [output / f"{name}.{suffix}" for suffix in (f"scores.{kind}", f"mask.{kind}", "swc", "png")]
     for result in results[2 if zarr else 0 :]:
         check_target(result, image)
-    for result in (*results[1:2][: not zarr], *results[2:3][:trace], results[3]):
-        check_not_made_by_hand(result)
+    _, mask, swc, png = results
+    for result, is_made in ((mask, not zarr), (swc, trace), (png, True)):
+        if is_made:
+            check_not_made_by_hand(result)
     import torch
 
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -298,9 +300,10 @@ def convert(
     like: Annotated[Path | None, typer.Option(help="Image whose shape an SWC file is drawn into as a mask.")] = None,
 ) -> None:
     """Convert between image formats; check and repair an SWC file; or draw one into a mask."""
-    for path in (source, *([like] if like else [])):
+    sources = [source, *([like] if like else [])]
+    for path in sources:
         check_file(path)
-    check_target(target, source, *([like] if like else []))
+    check_target(target, *sources)
     from .evaluation.comparison import is_tree
     from .morphology import rasterize, read_swc
     from .volumes import Volume, open_volume, read_volume, write_volume

@@ -23,7 +23,7 @@ from .gold166 import origin_of, read_origins
 from .pairing import ANNOTATION_SUFFIX, TREE_SUFFIXES, find_candidates, is_image_name
 from .preparation import COMPLETE, RECORDS, Job, PreparationOptions, earlier_report, left_out, prepare_neuron
 from .preparation_report import PairReport, write_csv, write_pages
-from .sources import DataError, FolderSource, Source, open_source
+from .sources import DataError, Source, open_source
 
 
 if TYPE_CHECKING:
@@ -175,8 +175,7 @@ def _plan(source: Source, output: Path, options: PreparationOptions, table) -> t
         if path.lower().endswith(ANNOTATION_SUFFIX):
             with contextlib.suppress(DataError, PermissionError):  # nothing depends on it alone
                 annotations[path] = source.read_text(path)
-    if isinstance(source, FolderSource):
-        source.leave_out_own_results()
+    source.leave_out_own_results()
     candidates, lone = find_candidates(source.files, annotations)
     lone |= {path: why for path, why in source.refused.items() if is_image_name(path) or _is_tree(path)}
     if origins and (strange := origins.unmatched(candidate.image for candidate in candidates)):

@@ -84,6 +84,10 @@ class Source(abc.ABC):
     def stamp(self, path: str) -> str:
         """Changes when the file changes, or any file of a volume that is a folder."""
 
+    @abc.abstractmethod
+    def leave_out_own_results(self) -> None:
+        """Refuses trees and masks that this program made: they are no gold standard. One corrected by hand is, without its mark."""
+
     def read_text(self, path: str, most: int = 1 << 16) -> str:
         """The first `most` bytes of a small text file."""
         with self.local(path) as file, file.open("rb") as handle:
@@ -154,7 +158,6 @@ class FolderSource(Source):
         return f"{found.size} bytes, changed {found.changed}"
 
     def leave_out_own_results(self) -> None:
-        """Refuses trees and masks that this program made: they are no gold standard. One corrected by hand is, without its mark."""
         for name in [name for name in self.files if name.lower().endswith((".swc", ".mask.tif"))]:
             with contextlib.suppress(OSError):  # told when it is read
                 if is_own_result(self.root / name):
@@ -237,6 +240,9 @@ class ZipSource(Source):
     def stamp(self, path: str) -> str:
         entry = self._entries[path]
         return f"{entry.file_size} bytes, checksum {entry.CRC:08x}"
+
+    def leave_out_own_results(self) -> None:
+        """None is looked for: each file would have to be unpacked."""
 
     def close(self) -> None:
         self._archive.close()

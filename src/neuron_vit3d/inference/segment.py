@@ -112,9 +112,9 @@ class Segmenter:
         processor = processor or NeuronViT3DImageProcessor.for_model(model.config)
         processor.check_fits(model.config)
         self.device = torch.device(device) if device is not None else _best_device()
-        self.dtype = dtype
-        # Eight keep a processor busy. A GPU takes hardly longer for many blocks of a small model than for a few.
-        self.batch_size = batch_size if batch_size is not None else 32 if self.device.type == "cuda" else 8
+        if batch_size is None:  # a GPU takes hardly longer for many blocks of a small model than for a few
+            batch_size = 32 if self.device.type == "cuda" else 8
+        self.dtype, self.batch_size = dtype, batch_size
         self.skip_background, self.flips = skip_background, flips
         self.model = model.to(self.device).eval()
         self._forward = torch.compile(self.model) if compile else self.model
@@ -127,7 +127,7 @@ class Segmenter:
             )
         self.slice_overlap = processor.slice_overlap if slice_overlap is None else slice_overlap
         check_slice_overlap(self.slice_overlap, processor.num_output_slices)
-        if self.batch_size < 1:
+        if batch_size < 1:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
 
     def key(self) -> str:

@@ -32,8 +32,12 @@ def told_of_workers(batches: Iterable) -> Iterator:
     try:
         yield from batches
     except (RuntimeError, ValueError, OSError, EOFError, MemoryError) as error:
-        text = str(error)
-        if isinstance(error, MemoryError) or re.search(r"DataLoader worker \(pid", text) or _is_broken_pipe(error):
+        text, broken_pipe = str(error), (ConnectionError, EOFError)  # to a worker: of what is read there are none
+        if (
+            isinstance(error, MemoryError)
+            or re.search(r"DataLoader worker \(pid", text)
+            or isinstance(error, broken_pipe)
+        ):
             raise TrainingError(
                 "a process that prepares blocks died, or had no memory left; fewer --num-workers (each holds blocks of its own), "
                 f"or more memory or /dev/shm ({' '.join(text.split()) or type(error).__name__})"
@@ -41,11 +45,6 @@ def told_of_workers(batches: Iterable) -> Iterator:
         if " in DataLoader worker process " in text and not isinstance(error, RuntimeError):
             raise TrainingError(text.strip().splitlines()[-1].partition(": ")[2] or text) from error
         raise
-
-
-def _is_broken_pipe(error: BaseException) -> bool:
-    """Of the pipe to a worker: of what is read there is no such error."""
-    return isinstance(error, ConnectionError | EOFError)
 
 
 def advice(config: TrainingConfig, *, learning: bool = True) -> list[str]:

@@ -8,6 +8,7 @@ bool becomes uint8 with 0 and 255, ImageJ's convention for masks. Integers are c
 because scores hardly shrink, and can so be mapped when read.
 """
 
+import io
 import json
 import math
 import os
@@ -241,15 +242,16 @@ class SlabWriter:
 
 
 def _locked(unfinished: Path, path: Path) -> BinaryIO:
-    """The unfinished file, kept from other processes until it is closed; created where it is not there.
+    """The unfinished file, kept from other processes until it is closed; created where it is not there. Windows has no such lock.
 
     Raises:
         VolumeError: another process has it.
     """
+    if fcntl is None:  # an open file could not be renamed there
+        return io.BytesIO()
     file = unfinished.open("ab")
     try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(file.fileno()), os.stat(unfinished)):
             return file
     except (BlockingIOError, FileNotFoundError):  # it is theirs, or they have just finished
