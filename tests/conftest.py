@@ -10,6 +10,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 
+from neuron_vit3d.model import image_processing_neuron_vit3d
+
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -21,3 +23,9 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"real data is not beside this checkout ({folder.name}/data)")
     return folder
+
+
+@pytest.fixture
+def tiles_as_asked(monkeypatch):
+    """Tiles have the size that is asked for, whatever the plane's: two volumes have the same tiles then."""
+    monkeypatch.setattr(image_processing_neuron_vit3d, "tile_side", lambda length, tile, *_: tile)

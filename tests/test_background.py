@@ -125,7 +125,7 @@ def test_skipped_blocks_score_0_and_all_else_is_as_before(outputs, monkeypatch):
     assert not part[:, 64:].any() and not part[:, :, 128:].any()
 
 
-def test_a_tile_beside_a_skipped_one_is_not_dimmed(monkeypatch):
+def test_a_tile_beside_a_skipped_one_is_not_dimmed(tiles_as_asked, monkeypatch):
     monkeypatch.setattr(background, "_MIN_BLOCKS", 0)
     monkeypatch.setattr(background, "_SURE", 2.0)
     monkeypatch.setattr(background, "_LOWEST", 10.0)

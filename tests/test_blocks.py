@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_vit3d.model import blocks
-from neuron_vit3d.model.blocks import BlockGrid, Stitcher, cut, stitch, tile_starts
+from neuron_vit3d.model.blocks import BlockGrid, Stitcher, cut, stitch, tile_side, tile_starts
 
 
 def test_examples_in_the_docstrings_are_true():
     results = doctest.testmod(blocks)
-    assert (results.failed, results.attempted) == (0, 3)
+    assert (results.failed, results.attempted) == (0, 5)
 
 
 # -- tiles along an axis ---------------------------------------------------------------------------------------------
@@ -55,6 +55,31 @@ def test_there_is_not_a_tile_more_than_needed(axis):
 def test_overlap_of_a_whole_tile_is_refused(overlap):
     with pytest.raises(ValueError, match=f"less than the tile's side 4; got {overlap}"):
         tile_starts(10, 4, overlap)
+
+
+@settings(max_examples=300, deadline=None)
+@given(axes(), st.sampled_from([1, 4, 14, 16]))
+def test_sides_of_tiles_cover_an_axis_with_no_more_pixels_than_the_one_asked_for(axis, patch):
+    length, tile, overlap = axis
+    side = tile_side(length, tile, overlap, patch)
+
+    def pixels(side: int) -> int:
+        return len(tile_starts(length, side, overlap)) * -(-min(side, length) // patch) * patch
+
+    assert side == tile or (side % patch == 0 and 5 * tile <= 6 * side and 3 * side <= 4 * tile)
+    assert pixels(side) <= pixels(tile)
+    assert side == tile or pixels(side) < pixels(tile)  # not without a reason
+    assert side > overlap
+
+
+def test_a_plane_a_little_larger_than_a_tile_is_one_tile_and_an_uneven_one_is_not_covered_three_times():
+    assert [tile_side(length, 192, 32, 16) for length in (20, 192, 256, 257, 288)] == [192, 192, 256, 160, 160]
+    assert [len(tile_starts(length, tile_side(length, 192, 32, 16), 32)) for length in (256, 257, 288)] == [1, 2, 2]
+
+
+def test_a_side_is_not_planned_for_an_overlap_of_a_whole_tile():
+    with pytest.raises(ValueError, match="less than the tile's side 32; got 32"):
+        tile_side(100, 32, 32)
 
 
 # -- blocks of a volume ----------------------------------------------------------------------------------------------

@@ -124,12 +124,12 @@ def test_blocks_are_the_normalised_slices_around_each_slice():
     np.testing.assert_allclose(blocks[0, 0], expected[[0, 0, 1]], rtol=1e-5)
 
 
-def test_tiles_are_no_larger_than_asked_for():
+def test_tiles_are_about_as_large_as_asked_for():
     processor = NeuronViT3DImageProcessor(
         num_slices=3, num_output_slices=3, tile_size=16, tile_overlap=4, num_channels=2
     )
     blocks = processor(np.random.default_rng(0).random((2, 4, 20, 30)), return_tensors="np")["pixel_values"]
-    assert blocks.shape == (2 * 2 * 3, 2, 3, 16, 16)
+    assert blocks.shape == (2 * 1 * 2, 2, 3, 20, 17)  # 2 steps, 1 row, 2 columns
 
 
 @pytest.mark.parametrize(
@@ -207,6 +207,25 @@ def test_processor_saved_before_slices_overlapped_loads_without_overlap(tmp_path
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(saved))
     again = NeuronViT3DImageProcessor.from_pretrained(tmp_path)
     assert again.slice_overlap == 0 and again.grid((9, 40, 40)).steps == [0, 3, 6]
+
+
+def test_processor_saved_before_tiles_fitted_the_plane_learns_of_the_models_patches(tmp_path):
+    config = tiny_config()
+    NeuronViT3DImageProcessor.for_model(config, tile_size=32, tile_overlap=8).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert saved.pop("patch_size") == config.patch_size > 1
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(saved))
+    again = NeuronViT3DImageProcessor.from_pretrained(tmp_path)
+    assert again.grid((9, 39, 39)).tile == (39, 39) and again.patch_size == 1
+    again.fit_to(config)
+    assert again.patch_size == config.patch_size
+
+
+def test_options_of_a_grid_replace_the_processors():
+    processor = NeuronViT3DImageProcessor(num_output_slices=3, tile_size=32, tile_overlap=8)
+    grid = processor.grid((9, 56, 56), tile_size=16, tile_overlap=0, slice_overlap=1)
+    assert (grid.tile, grid.overlap, grid.slice_overlap) == ((14, 14), (0, 0), 1)
+    assert processor.grid((9, 56, 56)) == processor.grid((9, 56, 56), tile_size=32, tile_overlap=8, slice_overlap=0)
 
 
 def test_overlap_of_all_labelled_slices_is_refused_when_it_is_set_and_when_it_is_loaded(tmp_path):

@@ -59,13 +59,13 @@ def test_one_region_is_the_whole_volume(outputs, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
 
 
-def test_each_region_is_as_its_surroundings_alone_would_be(model, small_regions, tmp_path):
+def test_each_region_is_as_its_surroundings_alone_would_be(model, small_regions, tiles_as_asked, tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (9, 100, 130), np.uint8)  # 0 and 255 are in every part of it
     processor = NeuronViT3DImageProcessor.for_model(model.config)
     processor.lower_percentile, processor.upper_percentile = 0.0, 100.0
     tool = segmenter(model, processor=processor)
     found = voxels(segment_large(Volume(array), tool, out=tmp_path / "a.ome.zarr"))
-    grid = regions.RegionGrid(array.shape, 32, 8, tool.processor.num_slices)
+    grid = regions.RegionGrid(tool.grid(array.shape))
     assert len(grid) == 27
     for region in grid:
         alone = segment(Volume(array[region.seen]), tool).array
@@ -162,7 +162,9 @@ def test_the_brightest_and_darkest_of_all_regions_are_white_and_black(model, sma
     assert plans == [{"black": black.tolist(), "white": white.tolist(), "enough": 0.0}]
 
 
-def test_background_is_skipped_by_the_whole_volumes_measure(model, small_regions, tmp_path, monkeypatch):
+def test_background_is_skipped_by_the_whole_volumes_measure(
+    model, small_regions, tiles_as_asked, tmp_path, monkeypatch
+):
     monkeypatch.setattr(background, "_MIN_BLOCKS", 0)
     monkeypatch.setattr(background, "_SURE", 2.0)  # the model finds nothing: only noise is left out
     monkeypatch.setattr(background, "_LOWEST", 10.0)

@@ -289,7 +289,7 @@ def test_a_processor_of_another_model(tmp_path):
         with pytest.raises(ValueError, match=message):
             load(tmp_path)
     with pytest.raises(ValueError, match="the image processor has num_slices = 5, the model 3"):
-        NeuronViT3DImageProcessor().check_fits(tiny_model().config)
+        NeuronViT3DImageProcessor().fit_to(tiny_model().config)
 
 
 def test_damaged_weights(tmp_path):

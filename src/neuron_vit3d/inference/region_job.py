@@ -45,15 +45,7 @@ class LargeJob:
         self._open = ExitStack()
         self.segmenter = self.model if isinstance(self.model, Segmenter) else Segmenter(self.model, **self.options)
         self.source: ChannelReader = self._open.enter_context(self.segmenter.open(self.image, self.channel))
-        segmenter = self.segmenter
-        self.regions = RegionGrid(
-            self.source.shape,
-            segmenter.tile_size,
-            segmenter.tile_overlap,
-            segmenter.processor.num_slices,
-            segmenter.processor.num_output_slices,
-            segmenter.slice_overlap,
-        )
+        self.regions = RegionGrid(self.segmenter.grid(self.source.shape))
         return self
 
     def __exit__(self, *error) -> None:
@@ -68,8 +60,8 @@ class LargeJob:
             "channel": self.channel,
             "voxel_size": self.voxel_size_given and list(self.voxel_size_given),
             "model": segmenter.model_key(),
-            "tile_size": segmenter.tile_size,
             "tile_overlap": segmenter.tile_overlap,
+            "tile": list(self.regions.whole.tile),
             "slice_overlap": segmenter.slice_overlap,
             "dtype": str(segmenter.dtype),
             "flips": segmenter.flips,
@@ -114,16 +106,20 @@ class LargeJob:
 
     def _check_same(self, path: Path) -> None:
         try:
-            theirs = attributes_of(path)[RESULT]
+            theirs = dict(attributes_of(path)[RESULT])
         except Exception as error:
             raise VolumeError(
                 f"{path}: is there already and is no image that this program began; choose another output"
             ) from error
         ours = json.loads(json.dumps(self.made_with))
+        if theirs.keys() != ours.keys():
+            raise VolumeError(
+                f"{path}: is another result, or one of another version of this program; remove it or choose another output"
+            )
         for key, value in ours.items():
-            if theirs.get(key) != value:
+            if theirs[key] != value:
                 raise VolumeError(
-                    f"{path}: was begun with {key} {theirs.get(key)}, which is {value} now; remove it or choose another output"
+                    f"{path}: was begun with {key} {theirs[key]}, which is {value} now; remove it or choose another output"
                 )
 
     # -- first round -----------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """How a volume too large for one machine is shared out: regions, each segmented by itself and written to one shard.
 
-    regions = RegionGrid((2048, 2048, 2048), tile=192, overlap=32, num_slices=5)
-    regions.side, regions.chunk, len(regions)      # (64, 480, 480), (32, 120, 120), 800
+    regions = RegionGrid(BlockGrid((2048, 2048, 2048), tile=(256, 256), overlap=(32, 32), num_slices=5))
+    regions.side, regions.chunk, len(regions)      # (64, 448, 448), (32, 112, 112), 800
     regions[7].core                                # the voxels that region 7 writes, nobody else does
 
 The tiles of a region reach half an overlap beyond it, where those of its neighbours begin; of what they predict there only the
@@ -9,13 +9,13 @@ region's own voxels are kept. So no tile is looked at twice, and no voxel comes 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
 import numpy as np
 
-from ..model.blocks import BlockGrid
+from ..model.blocks import BlockGrid, tile_starts
 from ..volumes.volume import Box
 
 
@@ -55,24 +55,21 @@ class RegionGrid:
     """The regions of a volume, in C order.
 
     Args:
-        shape: slices, height, width of the volume.
-        tile, overlap: a tile's side, and the pixels that neighbouring tiles share at least.
-        num_slices, num_output_slices, slice_overlap: of the blocks, see [`BlockGrid`].
+        whole: the blocks of the whole volume; those of a region have the same sides and overlaps.
     """
 
-    shape: tuple[int, int, int]
-    tile: int
-    overlap: int
-    num_slices: int
-    num_output_slices: int = 1
-    slice_overlap: int = 0
+    whole: BlockGrid
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.whole.shape
 
     @cached_property
     def side(self) -> tuple[int, int, int]:
         """Of a region's core, z y x: as many slices as some steps label, and as many pixels as some tiles add."""
-        step, stride = self.num_output_slices - self.slice_overlap, self.tile - self.overlap
-        slices, pixels = (max(1, round(about / one)) * one for about, one in ((_SLICES, step), (_PIXELS, stride)))
-        return slices, pixels, pixels
+        step = self.whole.num_output_slices - self.whole.slice_overlap
+        planes = zip(self.shape[1:], self.whole.tile, self.whole.overlap, strict=True)
+        return max(1, round(_SLICES / step)) * step, *(_side_with_fewest_tiles(*axis) for axis in planes)
 
     @property
     def chunk(self) -> tuple[int, int, int]:
@@ -98,26 +95,34 @@ class RegionGrid:
             slice(i * side, min((i + 1) * side, length))
             for i, side, length in zip(at, self.side, self.shape, strict=True)
         )
-        halo, least = (self.slice_overlap, self.overlap, self.overlap), (self.num_output_slices, self.tile, self.tile)
+        whole = self.whole
+        halo, least = (whole.slice_overlap, *whole.overlap), (whole.num_output_slices, *whole.tile)
         labelled = tuple(
             _reaching(one, -(-shared // 2), side, length)
             for one, shared, side, length in zip(core, halo, least, self.shape, strict=True)
         )
-        context = self.num_slices - self.num_output_slices
+        context = whole.num_slices - whole.num_output_slices
         z = slice(
             max(labelled[0].start - context // 2, 0), min(labelled[0].stop + context - context // 2, self.shape[0])
         )
-        grid = BlockGrid(
-            _sides(labelled),
-            (self.tile, self.tile),
-            (self.overlap, self.overlap),
-            self.num_slices,
-            self.num_output_slices,
-            self.slice_overlap,
-            above=labelled[0].start - z.start,
-            below=z.stop - labelled[0].stop,
+        grid = replace(
+            whole, shape=_sides(labelled), above=labelled[0].start - z.start, below=z.stop - labelled[0].stop
         )
         return Region(index, core, labelled, (z, *labelled[1:]), grid)
+
+
+def _side_with_fewest_tiles(length: int, tile: int, overlap: int) -> int:
+    """A multiple of what a tile adds, from 2/3 to 4/3 of `_PIXELS`: that with which the regions of an axis have the fewest
+    tiles. A last region of a few pixels has a whole tile of its own."""
+    stride = tile - overlap
+    counts = range(max(1, -(-2 * _PIXELS // (3 * stride))), max(1, 4 * _PIXELS // (3 * stride)) + 1)
+
+    def tiles(side: int) -> int:
+        cores = (slice(start, min(start + side, length)) for start in range(0, length, side))
+        reached = (_reaching(core, -(-overlap // 2), tile, length) for core in cores)
+        return sum(len(tile_starts(one.stop - one.start, tile, overlap)) for one in reached)
+
+    return min((count * stride for count in counts), key=lambda side: (tiles(side), abs(side - _PIXELS)))
 
 
 def _reaching(core: slice, halo: int, least: int, length: int) -> slice:

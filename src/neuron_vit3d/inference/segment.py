@@ -82,7 +82,7 @@ class Segmenter:
         processor: its image processor; None: the checkpoint's own, or for a loaded model one made from its config.
         device: `"cpu"`, `"cuda"`, `"mps"`; None: CUDA or MPS where there is one.
         dtype: of the computation, `torch.float32` or `torch.bfloat16`; scores are float32 either way.
-        tile_size, tile_overlap: instead of the processor's, in pixels.
+        tile_size, tile_overlap: instead of the processor's, in pixels; tiles have about this size, see [`tile_side`].
         slice_overlap: instead of the processor's, in slices; only a model that labels several at once can have one.
         batch_size: blocks that go through the model at once; None: 8, on a GPU 32.
         skip_background: leave out the tiles in which no neurite can be (see `background.py`); their scores are 0. Volumes
@@ -110,7 +110,7 @@ class Segmenter:
             model, loaded_processor = load_checkpoint(model)
             processor = processor or loaded_processor
         processor = processor or NeuronViT3DImageProcessor.for_model(model.config)
-        processor.check_fits(model.config)
+        processor.fit_to(model.config)
         self.device = torch.device(device) if device is not None else _best_device()
         if batch_size is None:  # a GPU takes hardly longer for many blocks of a small model than for a few
             batch_size = 32 if self.device.type == "cuda" else 8
@@ -130,10 +130,10 @@ class Segmenter:
         if batch_size < 1:
             raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
 
-    def key(self) -> str:
-        """A word for what decides the scores of a volume: weights, image processor, options, device. The batch size is not in
-        it: memory may call for another one, which changes no more than the scores' last bits."""
-        options = (self.tile_size, self.tile_overlap, self.slice_overlap, self.skip_background, self.flips, self.dtype)
+    def key(self, shape: tuple[int, int, int]) -> str:
+        """A word for what decides the scores of a volume of this shape: weights, image processor, blocks, options, device. The
+        batch size is not in it: memory may call for another one, which changes no more than the scores' last bits."""
+        options = (self.grid(shape), self.skip_background, self.flips, self.dtype)
         return hashlib.sha256(f"{self.model_key()}{options}{self.device.type}".encode()).hexdigest()
 
     def model_key(self) -> str:
@@ -151,13 +151,8 @@ class Segmenter:
 
     def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
         """The blocks that a volume of this shape (slices, height, width) is cut into."""
-        return BlockGrid(
-            shape,
-            (self.tile_size, self.tile_size),
-            (self.tile_overlap, self.tile_overlap),
-            self.processor.num_slices,
-            self.processor.num_output_slices,
-            self.slice_overlap,
+        return self.processor.grid(
+            shape, tile_size=self.tile_size, tile_overlap=self.tile_overlap, slice_overlap=self.slice_overlap
         )
 
     def slabs(

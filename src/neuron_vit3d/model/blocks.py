@@ -33,12 +33,44 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     >>> tile_starts(3, 4, 1)
     [0]
     """
-    if not 0 <= overlap < tile:
-        raise ValueError(f"overlap must be at least 0 and less than the tile's side {tile}; got {overlap}")
+    _check_overlap(overlap, tile)
     if length <= tile:
         return [0]
     steps = -(-(length - tile) // (tile - overlap))
     return [round(step * (length - tile) / steps) for step in range(steps + 1)]
+
+
+def tile_side(length: int, tile: int, overlap: int, patch: int = 1) -> int:
+    """Side of the tiles that cover an axis with the fewest pixels: about `tile`, from 5/6 to 4/3 of it.
+
+    A tile of one size for all planes covers some of them three times: a plane of 256 needs four tiles of 224, but one of 256.
+    Of sides that cover an axis alike, the nearest to `tile` is taken. A model learned at about one size; what others cost is
+    measured in reports/segmenting_choices.md.
+
+    Args:
+        length: pixels of the axis.
+        tile, overlap: side that is asked for, and the pixels that neighbouring tiles share at least.
+        patch: side of the model's patches; a tile is filled up to whole ones.
+
+    >>> tile_side(256, 224, 32, 16)
+    256
+    >>> tile_side(1000, 192, 32, 16)  # 5 tiles, 1200 pixels; of 192 it were 7, 1344 pixels
+    240
+    """
+    _check_overlap(overlap, tile)
+    least, most = -(-5 * tile // (6 * patch)) * patch, 4 * tile // (3 * patch) * patch
+    sides = {tile, *range(least, most + 1, patch)}
+
+    def cost(side: int) -> tuple[int, int]:
+        filled = -(-min(side, length) // patch) * patch
+        return len(tile_starts(length, side, overlap)) * filled, abs(side - tile)
+
+    return min((side for side in sorted(sides) if side > overlap), key=cost)
+
+
+def _check_overlap(overlap: int, tile: int) -> None:
+    if not 0 <= overlap < tile:
+        raise ValueError(f"overlap must be at least 0 and less than the tile's side {tile}; got {overlap}")
 
 
 @dataclass(frozen=True)

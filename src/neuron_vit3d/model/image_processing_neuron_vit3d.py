@@ -4,14 +4,15 @@ import numpy as np
 import torch
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
-from .blocks import BlockGrid, check_slice_overlap, cut, stitch
+from .blocks import BlockGrid, check_slice_overlap, cut, stitch, tile_side
 
 
 class NeuronViT3DImageProcessor(BaseImageProcessor):
     r"""
     Args:
         num_slices, num_channels, num_output_slices: of the model, see [`NeuronViT3DConfig`].
-        tile_size (`int`, defaults to 224): side of a tile in pixels; volumes smaller than that are one tile.
+        tile_size (`int`, defaults to 224): side of a tile in pixels, about: from 5/6 to 4/3 of it, whatever covers a plane
+            with the fewest pixels, see [`tile_side`]. A plane smaller than that is one tile.
         tile_overlap (`int`, defaults to 32): pixels that neighbouring tiles share at least.
         slice_overlap (`int`, defaults to 0): labelled slices that neighbouring blocks share at least; their scores are
             averaged. Less than `num_output_slices`.
@@ -21,6 +22,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
             how bright they are whatever the depth.
         image_mean, image_std (`float` or `list[float]`, default to 0.5): intensities in [0, 1] are then normalised as
             the 2D model's pictures were; one number, or one a channel.
+        patch_size (`int`, defaults to 1): of the model, whose patches tiles are made of.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -37,6 +39,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         image_mean: float | list[float] = 0.5,
         image_std: float | list[float] = 0.5,
         slice_overlap: int = 0,
+        patch_size: int = 1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -46,6 +49,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
         self.slice_overlap = slice_overlap
+        self.patch_size = patch_size
         self.lower_percentile = lower_percentile
         self.upper_percentile = upper_percentile
         self.image_mean = image_mean
@@ -74,6 +78,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
             num_slices=config.num_slices,
             num_channels=config.num_channels,
             num_output_slices=config.num_output_slices,
+            patch_size=config.patch_size,
             image_mean=_by_channel(mean, config.num_channels),
             image_std=_by_channel(std, config.num_channels),
             **kwargs,
@@ -90,14 +95,16 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
             )
         return super().from_dict(image_processor_dict, **kwargs)
 
-    def check_fits(self, config) -> None:
-        """Raises ValueError where this processor's blocks are not those of a model with this configuration."""
+    def fit_to(self, config) -> None:
+        """Takes over the patches of a model with this configuration, which older checkpoints do not note here; raises
+        ValueError where this processor's blocks are not the model's."""
         for name in ("num_slices", "num_channels", "num_output_slices"):
             if getattr(self, name) != getattr(config, name):
                 raise ValueError(
                     f"the image processor has {name} = {getattr(self, name)}, the model {getattr(config, name)}: they "
                     "belong to different checkpoints"
                 )
+        self.patch_size = config.patch_size
 
     def preprocess(self, volume: np.ndarray, return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
         """Volume (slices, height, width), or with channels first, to `pixel_values`.
@@ -139,10 +146,22 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         )
         return (scaled - mean) / std
 
-    def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
-        """Where the blocks of a volume of this shape (slices, height, width) lie."""
-        tile, overlap = (self.tile_size, self.tile_size), (self.tile_overlap, self.tile_overlap)
-        return BlockGrid(tuple(shape), tile, overlap, self.num_slices, self.num_output_slices, self.slice_overlap)
+    def grid(
+        self,
+        shape: tuple[int, int, int],
+        *,
+        tile_size: int | None = None,
+        tile_overlap: int | None = None,
+        slice_overlap: int | None = None,
+    ) -> BlockGrid:
+        """Where the blocks of a volume of this shape (slices, height, width) lie; options that are given replace its own."""
+        tile_size = self.tile_size if tile_size is None else tile_size
+        overlap = self.tile_overlap if tile_overlap is None else tile_overlap
+        tile = tuple(tile_side(length, tile_size, overlap, self.patch_size) for length in shape[1:])
+        slice_overlap = self.slice_overlap if slice_overlap is None else slice_overlap
+        return BlockGrid(
+            tuple(shape), tile, (overlap, overlap), self.num_slices, self.num_output_slices, slice_overlap
+        )
 
     def with_channels(self, volume: np.ndarray) -> np.ndarray:
         """Checks a volume at the door; (slices, height, width) becomes (1, slices, height, width)."""

@@ -156,7 +156,7 @@ def load_whole(model_class, processor_class, name: str | os.PathLike, config: Pr
     with one_clear_error(name):
         try:
             processor = processor_class.from_pretrained(name)
-            processor.check_fits(config)
+            processor.fit_to(config)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     return model, processor

@@ -57,11 +57,11 @@ class NeuronSegmentationPipeline(ChunkPipeline):
             raise ValueError("the neuron-segmentation pipeline needs the model's image processor: image_processor=...")
         if self.model.config.model_type != "neuron_vit3d":
             raise ValueError(f"expected a neuron_vit3d model, got one of type {self.model.config.model_type!r}")
-        if not hasattr(self.image_processor, "check_fits"):  # its class differs where the code came with a checkpoint
+        if not hasattr(self.image_processor, "fit_to"):  # its class differs where the code came with a checkpoint
             raise ValueError(
                 f"expected a NeuronViT3DImageProcessor, got a {type(self.image_processor).__name__}: that of another model"
             )
-        self.image_processor.check_fits(self.model.config)
+        self.image_processor.fit_to(self.model.config)
         if self.device.type == "cpu" and self.model.dtype == torch.float16:
             self.model.float()  # checkpoints are stored in half precision, which CPUs only emulate
 
