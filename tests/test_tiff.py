@@ -41,6 +41,8 @@ def assert_reads(path, expected, voxel_size=None):
         assert (reader.shape, reader.dtype, reader.voxel_size) == (one.shape, one.dtype, volume.voxel_size)
         np.testing.assert_array_equal(reader.read(0, len(one)), one)
         np.testing.assert_array_equal(reader.read(len(one) - 1, len(one)), one[-1:])
+        box = tuple(slice(length // 2, length) for length in one.shape)
+        np.testing.assert_array_equal(reader.read_box(box), one[box])
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,44 @@ def test_a_codec_that_nothing_here_decodes_is_named(tmp_path):
     path.write_bytes(with_tag(path.read_bytes(), 259, 34887))
     with pytest.raises(VolumeError, match=r"LERC compression of uint8 voxels.* imagecodecs may help"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "packbits", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16])
+def test_values_are_as_stored_where_zero_is_white(tmp_path, dtype, compression):
+    array, path = image((3, 9, 8), np.uint8) > 99 if dtype is bool else image((3, 9, 8), dtype), tmp_path / "a.tif"
+    planes = [Image.fromarray(plane) for plane in array]
+    planes[0].save(path, save_all=True, append_images=planes[1:], compression=compression)
+    stored = read_volume(path).array
+    np.testing.assert_array_equal(stored, array)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for page in tiff.pages:
+            page.tags[262].overwrite(0)
+    assert_reads(path, stored)
+
+
+def test_the_shape_that_old_versions_of_tifffile_wrote(tmp_path):
+    array, path = image((3, 4, 5, 6)), tmp_path / "a.tif"
+
+    def write(shape, planes, **options):
+        tifffile.imwrite(path, planes, description=f"shape={shape}", metadata=None, **GREY, **options)
+
+    for options in ({}, {"compression": "zlib"}):
+        write((3, 5, 6), array[:, 0], **options)
+        assert_reads(path, array[:, 0])
+        write((3, 5, 6, 1), array[:, 0], **options)
+        assert_reads(path, array[:, 0])
+        write(array.shape, array.reshape(-1, 5, 6), **options)
+        assert_reads(path, array)
+    write((1, 1, 3, 5, 6), array[:, 0])
+    assert_reads(path, array[:, 0])
+    write((4, 5, 6), array[:, 0])
+    assert_refused(path, r"describes an array \(4, 5, 6\), but holds 3 planes \(5, 6\)")
+    write("(5, 6)", array[0, 0])
+    assert_refused(path, "got one 2D image 5 x 6")
+    for wrong in ("(3, 5, __import__)", "()", "(3, -5, 6)"):
+        write(wrong, array[:, 0])
+        assert_refused(path, "not a readable TIFF file")
 
 
 @pytest.mark.parametrize(

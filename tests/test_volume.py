@@ -1,7 +1,11 @@
 """Volume's checks and the doors: formats told by content, channels, slices, atomic writing."""
 
+import struct
+import tracemalloc
+
 import numpy as np
 import pytest
+import tifffile
 
 from neuron_vit3d.volumes import (
     Volume,
@@ -156,6 +160,46 @@ def test_npy_is_mapped_and_never_unpickled(tmp_path):
     np.save(path, array[0, 0])
     with pytest.raises(VolumeError, match=r"got shape \(4, 5\)"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", [".tif", ".v3draw", ".npy", ".nrrd", ".nii"])
+def test_plain_files_are_mapped_in_either_byte_order(tmp_path, suffix, order):
+    """A slice and a box take no memory for the others."""
+    array = image((64, 128, 128), np.uint16)
+    path, stored = tmp_path / f"a{suffix}", array.astype(f"{order}u2")
+    if suffix == ".tif":
+        tifffile.imwrite(path, array, byteorder=order, photometric="minisblack")
+    elif suffix == ".v3draw":
+        header = b"raw_image_stack_by_hpeng" + (b"L" if order == "<" else b"B")
+        path.write_bytes(header + struct.pack(f"{order}h4i", 2, 128, 128, 64, 1) + stored.tobytes())
+    elif suffix == ".npy":
+        np.save(path, stored)
+    elif suffix == ".nrrd":
+        nrrd = pytest.importorskip("nrrd")
+        nrrd.write(str(path), np.asfortranarray(stored.transpose()), {"encoding": "raw"})
+    else:
+        nibabel = pytest.importorskip("nibabel")
+        header = nibabel.Nifti1Header(endianness=order)
+        header.set_data_dtype(stored.dtype)
+        nibabel.Nifti1Image(array.transpose(), np.eye(4), header).to_filename(path)
+    for memory_map in (True, False):
+        volume = read_volume(path, memory_map=memory_map)
+        assert volume.dtype == np.uint16 and volume.dtype.isnative
+        np.testing.assert_array_equal(volume.array, array)
+        assert isinstance(volume.array, np.memmap) == (memory_map and stored.dtype.isnative)
+    box = slice(3, 5), slice(7, 99), slice(1, 128)
+    tracemalloc.start()
+    try:
+        with open_volume(path) as reader:
+            slices, part = reader.read(9, 11), reader.read_box(box)
+            assert reader.dtype.isnative and slices.dtype.isnative and part.dtype.isnative
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(slices, array[9:11])
+    np.testing.assert_array_equal(part, array[box])
+    assert peak < array.nbytes / 2
 
 
 def test_slices_are_read_as_copies_and_only_inside():

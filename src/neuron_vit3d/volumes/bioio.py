@@ -23,7 +23,7 @@ _PLUGINS = {
 }
 
 
-def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+def read(path: Path, *, channel: int | None = None) -> Volume:
     """Read the first scene of a microscope's file into memory; see `volumes.read_volume`. Raises VolumeError."""
     image, voxel_size = _open(path)
     channels = int(image.dims.C)

@@ -63,16 +63,13 @@ def read_flat(path: Path, offset: int, packing: str, skip: int, dtype: np.dtype,
     return array
 
 
-def as_volume(array: np.ndarray, voxel_size, path: Path, channel: int | None, memory_map: bool) -> Volume:
-    """An array (c, z, y, x), perhaps mapped, as `volumes.read_volume` returns it."""
+def as_volume(array: np.ndarray, voxel_size, path: Path, channel: int | None) -> Volume:
+    """The chosen channel, or all, of an array (c, z, y, x) as the volume that a module's `read` returns."""
     if channel is not None:
         array = array[checked_channel(channel, len(array), str(path))]
     elif len(array) == 1:
         array = array[0]
-    if isinstance(array, np.memmap):
-        if not (memory_map and array.dtype.isnative):
-            array = np.array(array, array.dtype.newbyteorder("="))
-    elif not array.dtype.isnative:
+    if not array.dtype.isnative and not isinstance(array, np.memmap):
         array = array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
     return Volume(array, voxel_size, str(path))
 

@@ -1,7 +1,8 @@
 """Which format a file or folder is in, told by its first bytes or its metadata, and the module that reads it.
 
-Every module here has `read(path, *, channel, memory_map) -> Volume`; those that decode only the slices asked for also have
-`open_reader(path, channel) -> VolumeReader`. Libraries of optional formats are imported where a file of that format turns up.
+Every module here has `read(path, *, channel) -> Volume`: mapped, perhaps in the file's byte order, where the file holds the voxels
+as they are. Those that decode only the slices asked for also have `open_reader(path, channel) -> VolumeReader`. Libraries of
+optional formats are imported where a file of that format turns up.
 """
 
 import gzip

@@ -25,7 +25,7 @@ def is_header(start: bytes) -> bool:
     return any(start[place : place + 4] == magic for magic, place in _PLACES_OF_MAGIC.items())
 
 
-def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+def read(path: Path, *, channel: int | None = None) -> Volume:
     """Read a NIfTI file; see `volumes.read_volume`. Raises VolumeError."""
     try:
         from nibabel import Nifti1Header, Nifti2Header
@@ -67,10 +67,10 @@ def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> 
             raise VolumeError(f"{path}: expected integer or real voxels of at most 64 bits, got {dtype}")
         array = read_flat(path, *_where(packing, offset), dtype, sizes[::-1])
         array = array[None] if array.ndim == 3 else array.reshape(-1, *array.shape[-3:])
-    volume = as_volume(array, voxel_size, path, channel, memory_map)
+    volume = as_volume(array, voxel_size, path, channel)
     if slope in (None, 0) or not np.isfinite(slope) or (slope, intercept or 0) == (1, 0):
         return volume
-    scaled = volume.array.astype(np.float32)
+    scaled = np.array(volume.array, np.float32)
     scaled *= np.float32(slope)
     scaled += np.float32(intercept or 0)
     return Volume(scaled, volume.voxel_size, volume.source)

@@ -7,7 +7,7 @@ import numpy as np
 from .volume import Volume, VolumeError
 
 
-def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+def read(path: Path, *, channel: int | None = None) -> Volume:
     """Read a .npy file with an array (z, y, x) or (c, z, y, x); see `volumes.read_volume`. Raises VolumeError."""
     with path.open("rb") as file:
         start = file.read(12)
@@ -22,8 +22,4 @@ def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> 
     except Exception as error:
         raise VolumeError(f"{path}: expected a .npy array, got {' '.join(str(error).split())[:200]}") from error
     volume = Volume(array, source=str(path))
-    if channel is not None:
-        volume = volume.channel(channel)
-    if memory_map and volume.dtype.isnative:
-        return volume
-    return Volume(np.array(volume.array, volume.dtype.newbyteorder("=")), source=volume.source)
+    return volume if channel is None else volume.channel(channel)

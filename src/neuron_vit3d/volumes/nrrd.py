@@ -41,7 +41,7 @@ _SPATIAL_KINDS, _UNKNOWN_KINDS = ("domain", "space"), ("", "none", "???")
 _MOST_HEADER_BYTES = 1 << 20
 
 
-def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+def read(path: Path, *, channel: int | None = None) -> Volume:
     """Read an NRRD file; see `volumes.read_volume`. Raises VolumeError."""
     try:
         from nrrd import read_header
@@ -77,7 +77,7 @@ def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> 
     order = [len(sizes) - 1 - axis for axis in (*channels, *spatial[::-1])]
     others = [axis for axis in range(len(sizes)) if axis not in order]
     array = array.transpose(*others, *order)[(0,) * len(others)]
-    return as_volume(array if channels else array[None], voxel_size, path, channel, memory_map)
+    return as_volume(array if channels else array[None], voxel_size, path, channel)
 
 
 def _header_lines(file: BinaryIO, path: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Reading TIFF stacks: plain, BigTIFF, ImageJ hyperstacks, OME-TIFF and tifffile's own.
+"""Reading TIFF stacks: plain, BigTIFF, ImageJ hyperstacks, OME-TIFF, tifffile's own, and those of some microscopes.
 
 Reading goes from the outside in: `_check_directories` makes sure that every table lies inside the file, `tiff_metadata` says
 which plane is which slice and channel and how large a voxel is, and `_Stack` maps or decodes those planes.
@@ -9,7 +9,9 @@ What becomes of what:
 - planes of another size than the first (thumbnails, a second image) are left out with a warning; of the several images of
   an OME file the first is read;
 - more than 7 channels of a single slice are slices (a common slip when writing ImageJ files from Python), with a warning;
+- of Zeiss LSM, Olympus FluoView, MetaMorph STK and ScanImage files the order of planes is known, not the voxel size;
 - arrays that tifffile wrote without naming their axes are (z, y, x) or (c, z, y, x);
+- values are as they are stored, as Fiji gives them, also where the file says that 0 is white;
 - voxel size: ImageJ and tifffile (`spacing`, `unit`, resolution tags) and OME (`PhysicalSize`). A plain TIFF has no z step
   and inches stand for a printer's dpi: both give None.
 """
@@ -22,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from .tiff_metadata import describe
-from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel
+from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel, native_copy
 
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -34,11 +36,11 @@ _MOST_BYTES_PER_BYTE = {1: 1, 5: 1400, 7: 2000, 8: 1032, 32773: 64, 32946: 1032}
 _LOOSEST = 33_000
 
 
-def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+def read(path: Path, *, channel: int | None = None) -> Volume:
     """Read a TIFF stack; see `volumes.read_volume`. Raises VolumeError."""
     with _Stack(path) as stack:
         channels = list(range(stack.num_channels)) if channel is None else [stack.checked(channel)]
-        if memory_map and stack.mapped is not None:
+        if stack.mapped is not None:
             array = stack.mapped[channels[0] : channels[-1] + 1]
         else:
             array = np.empty((len(channels), *stack.shape), stack.dtype)
@@ -59,10 +61,10 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
 
     def read_slices(z0: int, z1: int) -> np.ndarray:
         if mapped is not None:
-            return np.array(mapped[index, z0:z1])
+            return native_copy(mapped[index, z0:z1])
         return np.stack([stack.planes(z, [index])[0] for z in range(z0, z1)])
 
-    read_box = None if mapped is None else lambda box: np.array(mapped[index][box])
+    read_box = None if mapped is None else lambda box: native_copy(mapped[index][box])
     return VolumeReader(
         stack.shape, stack.dtype, stack.voxel_size, str(path), read_slices, stack.close, read_box=read_box
     )
@@ -78,7 +80,8 @@ class _Stack:
         self._file_bytes = path.stat().st_size
         _check_directories(path, self._file_bytes)
         try:
-            self._tiff = tifffile.TiffFile(path)
+            # With it tifffile would guess where the planes of an early ScanImage are, from the first two directories.
+            self._tiff = tifffile.TiffFile(path, is_scanimage=False)
         except Exception as error:
             raise _damaged(path, error) from error
         try:
@@ -105,6 +108,7 @@ class _Stack:
             )
         for page in self._pages:
             self._check_bytes(page)
+        self._zero_is_white = first.photometric == 0
         self._in_one_piece = len(pages) == 1 and first.is_final
         stored = (self._file_bytes - first.dataoffsets[0]) // first.nbytes if self._in_one_piece else 0
         self._samples_axis = first.axes.find("S")
@@ -129,12 +133,13 @@ class _Stack:
             raise VolumeError(
                 f"{self.path}: plane {page.index} ends beyond the file's {self._file_bytes} bytes (truncated?)"
             )
-        bits = page.size * page.bitspersample
-        if page.is_tiled:
-            bits = max(bits, page.tilewidth * page.tilelength * page.bitspersample)
+        kind = page.keyframe  # what it shares with others (a large LSM)
+        bits = kind.size * kind.bitspersample
+        if kind.is_tiled:
+            bits = max(bits, kind.tilewidth * kind.tilelength * kind.bitspersample)
         stored = sum(page.databytecounts)
-        most = stored * _MOST_BYTES_PER_BYTE.get(int(page.compression), _LOOSEST)
-        if not page.size or bits > 8 * most:
+        most = stored * _MOST_BYTES_PER_BYTE.get(int(kind.compression), _LOOSEST)
+        if not kind.size or bits > 8 * most:
             raise VolumeError(
                 f"{self.path}: plane {page.index} of {page.shape} {page.dtype} cannot come from its {stored} stored bytes"
             )
@@ -144,18 +149,18 @@ class _Stack:
 
     @cached_property
     def mapped(self) -> np.ndarray | None:
-        """(c, z, y, x) mapped from the file; None where its bytes are not the voxels, in order and in native byte order."""
+        """(c, z, y, x) mapped from the file, in its byte order; None where its bytes are not the voxels in order."""
         count, (depth, channels) = self._index.size, self._index.shape
         in_order = np.arange(count)
         first = self._pages[0]
-        if not self._stored_dtype.isnative or not first.is_final:
+        if not first.is_final:
             return None
         if not self._in_one_piece:
             pages = self._pages[:count]
             offsets = [page.dataoffsets[0] if page.is_final else -1 for page in pages]
             if not np.array_equal(offsets, first.dataoffsets[0] + in_order * first.nbytes):
                 return None
-        array = np.memmap(self.path, self.dtype, "c", offset=first.dataoffsets[0], shape=(count, *first.shape))
+        array = np.memmap(self.path, self._stored_dtype, "c", offset=first.dataoffsets[0], shape=(count, *first.shape))
         if self._samples_axis >= 0:
             return (
                 np.moveaxis(array, self._samples_axis + 1, 0) if np.array_equal(self._index[:, 0], in_order) else None
@@ -178,7 +183,7 @@ class _Stack:
             if self._in_one_piece:
                 offset = page.dataoffsets[0] + plane * page.nbytes
                 array = np.memmap(self.path, self._stored_dtype, "r", offset=offset, shape=page.shape)
-            elif _tifffile_decodes(page):
+            elif _tifffile_decodes(page.keyframe):
                 array = page.asarray(maxworkers=1)
             else:
                 array = self._decode_with_pillow(page)
@@ -199,9 +204,13 @@ class _Stack:
     def _decode_with_pillow(self, page) -> np.ndarray:
         try:
             self._pillow.seek(page.index)
-            return np.asarray(self._pillow).astype(page.dtype, copy=False)
+            array = np.asarray(self._pillow)
+            if self._zero_is_white and self._pillow.mode in ("1", "L"):  # Pillow turns these over, and no others
+                array = ~array
+            return array.astype(page.dtype, copy=False)
         except Exception as error:
-            how = f"{page.compression.name} compression of {page.dtype} voxels, predictor {int(page.predictor)}"
+            kind = page.keyframe
+            how = f"{kind.compression.name} compression of {page.dtype} voxels, predictor {int(kind.predictor)}"
             raise ValueError(f"{how}, cannot be decoded ({error}); the package imagecodecs may help") from error
 
     def close(self) -> None:

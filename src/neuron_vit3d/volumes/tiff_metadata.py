@@ -1,12 +1,16 @@
-"""What the planes of a TIFF file are: their order (slices, channels) and the size of a voxel, from ImageJ, OME or tifffile."""
+"""What the planes of a TIFF file are: their order (slices, channels) and the size of a voxel, from ImageJ, OME or tifffile;
+of microscopes' own kinds `tiff_microscopes` knows the order."""
 
 import json
+import math
+import re
 import warnings
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import numpy as np
 
+from .tiff_microscopes import microscope_axes
 from .units import micrometres, voxel_size_of
 from .volume import VolumeError
 
@@ -46,11 +50,12 @@ def describe(tiff, first, pages: int, stored: int, samples: int, name: str) -> D
         # ImageJ never writes "slices=1"; who does means a volume of one slice, as tiff_writer does
         is_stack = "slices" in metadata
     elif first.shaped_description:
-        metadata = json.loads(first.shaped_description)
+        metadata = _tifffile_metadata(first, max(pages, stored), name)
         axes, lengths = _tifffile_axes(metadata, first)
         is_stack = "Z" in axes
     else:
-        metadata, axes, lengths, is_stack = {}, "Z", (pages,), False
+        axes, lengths = microscope_axes(tiff, first, pages, name) or ("Z", (pages,))
+        metadata, is_stack = {}, False
     index = _plane_index(axes, lengths, max(pages, stored), exact=not stored, name=name)
     if len(index) == 1 and not is_stack:
         raise _one_image(first.imagelength, first.imagewidth, max(samples, index.shape[1]), name)
@@ -68,6 +73,19 @@ def _imagej_axes(metadata: dict, pages: int, samples: int, name: str) -> tuple[s
     if not {"channels", "slices", "frames"} & set(metadata):  # a plain stack; "images" is not always right
         lengths["Z"] = pages if pages > 1 else metadata.get("images", 1)
     return axes, tuple(lengths[axis] for axis in axes)
+
+
+def _tifffile_metadata(first, available: int, name: str) -> dict:
+    """The description as a dict: JSON, or, from old versions, `shape=(64, 256, 256)` and nothing else."""
+    old = re.fullmatch(r"shape=[(\[]([\d, ]+)[)\]]", first.shaped_description.strip())
+    if old is None:
+        return json.loads(first.shaped_description)
+    shape = tuple(int(length) for length in old[1].split(",") if length.strip())
+    if math.prod(shape) != available * first.size:
+        raise VolumeError(f"{name}: describes an array {shape}, but holds {available} planes {first.shape}")
+    while len(shape) > len(first.shape) and shape[-1] == 1 < first.shape[-1]:
+        shape = shape[:-1]
+    return {"shape": shape}
 
 
 def _tifffile_axes(metadata: dict, first) -> tuple[str, tuple]:

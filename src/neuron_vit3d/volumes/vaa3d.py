@@ -30,7 +30,7 @@ _HEADER_BYTES = 24 + 1 + 2 + 16
 _SHORT_HEADER_BYTES = 24 + 1 + 2 + 8
 
 
-def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+def read(path: Path, *, channel: int | None = None) -> Volume:
     """Read a v3draw or v3dpbd file; see `volumes.read_volume`. Raises VolumeError for any header that its bytes do not bear out."""
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -54,8 +54,6 @@ def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> 
         array = array[checked_channel(channel, len(array), str(path))]
     elif array.ndim == 4 and len(array) == 1:
         array = array[0]
-    if isinstance(array, np.memmap) and not (memory_map and array.dtype.isnative):
-        array = np.array(array, array.dtype.newbyteorder("="))
     return Volume(array, source=str(path))
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .kept import KeptSlices
+
 
 _SLAB_BYTES = 1 << 26  # checks and writers look at about this much at a time
 _BOX_VOXELS = 1 << 24
@@ -102,15 +104,20 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None, memory_m
     """
     from .formats import reader_of
 
-    return reader_of(Path(path)).read(Path(path), channel=channel, memory_map=memory_map)
+    volume = reader_of(Path(path)).read(Path(path), channel=channel)
+    array = volume.array
+    if array.dtype.isnative and (memory_map or not isinstance(array, np.memmap)):
+        return volume
+    return Volume(native_copy(array), volume.voxel_size, volume.source)
 
 
 def open_volume(source: "str | os.PathLike | Volume | VolumeReader", channel: int | None = None) -> "VolumeReader":
     """One channel of a volume, to be read a few slices at a time; close it, or use it in a `with` statement.
 
     Compressed TIFFs and OME-Zarr are decoded as asked for and uncompressed files are mapped, so memory is bounded by what
-    `read` is asked for. A v3dpbd file has no entry points, nor has a compressed NRRD or NIfTI file: those are decoded whole, when
-    they are opened; of a v3dpbd file only the channel is kept.
+    `read` is asked for, and by 384 MB of slices that are decoded with others or may be asked for again (see `volumes.kept`). A
+    v3dpbd file has no entry points, nor has a compressed NRRD or NIfTI file: those are decoded whole, when they are opened; of a
+    v3dpbd file only the channel is kept.
 
     Raises:
         VolumeError: as `read_volume`; also several channels while `channel` is None.
@@ -130,8 +137,8 @@ def open_volume(source: "str | os.PathLike | Volume | VolumeReader", channel: in
         volume.dtype,
         volume.voxel_size,
         volume.source,
-        lambda z0, z1: np.array(volume.array[z0:z1]),
-        read_box=lambda box: np.array(volume.array[box]),
+        lambda z0, z1: native_copy(volume.array[z0:z1]),
+        read_box=lambda box: native_copy(volume.array[box]),
     )
 
 
@@ -194,6 +201,7 @@ class VolumeReader:
         self.dtype = np.dtype(dtype).newbyteorder("=")
         self.piece = (1, *self.shape[1:]) if piece is None else piece
         self._read, self._close, self._read_box = read, close, read_box
+        self._kept = KeptSlices(read, self.shape, self.dtype)
 
     def read(self, z0: int, z1: int) -> np.ndarray:
         """Slices z0 .. z1 - 1 as a new, contiguous array (z1 - z0, y, x); raises VolumeError outside the volume."""
@@ -203,16 +211,15 @@ class VolumeReader:
 
     def read_box(self, box: Box) -> np.ndarray:
         """The voxels of a box, slices (z, y, x) from 0 on and not empty, as a new, contiguous array; only what is stored
-        around them is decoded. Raises VolumeError outside the volume."""
+        around them is decoded, for boxes side by side once. Raises VolumeError outside the volume."""
         if not all(0 <= one.start < one.stop <= length for one, length in zip(box, self.shape, strict=True)):
             raise VolumeError(f"{self.source}: expected a box in the volume {self.shape}, got {box}")
         if self._read_box is not None:
             return np.ascontiguousarray(self._read_box(box), dtype=self.dtype)
         # Slice by slice: the whole of them may be far more than the box.
-        slices = (self.read(z, z + 1)[0, *box[1:]] for z in range(box[0].start, box[0].stop))
         result = np.empty([one.stop - one.start for one in box], self.dtype)
-        for target, plane in zip(result, slices, strict=True):
-            target[:] = plane
+        for target, plane in zip(result, self._kept.slices(box[0].start, box[0].stop), strict=True):
+            target[:] = plane[box[1:]]
         return result
 
     def boxes(self) -> Iterator[Box]:
@@ -239,6 +246,11 @@ class VolumeReader:
 
     def __exit__(self, *exception) -> None:
         self.close()
+
+
+def native_copy(array: np.ndarray) -> np.ndarray:
+    """The array, perhaps mapped, in memory and in this machine's byte order."""
+    return np.array(array, array.dtype.newbyteorder("="))
 
 
 def single_channel(volume: Volume, channel: int | None = None, name: str | None = None) -> Volume:

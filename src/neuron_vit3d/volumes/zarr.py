@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .formats import needs, one_line
+from .kept import KeptSlices
 from .units import micrometres, voxel_size_of
 from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel
 
@@ -24,7 +25,6 @@ RESULT = "neuron_vit3d"  # attribute of the images that this package makes; it s
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _MOST_BYTES_PER_BYTE = 33_000  # of Zstandard, the loosest of the codecs: 128 KiB from 4 bytes
 _MOST_METADATA_BYTES = 1 << 24
-_MOST_KEPT_BYTES = 1 << 28
 
 
 def is_zarr(folder: Path) -> bool:
@@ -32,7 +32,7 @@ def is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _METADATA)
 
 
-def read(path: Path, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+def read(path: Path, *, channel: int | None = None) -> Volume:
     """Read an OME-Zarr image into memory; see `volumes.read_volume`. Raises VolumeError."""
     image = _Image(path)
     image.check_bytes(image.array_bytes)
@@ -50,32 +50,16 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
         image.check_bytes(image.array_bytes)
     channel = chosen_channel(channel, image.num_channels, str(path))
     index = checked_channel(channel, image.num_channels, str(path))
+    kept = KeptSlices(lambda z0, z1: image.read(index, slice(z0, z1)), image.shape, image.dtype, image.piece[0])
     return VolumeReader(
         image.shape,
         image.dtype,
         image.voxel_size,
         str(path),
-        _Slices(image, index).read,
+        kept.read,
         read_box=lambda box: image.read(index, *box),
         piece=image.piece,
     )
-
-
-class _Slices:
-    """Slices of a channel; the chunks around the last ones are kept, so that they are not decoded for each slice again."""
-
-    def __init__(self, image: "_Image", channel: int):
-        self._image, self._channel = image, channel
-        self._kept, self._first = np.empty((0, 0, 0), image.dtype), 0
-
-    def read(self, z0: int, z1: int) -> np.ndarray:
-        depth, total = self._image.piece[0], self._image.shape[0]
-        first, last = z0 // depth * depth, min(-(-z1 // depth) * depth, total)
-        if (last - first) * math.prod(self._image.shape[1:]) * self._image.dtype.itemsize > _MOST_KEPT_BYTES:
-            return self._image.read(self._channel, slice(z0, z1))
-        if not self._first <= z0 < z1 <= self._first + len(self._kept):
-            self._kept, self._first = self._image.read(self._channel, slice(first, last)), first
-        return self._kept[z0 - self._first : z1 - self._first].copy()
 
 
 class _Image:
