@@ -282,11 +282,26 @@ def test_evaluate_refuses_what_cannot_be_compared(files, neuron):
     assert fail("evaluate", "nan.tif", "drawn.tif").startswith("nan.tif: expected finite voxels")
     assert fail("evaluate", "drawn.tif", "nan.tif").startswith("nan.tif: expected finite voxels")
     assert fail("evaluate", "gold.swc", "gold.swc", "--threshold", "0") == "threshold must be positive, got 0.0"
+    for gold in ("drawn.tif", "gold.swc"):
+        complaint = "--threshold: is the distance within which trees agree, but drawn.tif is no tree"
+        assert fail("evaluate", "drawn.tif", gold, "--threshold", "2") == complaint
 
 
 @pytest.mark.parametrize(
     ("source", "target", "complaint"),
     [
+        ("image.tif", "new.swc --like image.tif", "new.swc: an image becomes a tree by"),
+        (
+            "image.tif",
+            "new.tif --like drawn.tif",
+            "--like: is for drawing an SWC file into a mask, not for image.tif to",
+        ),
+        (
+            "gold.swc",
+            "new.swc --like image.tif",
+            "--like: is for drawing an SWC file into a mask, not for gold.swc to",
+        ),
+        ("gold.swc", "new.swc --channel 1", "--channel: is for images, but gold.swc is a tree"),
         ("image.tif", "new.swc", "new.swc: an image becomes a tree by"),
         ("image.tif", "new.jpg", "new.jpg: cannot tell the format to write from '.jpg'"),
         ("image.tif", "new.v3dpbd", "new.v3dpbd: v3dpbd files can be read but not written"),
@@ -304,7 +319,7 @@ def test_convert_refuses_in_one_line_and_writes_no_file(source, target, complain
     if source in BAD_IMAGES:
         BAD_IMAGES[source][0](files / source, neuron.volume.array)
     before = {path.name: path.read_bytes() for path in files.iterdir()}
-    assert fail("convert", source, target).startswith(complaint)
+    assert fail("convert", source, *target.split()).startswith(complaint)
     assert {path.name: path.read_bytes() for path in files.iterdir()} == before
 
 

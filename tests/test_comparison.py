@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from neuron_vit3d import Volume, segmentation_scores, synthetic_neuron, tree_distance, write_volume
+from neuron_vit3d.cli_input import find_images
 from neuron_vit3d.evaluation.comparison import (
     Comparison,
     as_json,
@@ -130,6 +131,49 @@ def test_of_masks_beside_their_scores_the_masks_are_taken(tmp_path):
     for name in ("b.mask.ome.zarr", "b.scores.ome.zarr"):  # as `segment --zarr` leaves them
         (tmp_path / name).mkdir()
     assert [path.name for _, path, _ in find_comparisons(tmp_path, gold)] == ["a.mask.tif", "b.mask.ome.zarr"]
+
+
+def folder_of(path: Path, *names: str) -> Path:
+    """A folder of empty files."""
+    path.mkdir()
+    for name in names:
+        (path / name).touch()
+    return path
+
+
+RESULTS = [f"{neuron}.{suffix}" for neuron in "ab" for suffix in ("scores.tif", "mask.tif", "swc", "png")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "gold", "expected"),
+    [
+        (RESULTS, ["a.tif", "b.gold.tif"], ["a.mask.tif", "b.mask.tif"]),
+        (RESULTS, ["a.gold.swc", "b.swc"], ["a.swc", "b.swc"]),
+        (RESULTS, ["a.swc", "b.swc", "a.tif", "b.tif"], ["a.swc", "b.swc"]),  # trees beside their images
+        (["a.mask.tif", "a.scores.tif"], ["a.swc"], ["a.mask.tif"]),
+        (["a.masked.tif", "a.tif", "a.swc"], ["a.tif"], ["a.tif"]),
+    ],
+)
+def test_the_gold_say_whether_trees_or_masks_are_compared(ours, gold, expected, tmp_path):
+    found = find_comparisons(folder_of(tmp_path / "ours", *ours), folder_of(tmp_path / "gold", *gold))
+    assert [path.name for _, path, _ in found] == expected
+
+
+def test_trees_alone_are_not_compared_with_gold_masks(tmp_path):
+    ours, gold = folder_of(tmp_path / "ours", "a.swc"), folder_of(tmp_path / "gold", "a.tif")
+    with pytest.raises(ValueError, match=r"ours: expected masks to compare with those in .*gold, found none"):
+        find_comparisons(ours, gold)
+
+
+def test_a_neurons_image_is_not_its_mask_or_scores(tmp_path):
+    folder = folder_of(
+        tmp_path / "images", *RESULTS, "a.labels.npy", "a.npy", "b.ome.tif", "c.tif", "c.npy", "d.mask.tif"
+    )
+    assert find_images(folder, ["a", "b"]) == {"a": folder / "a.npy", "b": folder / "b.ome.tif"}
+    with pytest.raises(ValueError, match=r"c\.tif: expected one image of c, found c\.npy as well"):
+        find_images(folder, ["a", "c"])
+    with pytest.raises(ValueError, match="images: expected an image named d, found none"):
+        find_images(folder, ["d"])
 
 
 def test_tables(tmp_path):

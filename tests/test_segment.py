@@ -303,6 +303,37 @@ def test_model_of_several_channels_takes_all(tmp_path):
         segment(neuron_like(), segmenter(model))
 
 
+@pytest.mark.parametrize("suffix", ["tif", "v3draw", "npy"])
+def test_a_model_of_several_channels_does_not_choose_among_more(suffix, tmp_path):
+    image = write_volume(tmp_path / f"three.{suffix}", neuron_like((3, 4, 30, 30)))
+    with pytest.raises(VolumeError, match=rf"three\.{suffix}: the model takes 2 channels, the image has 3$"):
+        segment(image, segmenter(tiny_model(num_channels=2)))
+
+
+def test_a_volume_in_memory_has_no_channels_too_many_either():
+    with pytest.raises(VolumeError, match=r"line\.tif: the model takes 2 channels, the image has 4$"):
+        segment(neuron_like((4, 4, 30, 30)), segmenter(tiny_model(num_channels=2)))
+
+
+# -- weights in half precision ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("computation", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("weights", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_of_the_weights_and_not_of_the_computation(weights, computation):
+    expected = segment(neuron_like(), segmenter(tiny_model().to(weights).float(), dtype=computation)).array
+    model = tiny_model().to(weights)
+    np.testing.assert_array_equal(segment(neuron_like(), segmenter(model, dtype=computation)).array, expected)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_quantised_model_stays_as_it_is():
+    """transformers refuses to convert one."""
+    model = tiny_model().to(torch.bfloat16)
+    model.is_quantized = True
+    assert segmenter(model).model.dtype == torch.bfloat16
+
+
 # -- refusals --------------------------------------------------------------------------------------------------------
 
 

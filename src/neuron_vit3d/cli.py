@@ -242,7 +242,9 @@ def trace(
 def evaluate(
     predicted: Annotated[Path, typer.Argument(help="SWC file or mask, or a folder of them.", show_default=False)],
     gold: Annotated[Path, typer.Argument(help="Gold SWC file or mask, or a folder of them.", show_default=False)],
-    threshold: Annotated[float, typer.Option(help="Distance in voxels within which trees agree.")] = 2.0,
+    threshold: Annotated[
+        float | None, typer.Option(help="Distance in voxels within which trees agree. Default: 2.")
+    ] = None,
     json_asked: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv: Annotated[Path | None, typer.Option(help="CSV file to write, a row for each neuron.")] = None,
     picture: Annotated[
@@ -259,12 +261,25 @@ def evaluate(
             raise OSError(f"{path}: no such file")
     if image is not None and picture is None:
         raise ValueError("--image: is for --picture, which is not given")
-    from .evaluation.comparison import Comparison, as_json, as_table, find_comparisons, means, neuron_name, write_csv
+    from .evaluation.comparison import (
+        Comparison,
+        as_json,
+        as_table,
+        find_comparisons,
+        is_tree,
+        means,
+        neuron_name,
+        write_csv,
+    )
 
     many = is_folder_of_files(predicted)
     if many != is_folder_of_files(gold):
         raise ValueError(f"{gold}: expected {'a folder' if many else 'a file'} as {predicted} is, found the other")
     pairs = find_comparisons(predicted, gold) if many else [(neuron_name(predicted), predicted, gold)]
+    if threshold is None:
+        threshold = 2.0
+    elif not is_tree(pairs[0][1]):
+        raise ValueError(f"--threshold: is the distance within which trees agree, but {pairs[0][1]} is no tree")
     images = find_images(image, [name for name, *_ in pairs]) if many and image else {pairs[0][0]: image}
     sources = [path for pair in pairs for path in pair[1:]] + [path for path in images.values() if path is not None]
     for target in (csv, None if many else picture):
@@ -308,11 +323,15 @@ def convert(
     from .morphology import rasterize, read_swc
     from .volumes import Volume, open_volume, read_volume, write_volume
 
+    if not is_tree(source) and is_tree(target):
+        raise ValueError(f"{target}: an image becomes a tree by `neuron-vit3d segment`, not by conversion")
+    if like is not None and is_tree(source) == is_tree(target):
+        raise ValueError(f"--like: is for drawing an SWC file into a mask, not for {source} to {target}")
     if not is_tree(source):
-        if is_tree(target):
-            raise ValueError(f"{target}: an image becomes a tree by `neuron-vit3d segment`, not by conversion")
         write_volume(target, read_volume(source, channel=channel))
     elif is_tree(target):
+        if channel is not None:
+            raise ValueError(f"--channel: is for images, but {source} is a tree")
         read_swc(source).write(target)
     else:
         if like is None:

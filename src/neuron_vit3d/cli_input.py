@@ -24,13 +24,20 @@ def is_folder_of_files(path: Path) -> bool:
 
 
 def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
-    """The image of each neuron, by its file's name."""
+    """The image of each neuron, by its file's name; its mask, scores or labels are no image of it."""
     from .evaluation.comparison import neuron_name
-    from .volumes import is_volume_name
+    from .volumes import is_volume_name, volume_stem
 
     if not folder.is_dir():
         raise OSError(f"{folder}: expected a folder of images, found none")
-    found = {neuron_name(path): path for path in sorted(folder.iterdir()) if is_volume_name(path.name)}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = volume_stem(path.name)
+        if name not in names or not is_volume_name(path.name) or neuron_name(path) != name:
+            continue
+        if name in found:
+            raise ValueError(f"{path}: expected one image of {name}, found {found[name].name} as well")
+        found[name] = path
     for name in names:
         if name not in found:
             raise ValueError(f"{folder}: expected an image named {name}, found none")

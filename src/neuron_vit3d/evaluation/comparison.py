@@ -88,35 +88,42 @@ def find_comparisons(predicted: Path, gold: Path) -> list[tuple[str, Path, Path]
     """(name, predicted file, gold file) of all neurons in two folders, sorted by name.
 
     Files belong together when they have one name but for the suffix and words such as `.mask` before it. A folder is
-    looked at without those below it. Where the predicted folder holds trees and masks, trees are compared.
+    looked at without those below it. Gold trees (a folder that has some is one of trees) are compared with the predicted
+    trees, or with masks where there are none; gold masks with masks only.
 
     Raises:
         ValueError: a folder holds nothing to compare, a gold file has no prediction (it would be left out of the mean), or
             one name has several files of a kind.
     """
-    theirs = _by_name(gold)
-    ours = _by_name(predicted)
-    for folder, found in ((predicted, ours), (gold, theirs)):
-        if not found:
-            raise ValueError(f"{folder}: expected SWC files or masks, found none")
+    gold_trees, gold_masks = _trees_and_masks(gold)
+    trees, masks = _trees_and_masks(predicted)
+    theirs = _by_name(gold_trees or gold_masks)
+    ours = _by_name(trees or masks if gold_trees else masks)
+    if not theirs:
+        raise ValueError(f"{gold}: expected SWC files or masks, found none")
+    if not ours:
+        expected = "SWC files or masks" if gold_trees else f"masks to compare with those in {gold}"
+        raise ValueError(f"{predicted}: expected {expected}, found none")
     for name, path in theirs.items():
         if name not in ours:
             raise ValueError(f"{path}: expected a prediction named {name} in {predicted}, found none")
     return [(name, ours[name], path) for name, path in sorted(theirs.items())]
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
+def _trees_and_masks(folder: Path) -> tuple[list[Path], list[Path]]:
     files = [
         path
         for path in sorted(folder.iterdir())
         if (path.is_file() or is_volume_folder(path)) and not path.name.startswith(".")
     ]
-    trees = [path for path in files if is_tree(path)]
-    masks = [path for path in files if is_volume_name(path.name)]
-    if any(".mask" in path.name for path in masks):  # beside them lie their scores
-        masks = [path for path in masks if ".mask" in path.name]
+    volumes = [path for path in files if is_volume_name(path.name)]
+    named_so = [path for path in volumes if volume_stem(path.name).endswith(".mask")]  # beside them lie their scores
+    return [path for path in files if is_tree(path)], named_so or volumes
+
+
+def _by_name(files: list[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in trees or masks:
+    for path in files:
         name = neuron_name(path)
         if name in found:
             raise ValueError(f"{path}: expected one file of {name}, found {found[name].name} as well")

@@ -4,16 +4,26 @@ import os
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import numpy as np
 
-from ..volumes import Volume, VolumeReader, open_volume
+from ..volumes import Volume, VolumeError, VolumeReader, open_volume
 from ..volumes.volume import Box
 
 
 class ChannelReader:
-    """The channels of a volume that a model takes, read a few slices at a time as (channels, slices, height, width)."""
+    """The channels of a volume that a model takes, read a few slices at a time as (channels, slices, height, width).
+
+    Args:
+        volume: a file that `read_volume` reads, or a [`Volume`].
+        num_channels: the model's; where it takes several, the volume must have just as many.
+        channel: the one for a model of one channel, where the volume has several.
+
+    Raises:
+        VolumeError: as `open_volume`; also fewer or more channels than the model takes.
+        ValueError: `channel` is given to a model of several.
+    """
 
     def __init__(self, volume: str | os.PathLike | Volume, num_channels: int, channel: int | None = None):
         if num_channels > 1 and channel is not None:
@@ -21,6 +31,8 @@ class ChannelReader:
         with ExitStack() as stack:
             first = stack.enter_context(open_volume(volume, 0 if num_channels > 1 else channel))
             others = [stack.enter_context(open_volume(volume, index)) for index in range(1, num_channels)]
+            if num_channels > 1:
+                check_no_more_channels(volume, num_channels, first.source)
             self.readers: list[VolumeReader] = [first, *others]
             self._stack = stack.pop_all()
         self.name, self.shape, self.voxel_size = first.source, first.shape, first.voxel_size
@@ -46,6 +58,17 @@ class ChannelReader:
 
     def __exit__(self, *error) -> None:
         self._stack.close()
+
+
+def check_no_more_channels(volume: str | os.PathLike | Volume, num_channels: int, name: str) -> None:
+    """Raises VolumeError for a volume that has more channels."""
+    found = num_channels
+    with suppress(VolumeError):  # there is no channel of this number: so many there are
+        while True:
+            open_volume(volume, found).close()
+            found += 1
+    if found > num_channels:
+        raise VolumeError(f"{name}: the model takes {num_channels} channels, the image has {found}")
 
 
 class BoxReader:

@@ -78,7 +78,8 @@ class Segmenter:
     """A model on a device, ready to segment any number of volumes.
 
     Args:
-        model: a checkpoint (folder or name on the Hub), a loaded model, or None: the embedded default.
+        model: a checkpoint (folder or name on the Hub), a loaded model, or None: the embedded default. A loaded model is
+            itself moved to the device, and its weights to float32 unless they are quantised.
         processor: its image processor; None: the checkpoint's own, or for a loaded model one made from its config.
         device: `"cpu"`, `"cuda"`, `"mps"`; None: CUDA or MPS where there is one.
         dtype: of the computation, `torch.float32` or `torch.bfloat16`; scores are float32 either way.
@@ -117,6 +118,8 @@ class Segmenter:
         self.dtype, self.batch_size = dtype, batch_size
         self.skip_background, self.flips = skip_background, flips
         self.model = model.to(self.device).eval()
+        if not getattr(model, "is_quantized", False):  # half precision is slow on CPUs, and autocast refuses float16
+            self.model.float()
         self._forward = torch.compile(self.model) if compile else self.model
         self.processor = processor
         self.tile_size = processor.tile_size if tile_size is None else tile_size
