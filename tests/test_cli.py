@@ -1,5 +1,6 @@
 """The command line as users meet it: what it writes and prints. What it refuses is in test_cli_bad_input.py."""
 
+import io
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from neuron_vit3d import (
 from neuron_vit3d.cli import main
 from neuron_vit3d.data.pairs import DataError, find_pairs
 from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
+from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
 
 
@@ -97,7 +99,63 @@ def test_segment_again_replaces_its_own_results(files, model, high):
     command = ["segment", "image.tif", "--model", model, "--quiet", "--threshold", high]
     first = succeed(*command)
     before = Path("image.swc").read_bytes()
+    os.utime("image.tif")
     assert succeed(*command) == first and Path("image.swc").read_bytes() == before
+
+
+def test_segment_uses_finished_scores_again(files, neuron, model, high, monkeypatch):
+    """As after an interrupt while it traced, or for another threshold."""
+    command = ["segment", "image.tif", "--model", model, "--quiet", "--threshold"]
+    assert run(*command, "1").exit_code == 0  # nothing to trace
+    assert "image.swc" not in names(files)
+    before = {name: Path(name).read_bytes() for name in ("image.scores.tif", "image.png")}
+    told = "neuron-vit3d: image.scores.tif: is there from an earlier run on this image with this model and options, and is used"
+    with monkeypatch.context() as patch:
+        patch.setattr(Segmenter, "slabs", lambda *arguments, **options: 1 / 0)
+        result = run(*command, high)
+        assert (result.exit_code, result.stderr) == (0, f"{told} again\n")
+        for changed in (["--flips"], ["--voxel-size", "1,2,3"]):
+            with pytest.raises(ZeroDivisionError):
+                run(*command, high, *changed)
+    scores = read_volume("image.scores.tif").array
+    np.testing.assert_array_equal(read_volume("image.mask.tif").array, np.where(scores >= float(high), 255, 0))
+    assert len(read_swc("image.swc")) and Path("image.scores.tif").read_bytes() == before["image.scores.tif"]
+    without_tree, with_tree = (Image.open(io.BytesIO(before["image.png"])), Image.open("image.png"))
+    half = (0, 0, with_tree.width // 2 - 8, with_tree.height)  # the image alone
+    np.testing.assert_array_equal(np.asarray(without_tree.crop(half)), np.asarray(with_tree.crop(half)))
+    Path("image.scores.tif").write_bytes(before["image.scores.tif"][:-99])
+    succeed(*command, high)  # damaged ones are made anew
+    assert Path("image.scores.tif").read_bytes() == before["image.scores.tif"]
+
+
+def test_segment_does_not_throw_away_what_other_options_began(files, model, monkeypatch):
+    def interrupted(self, source, progress=False, first=0):
+        yield 0, np.zeros((1, *SHAPE[1:]), np.float32)
+        raise KeyboardInterrupt
+
+    command = ["segment", "image.tif", "--model", model, "--quiet", "--no-trace"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Segmenter, "slabs", interrupted)
+        assert run(*command).exit_code == 130
+    complaint = fail(*command, "--flips")
+    assert complaint.startswith(
+        "image.scores.tif: 1 slice(s) of an unfinished run with another model, other options or"
+    )
+    assert complaint.endswith(
+        " are in .image.scores.tif.unfinished; remove that file to begin anew, or choose another folder"
+    )
+    Path(".image.scores.tif.unfinished").unlink()
+    succeed(*command, "--flips")
+    assert not list(Path().glob(".image*"))
+
+
+@pytest.mark.parametrize("kind", ["--tiff", "--zarr"])
+def test_a_tree_of_another_mask_does_not_stay(kind, files, model, high):
+    command = ["segment", "image.tif", "--model", model, "-q", "--no-trace", kind]
+    for name, is_kept in (("image.tif", False), ("image.scores.tif", False), ("other.tif", True), (None, True)):
+        Path("image.swc").write_text((f"# traced by neuron-vit3d from {name}\n" if name else "") + "1 1 5 5 5 1 -1\n")
+        assert run(*command).exit_code == 0
+        assert Path("image.swc").exists() == is_kept
 
 
 def test_segment_options(files, model, high):
@@ -150,8 +208,8 @@ def test_segment_and_evaluate_take_ome_zarr(files, neuron, model):
         axes = [{"name": axis, "type": "space"} for axis in "zyx"]
         group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
     for image, *words in (("image.ome.zarr", "--tiff"), ("image.tif",), ("image.ome.zarr",)):
-        succeed("segment", image, "-o", "out" + "".join(words), "--model", model, "-q", *words)
-        succeed("segment", image, "-o", "out" + "".join(words), "--model", model, "-q", *words)
+        command = ("segment", image, "-o", "out" + "".join(words), "--model", model, "-q", *words)
+        assert succeed(*command) == run(*command).stdout
     scores = [read_volume(f"{folder}/image.scores.tif").array for folder in ("out", "out--tiff")]
     np.testing.assert_array_equal(*scores)
     large = read_volume("out/image.scores.ome.zarr")
@@ -376,6 +434,20 @@ def test_trees_of_an_earlier_run_do_not_stay_beside_fewer(files):
     write_volume("two.tif", Volume(mask))
     succeed("trace", "two.tif", *words)
     assert sorted(path.name for path in Path().glob("n_*.swc")) == ["n_1.swc", "n_3.swc"]
+
+
+def test_trees_of_another_number_of_neurons_do_not_stay(files):
+    mask = np.zeros((20, 60, 60), np.uint8)
+    mask[9:14, 8:13, 5:55] = mask[9:12, 30:33, 5:55] = mask[9:11, 50:52, 5:55] = 255
+    write_volume("three.tif", Volume(mask))
+    Path("three_5.swc").write_text("# traced by neuron-vit3d from three_5.tif\n1 1 5 5 5 1 -1\n")  # of another image
+    Path("three_6.swc").write_text("1 1 5 5 5 1 -1\n")  # drawn by hand
+    for name in ("three_4.swc", "three_7.swc", "three_9.swc"):
+        Path(name).write_text("# traced by neuron-vit3d from three.mask.tif\n1 1 5 5 5 1 -1\n")
+    for count, made in ((3, ["_1", "_2", "_3"]), (2, ["_1", "_2"]), (1, [""]), (3, ["_1", "_2", "_3"])):
+        succeed("trace", "three.tif", "--neurons", str(count), "--bridge-distance", "4")
+        found = sorted(path.stem.removeprefix("three") for path in Path().glob("three*.swc"))
+        assert found == [*made, "_5", "_6", "_9"]
 
 
 def test_the_script_evaluates_as_the_program_does(files, neuron):

@@ -1,6 +1,7 @@
 """The command line on bad input: one line that names file, expectation and finding, status 2, and nothing left behind."""
 
 import json
+import os
 import re
 import shutil
 import struct
@@ -12,7 +13,7 @@ import tifffile
 from program import fail, names, run, save_checkpoint, save_neuron, succeed
 from tiny_models import save_2d
 
-from neuron_vit3d import Volume, synthetic_neuron, write_volume
+from neuron_vit3d import Volume, read_volume, synthetic_neuron, write_volume
 from neuron_vit3d.cli_input import parse_shard
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
@@ -173,6 +174,7 @@ def test_a_tree_drawn_by_hand_is_not_replaced_unasked(files, model, neuron):
     assert fail("segment", "image.tif", "--model", model) == refusal.replace(".swc", ".png")
     Path("image.png").unlink()
     for _ in range(2):  # its own results it replaces
+        os.utime("image.tif")
         succeed("segment", "image.tif", "--model", model, "-q")
 
 
@@ -193,6 +195,8 @@ def test_a_tree_drawn_by_hand_is_not_replaced_unasked(files, model, neuron):
 def test_what_fails_midway_leaves_earlier_results_as_they_were(error, status, told, files, model, monkeypatch):
     succeed("segment", "image.tif", "-o", "out", "--model", model, "-q")
     before = {path.name: path.read_bytes() for path in (files / "out").iterdir()}
+    scores = read_volume("out/image.scores.tif").array.copy()
+    os.utime("image.tif")  # scores of an unchanged image would be used again
 
     whole = Segmenter.slabs
 
@@ -211,7 +215,8 @@ def test_what_fails_midway_leaves_earlier_results_as_they_were(error, status, to
     assert seen == before
     result = run("segment", "image.tif", "-o", "out", "--model", model, "-q")
     assert "3 of 8 slices are there from an interrupted run" in result.stderr
-    for name in ("image.scores.tif", "image.mask.tif", "image.png"):
+    np.testing.assert_array_equal(read_volume("out/image.scores.tif").array, scores)
+    for name in ("image.mask.tif", "image.png"):
         np.testing.assert_array_equal((files / "out" / name).read_bytes(), before[name])
     assert {path.name for path in (files / "out").iterdir()} == set(before)
 

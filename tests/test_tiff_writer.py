@@ -1,13 +1,18 @@
 """The slab-wise writer: what other readers see, bounded memory, and nothing left behind when it fails."""
 
 import json
+import os
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from neuron_vit3d.volumes import SlabWriter, Volume, VolumeError, read_volume, write_volume
+from neuron_vit3d.volumes.names import is_own_result
 
 
 SIZES = (0.5, 0.11, 0.12)
@@ -142,22 +147,124 @@ def test_an_unfinished_file_is_continued(tmp_path):
         assert tiff.is_imagej and len(tiff.pages) == 7
 
 
-@pytest.mark.parametrize("damage", ["key", "shape", "note", "size"])
-def test_an_unfinished_file_of_something_else_is_begun_again(damage, tmp_path):
-    path, shape = tmp_path / "scores.tif", (4, 6, 5)
-    with pytest.raises(KeyboardInterrupt), SlabWriter(path, shape, np.float32, resume_key="a") as writer:
-        writer.write(np.zeros((2, 6, 5), np.float32))
+def interrupt(path, shape, key, slices):
+    with pytest.raises(KeyboardInterrupt), SlabWriter(path, shape, np.float32, resume_key=key) as writer:
+        for _ in range(slices):
+            writer.write(np.zeros((1, *shape[1:]), np.float32))
         raise KeyboardInterrupt
-    shape = (4, 5, 6) if damage == "shape" else shape
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+@pytest.mark.parametrize("damage", ["note", "size", "removed"])
+def test_an_unfinished_file_that_is_damaged_is_begun_again(damage, key, tmp_path):
+    path, shape = tmp_path / "scores.tif", (4, 6, 5)
+    interrupt(path, shape, "a", 2)
     if damage == "note":
         (tmp_path / ".scores.tif.unfinished.json").write_text("{}")
     if damage == "size":
         (tmp_path / ".scores.tif.unfinished").write_bytes(b"")
-    with SlabWriter(path, shape, np.float32, resume_key="b" if damage == "key" else "a") as writer:
+    if damage == "removed":
+        (tmp_path / ".scores.tif.unfinished").unlink()
+    with SlabWriter(path, shape, np.float32, resume_key=key) as writer:
         assert writer.slices_written == 0
         writer.write(np.ones(shape, np.float32))
     assert read_volume(path).array.min() == 1
     assert [file.name for file in tmp_path.iterdir()] == ["scores.tif"]
+
+
+@pytest.mark.parametrize(("shape", "key"), [((4, 6, 5), "b"), ((4, 5, 6), "a")])
+def test_slices_of_something_else_are_not_thrown_away(shape, key, tmp_path):
+    path, hidden = tmp_path / "scores.tif", tmp_path / ".scores.tif.unfinished"
+    interrupt(path, (4, 6, 5), "a", 2)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    refusal = (
+        f"{path}: 2 slice.s. of .* with another model, other options or another image .* in {hidden}; remove that file"
+    )
+    with pytest.raises(VolumeError, match=refusal), SlabWriter(path, shape, np.float32, resume_key=key):
+        pass
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    with SlabWriter(path, (4, 6, 5), np.float32, resume_key="a") as writer:
+        assert writer.slices_written == 2
+        writer.write(np.zeros((2, 6, 5), np.float32))
+
+
+def test_a_file_without_slices_is_begun_again(tmp_path):
+    """One that a killed run laid out may have another header."""
+    path, shape = tmp_path / "scores.tif", (4, 6, 5)
+    killed = SlabWriter(path, shape, np.float32, (9, 9, 9), resume_key="a")
+    killed.__enter__()
+    killed._file.close()
+    killed._lock.close()
+    with SlabWriter(path, shape, np.float32, SIZES, resume_key="a") as writer:
+        writer.write(np.ones(shape, np.float32))
+    assert read_volume(path).voxel_size == pytest.approx(SIZES)
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.tif"]
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+def test_slices_are_on_disk_before_they_are_noted(seconds, tmp_path, monkeypatch):
+    """A crash of the machine may lose what was not synced, so nothing may tell of it."""
+    path, shape = tmp_path / "scores.tif", (3, 6, 5)
+    synced, notes = {}, []
+    sync, replace = os.fsync, os.replace
+
+    def fsync(number):
+        sync(number)
+        synced[os.fstat(number).st_ino] = os.fstat(number).st_mtime_ns
+
+    def rename(old, new):
+        notes.append(Path(new).name)
+        state = os.stat(old)
+        assert synced[state.st_ino] == state.st_mtime_ns
+        if Path(new).suffix == ".json":
+            state = os.stat(tmp_path / ".scores.tif.unfinished")
+            assert synced[state.st_ino] == state.st_mtime_ns
+        replace(old, new)
+
+    monkeypatch.setattr("neuron_vit3d.volumes.tiff_writer._SECONDS_BETWEEN_NOTES", seconds)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    interrupt(path, shape, "a", 2)
+    assert json.loads((tmp_path / ".scores.tif.unfinished.json").read_text())["slices"] == 2
+    assert notes == [".scores.tif.unfinished.json"] * (1 if seconds else 3)
+    with SlabWriter(path, shape, np.float32, resume_key="a") as writer:
+        writer.write(np.ones((1, 6, 5), np.float32))
+    for compress in (True, False):
+        write_volume(tmp_path / "b.tif", Volume(np.ones(shape, np.uint8 if compress else np.float32)))
+    assert notes[-3:] == ["scores.tif", "b.tif", "b.tif"]
+
+
+def finished(path, key) -> Path:
+    with SlabWriter(path, (4, 6, 5), np.float32, SIZES, resume_key=key) as writer:
+        writer.write(np.ones((4 - writer.slices_written, 6, 5), np.float32))
+    return path
+
+
+def test_a_finished_file_tells_its_key(tmp_path):
+    path = tmp_path / "scores.tif"
+    assert not SlabWriter.is_finished(path, "a")
+    interrupt(path, (4, 6, 5), "a", 3)
+    assert not SlabWriter.is_finished(path, "a")
+    finished(path, "a")
+    assert SlabWriter.is_finished(path, "a") and SlabWriter.is_finished(str(path), "a")
+    assert not SlabWriter.is_finished(path, "b") and not SlabWriter.is_finished(tmp_path, "a")
+    assert not is_own_result(path)  # scores are no gold standard, and nobody takes them for one
+    write_volume(path, read_volume(path))
+    assert not SlabWriter.is_finished(path, "a")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_file_is_not_finished(tmp_path, data):
+    whole = finished(tmp_path / "scores.tif", "a").read_bytes()
+    path = tmp_path / "damaged.tif"
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    assert not SlabWriter.is_finished(path, "a")
+    content = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    assert SlabWriter.is_finished(path, "a") in (True, False)  # and never an error
 
 
 def test_two_runs_do_not_write_one_unfinished_file(tmp_path):

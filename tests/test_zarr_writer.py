@@ -1,5 +1,7 @@
 """OME-Zarr written shard by shard, and the boxes that are read of it."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,3 +65,23 @@ def test_empty_shards_are_not_stored(tmp_path):
     assert files == ["0/c/0/0/1", "1/c/0/0/0", "2/c/0/0/0"]
     with pytest.raises(VolumeError, match="is there already"):
         create_image(path, (16, 64, 600), np.uint8, None, shard=(8, 32, 32), chunk=(8, 16, 16))
+
+
+def test_shards_are_on_disk_when_they_are_written(tmp_path, monkeypatch):
+    """Whoever notes a shard as done does so after `write`; a crash of the machine may lose what was not synced."""
+    synced, sync = set(), os.fsync
+
+    def fsync(number):
+        sync(number)
+        synced.add(os.fstat(number).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "image.ome.zarr"
+    create_image(path, (16, 64, 600), np.uint8, None, shard=(8, 32, 32), chunk=(8, 16, 16))
+    level = ImageLevel(path)
+    level.write((slice(0, 16), slice(0, 32), slice(0, 64)), np.ones((16, 32, 64), np.uint8))
+    level.write(level.box(5), np.zeros([one.stop - one.start for one in level.box(5)], np.uint8))
+    lower_resolution(path, 1, 0)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert len(files) == 9  # 4 of metadata, 5 shards
+    assert synced >= {file.stat().st_ino for file in files}

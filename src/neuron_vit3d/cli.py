@@ -27,7 +27,7 @@ from .cli_input import (
     parse_numbers,
     parse_voxel_size,
 )
-from .cli_output import describe_tree, note, signed
+from .cli_output import describe_tree, note, numbered, remove_other_trees, remove_tree_of, signed
 from .cli_segment import Work, projections_of, segment_regions, segment_slabs, trace_scores
 
 
@@ -172,6 +172,8 @@ def segment(
     trees = []
     if trace:
         trees = trace_scores(results[0], results[2], image, voxel_size, threshold, bridge_distance)
+    else:
+        remove_tree_of(image, results[2])  # an earlier run's would not be this mask's
     from .evaluation.overlay import write_overlay
 
     print(write_overlay(results[3], projections, trees))
@@ -208,7 +210,7 @@ def trace(
     output = mask.with_name(image_name(mask) + ".swc") if output is None else output
     count, outputs = max(neurons, len(root or [])), [output]
     if count > 1:
-        outputs = [output.with_name(f"{output.stem}_{i}{output.suffix}") for i in range(1, count + 1)]
+        outputs = [numbered(output, i) for i in range(1, count + 1)]
     for path in outputs:
         if unasked:
             check_not_made_by_hand(path)
@@ -235,6 +237,7 @@ def trace(
     for path in outputs[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
         if is_own_result(path):
             path.unlink()
+    remove_other_trees(mask, output, count)
 
 
 @app.command()

@@ -1,10 +1,9 @@
 """`neuron-vit3d segment`: slab by slab into TIFF, or region by region, by one process or many, into OME-Zarr."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from .cli_input import check_number, parse_shard
@@ -65,32 +64,56 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
     """Writes scores and mask as TIFF, slab by slab; returns the share of neuron in the mask, and the image's projections."""
     import numpy as np
 
-    from .evaluation.overlay import Projections
     from .inference import Segmenter
-    from .volumes import SlabWriter
-    from .volumes.names import SEGMENTED_BY
+    from .volumes import SlabWriter, open_volume
     from .volumes.on_disk import on_disk
 
+    scores, mask = results[:2]
     segmenter = Segmenter(model, **how)
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
-        projections, positives = Projections(source.shape), 0
         _, size, changed = on_disk(image)
         key = f"{segmenter.key()} {channel} {size} bytes, changed {changed} {voxel_size}"
-        scores_file = SlabWriter(results[0], source.shape, np.float32, voxel_size, resume_key=key)
-        mask_file = SlabWriter(results[1], source.shape, np.uint8, voxel_size, made_by=SEGMENTED_BY)
-        with telling_what_is_kept(scores_file), scores_file, mask_file:
+        if SlabWriter.is_finished(scores, key):
+            note(
+                f"{scores}: is there from an earlier run on this image with this model and options, and is used again"
+            )
+            with open_volume(scores) as reader:
+                slabs = ((z, reader.read(z, z + 1)) for z in range(reader.shape[0]))
+                return mask_of(slabs, source, mask, voxel_size, threshold)
+        scores_file = SlabWriter(scores, source.shape, np.float32, voxel_size, resume_key=key)
+        with telling_what_is_kept(scores_file), scores_file:
             first = scores_file.slices_written
             if first:
-                note(f"{results[0]}: {first} of {source.shape[0]} slices are there from an interrupted run")
-            kept = ((z, scores_file.read_written(z, z + 1)) for z in range(first))
-            for z, scores in chain(kept, segmenter.slabs(source, progress=not quiet, first=first)):
-                slab = scores >= threshold
-                positives += int(np.count_nonzero(slab))
-                if z >= first:
-                    scores_file.write(scores)
-                mask_file.write(slab.astype(np.uint8) * np.uint8(255))
-                projections.add(z, source.read(z, z + len(scores)).max(0))
+                note(f"{scores}: {first} of {source.shape[0]} slices are there from an interrupted run")
+            new = segmenter.slabs(source, progress=not quiet, first=first)
+            return mask_of(written(scores_file, new), source, mask, voxel_size, threshold)
+
+
+def written(scores_file, new: Iterator[tuple]) -> Iterator[tuple]:
+    """Yields (z, scores) that are in the file, then the new ones as they are written to it."""
+    for z in range(scores_file.slices_written):
+        yield z, scores_file.read_written(z, z + 1)
+    for z, scores in new:
+        scores_file.write(scores)
+        yield z, scores
+
+
+def mask_of(slabs: Iterable[tuple], source, mask: Path, voxel_size, threshold: float):
+    """Writes the mask of slabs (z, scores) as TIFF; returns the share of neuron in it, and the projections of their source."""
+    import numpy as np
+
+    from .evaluation.overlay import Projections
+    from .volumes import SlabWriter
+    from .volumes.names import SEGMENTED_BY
+
+    projections, positives = Projections(source.shape), 0
+    with SlabWriter(mask, source.shape, np.uint8, voxel_size, made_by=SEGMENTED_BY) as mask_file:
+        for z, scores in slabs:
+            slab = scores >= threshold
+            positives += int(np.count_nonzero(slab))
+            mask_file.write(slab.astype(np.uint8) * np.uint8(255))
+            projections.add(z, source.read(z, z + len(scores)).max(0))
     return positives / math.prod(source.shape), projections
 
 

@@ -8,15 +8,20 @@ bool becomes uint8 with 0 and 255, ImageJ's convention for masks. Integers are c
 because scores hardly shrink, and can so be mapped when read.
 """
 
+import hashlib
 import io
 import json
 import math
 import os
+import time
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from .on_disk import sync
+from .tiff import open_reader
 from .volume import Volume, VolumeError, checked_voxel_size, replacing
 
 
@@ -26,6 +31,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _BIG_BYTES = 2**32 - 2**25  # room for the directories below the 4 GB of a classic TIFF
+_SECONDS_BETWEEN_NOTES = 5  # what a killed run may lose; a note waits until the slices are on disk, which takes time
 
 
 class SlabWriter:
@@ -35,8 +41,8 @@ class SlabWriter:
             for z in range(0, 128, 16):
                 writer.write(scores_of_slices(z, z + 16))
 
-    The file appears under its name when the block ends and all slices were written; if anything fails nothing is left behind
-    and a file that was there before stays.
+    The file appears under its name when the block ends, all slices were written and are on disk; if anything fails nothing is
+    left behind and a file that was there before stays.
 
     Args:
         path: the file to write, or to replace.
@@ -46,11 +52,13 @@ class SlabWriter:
         compress: deflate the slices; None: integers yes, floating point no.
         resume_key: what the slices are made of and how, in a word; None: nothing is kept of a file that was not finished.
             Otherwise its slices stay in a hidden file beside it, and a writer of the same file with the same key begins
-            after them (`slices_written`). Only files that are not compressed.
+            after them (`slices_written`); one with another key is refused. The finished file tells the key by `is_finished`.
+            Only files that are not compressed.
         made_by: noted in the file's description.
 
     Raises:
-        VolumeError: a slab does not fit, slices are missing at the end, or another writer has the same unfinished file.
+        VolumeError: a slab does not fit, slices are missing at the end, another writer has the same unfinished file, or it
+            holds slices of another `resume_key`.
     """
 
     def __init__(
@@ -77,6 +85,18 @@ class SlabWriter:
             raise ValueError(f"{self.path}: a compressed file cannot be continued")
         self._resume_key, self._made_by = resume_key, made_by
         self.slices_written = 0
+
+    @staticmethod
+    def is_finished(path: str | os.PathLike, key: str) -> bool:
+        """Whether the file is there and whole, and a writer with this `resume_key` made it; of a damaged one it is False."""
+        try:
+            with open(path, "rb") as file:
+                if _made_with(key).encode() not in file.read(4096):
+                    return False
+            with warnings.catch_warnings(action="error"), open_reader(Path(path), channel=0):
+                return True
+        except (OSError, VolumeError, UserWarning):  # a warning: planes that do not fit are left out
+            return False
 
     def __enter__(self) -> "SlabWriter":
         if self._resume_key is not None:
@@ -112,14 +132,14 @@ class SlabWriter:
         for z in range(channels.shape[1]):
             for channel in channels[:, z]:
                 self._write_plane(channel)
-        self.slices_written += channels.shape[1]
-        if self._resume_key is not None:
+        if not self._compress:
             self._file.flush()
+        self.slices_written += channels.shape[1]
+        if self._resume_key is not None and time.monotonic() - self._noted_at >= _SECONDS_BETWEEN_NOTES:
             self._note_progress()
 
     def read_written(self, z: int, z_end: int) -> np.ndarray:
         """Slices (n, y, x) that were written, of a file that can be continued; it has no channels."""
-        self._file.flush()
         count = math.prod(self.shape[-2:])
         slab = np.fromfile(
             self._temporary,
@@ -132,10 +152,11 @@ class SlabWriter:
     def __exit__(self, kind, error, traceback) -> None:
         if self._resume_key is not None:
             with self._lock:
-                self._file.close()
-                if error is not None and not self.slices_written:
+                with self._file:
+                    if self.slices_written:
+                        self._note_progress()
+                if not self.slices_written:
                     self._temporary.unlink(missing_ok=True)
-                    self._progress_note.unlink(missing_ok=True)
                 if error is None:
                     self._check_whole()
                     os.replace(self._temporary, self.path)
@@ -145,6 +166,7 @@ class SlabWriter:
             self._file.close()
             if error is None:
                 self._check_whole()
+                sync(self._temporary)
         except BaseException as failure:
             error = error or failure
             raise
@@ -160,28 +182,35 @@ class SlabWriter:
         return self.path.with_name(f".{self.path.name}.unfinished.json")
 
     def _continue(self) -> None:
-        """Opens the unfinished file behind its last whole slice; a new one where there is none of this key and size."""
+        """Opens the unfinished file behind its last whole slice; a new one where there is none."""
+        self._noted_at, written = time.monotonic(), 0
         try:
             noted = json.loads(self._progress_note.read_text())
-            size = self._temporary.stat().st_size
-            fits = (noted["key"], noted["size"], noted["shape"]) == (self._resume_key, size, list(self.shape))
-            self._offset, written = int(noted["offset"]), int(noted["slices"])
+            if noted["size"] == self._temporary.stat().st_size:  # else its slices were removed, or are damaged
+                is_ours = (noted["key"], noted["shape"]) == (self._resume_key, list(self.shape))
+                self._offset, written = int(noted["offset"]), int(noted["slices"])
         except (OSError, ValueError, KeyError, TypeError):
-            fits = False
-        if fits and 0 <= written <= self.shape[-3]:
+            pass
+        if written > 0 and not is_ours:
+            raise VolumeError(
+                f"{self.path}: {written} slice(s) of an unfinished run with another model, other options or another image are in "
+                f"{self._temporary}; remove that file to begin anew, or choose another folder"
+            )
+        if 0 < written <= self.shape[-3]:
             self._file, self.slices_written = self._temporary.open("r+b"), written
             self._file.seek(self._offset + written * math.prod(self.shape[-2:]) * self._stored_dtype.itemsize)
             return
         self._progress_note.unlink(missing_ok=True)
         try:
             self._open()
-            self._note_progress()
         except BaseException:
             self._temporary.unlink(missing_ok=True)
             raise
 
     def _note_progress(self) -> None:
-        """Written whole or not at all: a note of more slices than there are would be a hole in the volume."""
+        """Written whole or not at all, and after the slices: a note of more than are on disk would be a hole in the volume."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
         noted = {
             "key": self._resume_key,
             "shape": self.shape,
@@ -191,7 +220,9 @@ class SlabWriter:
         }
         partial = self._progress_note.with_suffix(".tmp")
         partial.write_text(json.dumps(noted))
+        sync(partial)
         os.replace(partial, self._progress_note)
+        self._noted_at = time.monotonic()
 
     def _open(self) -> None:
         import tifffile
@@ -238,7 +269,13 @@ class SlabWriter:
         if self.voxel_size is not None:
             lines += ["unit=um", f"spacing={self.voxel_size[0]!r}"]
         lines += [f"comment={self._made_by}"] if self._made_by else []
+        lines += [_made_with(self._resume_key)] if self._resume_key is not None else []
         return "\n".join([*lines, "loop=false", ""])
+
+
+def _made_with(key: str) -> str:
+    """The line of a file's description that tells the key it was written with."""
+    return f"made_with={hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _locked(unfinished: Path, path: Path) -> BinaryIO:

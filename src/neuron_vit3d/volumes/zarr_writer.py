@@ -6,12 +6,14 @@ one shard would lose data: whoever writes shares the work out by shards. Shards 
 
 import math
 import os
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from .formats import needs, one_line
+from .on_disk import sync
 from .volume import Box, VolumeError
 
 
@@ -61,6 +63,8 @@ def create_image(
     name = path.name.removesuffix(".zarr").removesuffix(".ome")
     ome = {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
     group.attrs.update({"ome": ome, **(attributes or {})})
+    for file in path.rglob("zarr.json"):
+        sync(file)
 
 
 def resolutions(shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
@@ -97,22 +101,25 @@ class ImageLevel:
         )
 
     def write(self, box: Box, voxels: np.ndarray) -> None:
-        """Of whole shards."""
+        """Of whole shards; they are on disk when it returns, so that what notes them as done is true after a crash, too."""
         self._array[box] = voxels
+        for shard in filter(_is_there, self._files(box)):
+            sync(shard)
 
     def read(self, box: Box) -> np.ndarray:
         """Raises VolumeError where what is stored is damaged."""
-        if not self._is_stored(box):  # as zarr would find, too, chunk by chunk
+        if not any(map(_is_there, self._files(box))):  # as zarr would find, too, chunk by chunk
             return np.zeros([one.stop - one.start for one in box], self.dtype)
         try:
             return self._array[box]
         except Exception as error:
             raise VolumeError(f"{self.path}: damaged OME-Zarr chunks: {one_line(error)}") from error
 
-    def _is_stored(self, box: Box) -> bool:
+    def _files(self, box: Box) -> Iterator[Path]:
+        """Of the shards that a box touches, those which hold nothing but 0 and are not stored as well."""
         shards = (range(one.start // side, -(-one.stop // side)) for one, side in zip(box, self.shard, strict=True))
         key = self._array.metadata.encode_chunk_key
-        return any(_is_there(self.path / str(self._level) / key(index)) for index in product(*shards))
+        return (self.path / str(self._level) / key(index) for index in product(*shards))
 
     @property
     def _counts(self) -> tuple[int, ...]:
