@@ -29,14 +29,7 @@ OutputOption = Annotated[Path | None, typer.Option(help="Markdown file to write.
 @app.command()
 def cost(output: OutputOption = None, rounds: int = 12) -> None:
     """Encoder's forward time and multiplications with 5 slices over those with 1; the decoder's share."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation
-
-    def multiplications(module, pixel_values) -> float:
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            module(pixel_values)
-        return counter.get_total_flops() / 2
 
     models = {slices: NeuronViT3DForSegmentation(NeuronViT3DConfig(num_slices=slices)).eval() for slices in (5, 1)}
     blocks = {slices: torch.randn(1, 1, slices, 224, 224) for slices in models}
@@ -59,6 +52,18 @@ def cost(output: OutputOption = None, rounds: int = 12) -> None:
         f"| (decoder's multiplications over the encoder's, 5 slices) | {(whole - counted[5]) / counted[5]:.3f} |",
     ]
     report("benchmark.py cost", lines, output)
+
+
+def multiplications(model, pixel_values: torch.Tensor) -> float:
+    """Those of one forward pass, attention's among them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    attention = model.config._attn_implementation
+    model.set_attn_implementation("eager")  # the counter does not see into fused attention on every device
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(pixel_values)
+    model.set_attn_implementation(attention)
+    return counter.get_total_flops() / 2
 
 
 @app.command()
@@ -250,7 +255,14 @@ def large(
     """Speed, memory and trees of whole volumes, beside the peers, one part after the other; takes some hours on two cores."""
     data, chosen = ["--data-dir", data_dir], [word for name in names for word in ("--names", name)]
     parts = {
-        "benchmark_segmenting.py": {"peers": [], "share": [], "background": data, "sparse": [], "sizes": []},
+        "benchmark_segmenting.py": {
+            "peers": [],
+            "share": [],
+            "background": data,
+            "choices": [*data, *chosen],
+            "sparse": [],
+            "sizes": [],
+        },
         "benchmark_tracing.py": {"peers": [], "real": [*data, *chosen], "size": [], "regions": [], "distance": []},
     }
     for script, commands in parts.items():

@@ -3,169 +3,33 @@
 python scripts/benchmark_segmenting.py peers         # MONAI's UNETR, SwinUNETR and DynUNet, the same volume
 python scripts/benchmark_segmenting.py share         # where the time goes, against the machine's matrix rate
 python scripts/benchmark_segmenting.py background --data-dir folder     # tiles skipped, time saved, recall lost
+python scripts/benchmark_segmenting.py choices --data-dir folder --names a --names b     # tiles, dtype, flips: time and Dice
 python scripts/benchmark_segmenting.py sparse        # one neuron in a large, noisy stack, with and without skipping
 python scripts/benchmark_segmenting.py sizes         # memory and time from 256^3 to 2048^3, OME-Zarr
 
-Networks have random weights where no checkpoint is needed: speed does not depend on them.
+`peers` and `share` are in benchmark_networks.py.
 """
 
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import typer
 from benchmark import OutputOption, report
+from benchmark_networks import DTYPES, peers, share
 
-from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation, Segmenter, Volume, segment, synthetic_neuron
+from neuron_vit3d import Segmenter, Volume, segment, segmentation_scores, synthetic_neuron
+from neuron_vit3d.data.pairs import IGNORE_INDEX, find_pairs, read_pair
+from neuron_vit3d.inference import load_checkpoint
 
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@app.command()
-def peers(
-    output: OutputOption = None,
-    shape: tuple[int, int, int] = (192, 192, 192),
-    patch: int = 96,
-    dtypes: Annotated[list[str] | None, typer.Option("--dtype", help="float32, bfloat16.")] = None,
-) -> None:
-    """Voxels per second of one volume: ours, and MONAI's networks by its sliding-window inferer at 0.5 overlap."""
-    rng = np.random.default_rng(0)
-    volume = Volume(rng.integers(0, 256, shape, np.uint8))
-    lines = [
-        f"A volume of {' x '.join(map(str, shape))}; peers in patches of {patch}^3 at an overlap of 0.5, ours in tiles.",
-        "",
-        "| | computed in | voxels per second | over UNETR | over SwinUNETR | over DynUNet |",
-        "|---|---|---|---|---|---|",
-    ]
-    for dtype in dtypes or list(DTYPES):
-        rates = {name: rate_of_peer(network, volume, patch, DTYPES[dtype]) for name, network in monai_networks(patch)}
-        theirs = dict(rates)
-        for name, segmenter in ours(DTYPES[dtype]):
-            rates[name] = rate(lambda segmenter=segmenter: segment(volume, segmenter), volume)
-        for name, value in rates.items():
-            over = " | ".join(f"{value / other:.1f}" for other in theirs.values())
-            lines.append(f"| {name} | {dtype} | {value:,.0f} | {over} |")
-    report("benchmark_segmenting.py peers", lines, output)
-
-
-def ours(dtype: torch.dtype):
-    """ViT-B with five slices labelled a pass and with one, and the embedded default."""
-    for outputs in (5, 1):
-        config = NeuronViT3DConfig(num_slices=5, num_output_slices=outputs)
-        model = NeuronViT3DForSegmentation(config).eval()
-        yield f"ViT-B, 5 slices, {outputs} labelled a pass", Segmenter(model, dtype=dtype, skip_background=False)
-    yield "the embedded default, 1 labelled a pass", Segmenter(dtype=dtype, skip_background=False)
-
-
-def monai_networks(patch: int):
-    """(name, network) of the peers, for grey volumes and two labels."""
-    from monai.networks.nets import UNETR, DynUNet, SwinUNETR
-
-    yield "UNETR (ViT-B)", UNETR(1, 2, img_size=(patch,) * 3)  # 12 layers, 768 wide, patches of 16^3
-    yield "SwinUNETR (48)", SwinUNETR(1, 2, feature_size=48)
-    kernels, strides = [3] * 5, [1, 2, 2, 2, 2]
-    yield "DynUNet", DynUNet(3, 1, 2, kernels, strides, strides[1:], filters=[32, 64, 128, 256, 320])
-
-
-def rate_of_peer(network: torch.nn.Module, volume: Volume, patch: int, dtype: torch.dtype) -> float:
-    from monai.inferers import sliding_window_inference
-
-    image = torch.from_numpy(volume.array.astype(np.float32))[None, None] / 255
-    network.eval().to(DEVICE)
-
-    def run() -> None:
-        with torch.inference_mode(), torch.autocast(DEVICE.type, dtype, enabled=dtype != torch.float32):
-            sliding_window_inference(image.to(DEVICE), (patch,) * 3, 1, network, overlap=0.5, mode="gaussian").cpu()
-
-    return rate(run, volume)
-
-
-def rate(run, volume: Volume) -> float:
-    """Voxels a second. On a GPU of the second run: the first one loads and chooses kernels."""
-    for _ in range(2 if DEVICE.type == "cuda" else 1):
-        started = time.monotonic()
-        run()
-        seconds = time.monotonic() - started
-    return volume.array.size / seconds
-
-
-def wait() -> float:
-    """The time at which the device has done what it was given."""
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    return time.monotonic()
-
-
-@app.command()
-def share(output: OutputOption = None, shape: tuple[int, int, int] = (32, 384, 384)) -> None:
-    """The transformer's share of the time, and the multiplications of all of it against those of a large matrix product."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    volume = synthetic_neuron(shape, seed=5).volume
-    lines = [
-        "| | computed in | time in the transformer | in the model | of the machine's matrix rate |",
-        "|---|---|---|---|---|",
-    ]
-    for name, dtype in DTYPES.items():
-        peak = matrix_rate(dtype)
-        for what, segmenter in ours(dtype):
-            encoder, whole = Clock(segmenter.model.encoder), Clock(segmenter.model)
-            with encoder.running(), whole.running():
-                started = wait()
-                segment(volume, segmenter)
-                seconds = wait() - started
-            block = torch.zeros(1, 1, segmenter.processor.num_slices, *(min(segmenter.tile_size, shape[1]),) * 2)
-            block = block.to(DEVICE)
-            with FlopCounterMode(display=False) as counter, torch.inference_mode():
-                segmenter.model(block)
-            done = counter.get_total_flops() / 2 * whole.blocks
-            lines.append(
-                f"| {what} | {name} | {encoder.seconds / seconds:.0%} | {whole.seconds / seconds:.0%} | "
-                f"{done / seconds / peak:.0%} |"
-            )
-    report("benchmark_segmenting.py share", lines, output)
-
-
-class Clock:
-    """How long a module takes, and how many blocks it is given."""
-
-    def __init__(self, module: torch.nn.Module):
-        self.module, self.seconds, self.blocks = module, 0.0, 0
-
-    @contextmanager
-    def running(self):
-        def before(*_) -> None:
-            self.started = wait()
-
-        def after(_, inputs, *rest) -> None:
-            self.seconds += wait() - self.started
-            self.blocks += len(inputs[0]) if inputs else 0
-
-        hooks = self.module.register_forward_pre_hook(before), self.module.register_forward_hook(after)
-        yield self
-        for hook in hooks:
-            hook.remove()
-
-
-def matrix_rate(dtype: torch.dtype) -> float:
-    """Multiplications a second of the best of several products of two square matrices."""
-    side = 8192 if DEVICE.type == "cuda" else 2048
-    first, second = torch.randn(2, side, side, device=DEVICE).to(dtype)
-    best = float("inf")
-    for _ in range(6):
-        started = wait()
-        first @ second
-        best = min(best, wait() - started)
-    return side**3 / best
+app.command()(peers)
+app.command()(share)
 
 
 @app.command()
@@ -176,8 +40,6 @@ def background(
     dtype: str = "bfloat16",
 ) -> None:
     """All real stacks with and without `skip_background`: tiles skipped, time saved, neuron lost."""
-    from neuron_vit3d.data.pairs import find_pairs, read_pair
-
     lines = [
         "| | tiles skipped | time without over with skipping | neuron of the gold mask lost | of the own mask lost |",
         "|---|---|---|---|---|",
@@ -225,6 +87,74 @@ class Counting(Segmenter):
 
 
 @app.command()
+def choices(
+    data_dir: Annotated[Path, typer.Option(help="Folder of image + SWC pairs.")],
+    names: Annotated[list[str], typer.Option(help="Names of the pairs; repeat the option.")],
+    output: OutputOption = None,
+    model: str | None = None,
+    dtype: str = "bfloat16",
+    slices: Annotated[int, typer.Option(help="Of each neuron, so many that hold most of it.")] = 16,
+) -> None:
+    """What each option of `Segmenter` costs in time and brings in Dice and clDice, on a part of real neurons.
+
+    What labelling several slices a pass brings is measured by `benchmark_model.py slices`: it takes another model.
+    """
+    pairs = {pair.name: pair for pair in find_pairs(data_dir)}
+    segmenters = segmenters_to_choose_from(model, dtype)
+    found = {choice: [] for choice in segmenters}
+    for name in names:
+        volume = read_pair(pairs[name])
+        gold = volume.labels == 1
+        z = np.convolve(gold.sum((1, 2)), np.ones(min(slices, len(gold))), "valid").argmax()
+        part = np.s_[z : z + slices]
+        image = Volume(np.ascontiguousarray(volume.image[0, part]))
+        for choice, segmenter in segmenters.items():  # by turns, so that whatever else the machine does falls on all
+            if name == names[0]:
+                segment(image, segmenter)  # the first run loads and chooses kernels
+            started = time.monotonic()
+            scores = segment(image, segmenter).array
+            seconds = time.monotonic() - started
+            masks = segmentation_scores(scores >= 0.5, gold[part], ignore=volume.labels[part] == IGNORE_INDEX)
+            found[choice].append((seconds, masks["dice"], masks["cldice"]))
+            print(f"{name}, {choice}: {seconds:.2f} s, Dice {masks['dice']:.3f}", file=sys.stderr, flush=True)
+    lines = [
+        f"{slices} slices of each of {', '.join(names)}. First the default options, in {dtype} and with no block skipped; every "
+        "other row changes one of them. So few slices have few blocks to skip: for whole stacks see `background`.",
+        "",
+        "| | time over the first row's | Dice (mean) | clDice (mean) |",
+        "|---|---|---|---|",
+    ]
+    table = np.array(list(found.values()))  # choices, neurons, figures
+    for choice, figures in zip(found, table, strict=True):
+        seconds, dice, cldice = figures.T
+        over = seconds.sum() / table[0, :, 0].sum()
+        lines.append(f"| {choice} | {over:.2f} | {dice.mean():.3f} | {cldice.mean():.3f} |")
+    report("benchmark_segmenting.py choices", lines, output)
+
+
+def segmenters_to_choose_from(model: str | None, dtype: str) -> dict[str, Segmenter]:
+    """That of the default options first, then those with another value of one of them. Nothing is skipped but in the last:
+    skipping sets in at a number of blocks, which small tiles reach and large ones do not."""
+    network, processor = load_checkpoint(model)
+    default = {"tile_size": processor.tile_size, "tile_overlap": processor.tile_overlap, "dtype": dtype}
+    default |= {"flips": False, "skip_background": False}
+    values = {
+        "tile_size": (128, 160, 192, 224, 256, 320, 384),
+        "tile_overlap": (0, 16, 32, 64),
+        "dtype": DTYPES,
+        "flips": (True,),
+        "skip_background": (True,),
+    }
+    rows = {", ".join(f"{option} {value}" for option, value in default.items()): default}
+    for option, others in values.items():
+        rows |= {f"{option} {value}": {**default, option: value} for value in others if value != default[option]}
+    return {
+        name: Segmenter(network, processor=processor, **{**options, "dtype": DTYPES[options["dtype"]]})
+        for name, options in rows.items()
+    }
+
+
+@app.command()
 def sparse(
     output: OutputOption = None,
     shape: tuple[int, int, int] = (64, 4096, 4096),
@@ -234,7 +164,8 @@ def sparse(
     ] = 1,
 ) -> None:
     """A stack with one neuron in noise: time with and without `skip_background`, and neuron lost."""
-    volume, mask = sparse_stack(shape)
+    side = min(512, *shape[1:])
+    volume, mask = sparse_stack(shape, side)
     segmenter = Counting(dtype=DTYPES[dtype], skip_background=True)
     started = time.monotonic()
     found = segment(volume, segmenter).array >= 0.5
@@ -257,17 +188,19 @@ def sparse(
             lost += np.count_nonzero(hit & ~found[z, :complete])
         seconds = look + (time.monotonic() - started) / measured.mean()
     lines = [
+        f"One synthetic neuron in the first corner, {shape[0]} x {side} x {side}, and noise everywhere else: every voxel is "
+        "drawn from the neuron's own background, all but its brightest 2 %.",
+        "",
         "| | blocks | time without over with skipping | neuron lost |",
         "|---|---|---|---|",
-        f"| {' x '.join(map(str, shape))}, one neuron | {fewer} of {len(grid)} | {seconds / faster:.1f} | "
+        f"| {' x '.join(map(str, shape))} {volume.array.dtype}, one neuron | {fewer} of {len(grid)} | {seconds / faster:.1f} | "
         f"{lost / max(1, hits):.3%} |",
     ]
     report("benchmark_segmenting.py sparse", lines, output)
 
 
-def sparse_stack(shape: tuple[int, int, int], seed: int = 21) -> tuple[Volume, np.ndarray]:
-    """A noisy stack with one synthetic neuron in its first corner, and the neuron's mask."""
-    side = min(512, *shape[1:])
+def sparse_stack(shape: tuple[int, int, int], side: int, seed: int = 21) -> tuple[Volume, np.ndarray]:
+    """A noisy stack with one synthetic neuron, so many voxels wide, in its first corner, and the neuron's mask."""
     neuron = synthetic_neuron((shape[0], side, side), seed=seed)
     image = neuron.volume.array
     calm = np.sort(image[~neuron.mask].astype(float))
@@ -290,12 +223,17 @@ def sizes(
     ] = None,
 ) -> None:
     """Peak memory and time of `neuron-vit3d segment` on OME-Zarr volumes with one neuron in noise."""
+    sides = sides or [256, 512, 1024, 2048]
     lines = [
-        "| volume | peak memory, GB | seconds | regions with neuron |",
+        "uint8. One synthetic neuron of 256^3, whose first voxel lies at "
+        f"{', '.join(str(neuron_start(side)) for side in sides)} of every axis, and noise everywhere else: every voxel is drawn "
+        "from the neuron's own background, the darkest 90 % of its volume.",
+        "",
+        "| volume | peak memory, GB | seconds | regions with scores above 0 |",
         "|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        for side in sides or (256, 512, 1024, 2048):
+        for side in sides:
             image = Path(temporary, f"{side}.ome.zarr")
             write_sparse_zarr(image, side)
             words = ["segment", image, "-o", Path(temporary, "out"), "--dtype", "bfloat16", "-q"]
@@ -316,15 +254,20 @@ def sizes(
     report("benchmark_segmenting.py sizes", lines, output)
 
 
+def neuron_start(side: int) -> int:
+    """Where a shard begins, near the middle."""
+    return (side - 256) // 2 // 256 * 256
+
+
 def write_sparse_zarr(path: Path, side: int, seed: int = 22) -> None:
-    """One neuron of 256^3 in noise, near the middle."""
+    """One neuron of 256^3 in noise, from `neuron_start` on in every axis."""
     from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
 
     neuron = synthetic_neuron((256, 256, 256), seed=seed).volume.array
     create_image(path, (side,) * 3, np.uint8, (1.0, 1.0, 1.0), shard=(64, 256, 256), chunk=(32, 64, 64))
     level, rng = ImageLevel(path), np.random.default_rng(seed)
     darker = neuron[neuron <= np.percentile(neuron, 90)]
-    start = (side - 256) // 2 // 256 * 256
+    start = neuron_start(side)
     for index in range(len(level)):
         box = level.box(index)
         shape = [one.stop - one.start for one in box]
