@@ -259,7 +259,8 @@ def test_a_damaged_file_is_not_finished(tmp_path, data):
     whole = finished(tmp_path / "scores.tif", "a").read_bytes()
     path = tmp_path / "damaged.tif"
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-    assert not SlabWriter.is_finished(path, "a")
+    if SlabWriter.is_finished(path, "a"):  # the last bytes of the tables behind the voxels say nothing
+        np.testing.assert_array_equal(read_volume(path).array, np.ones((4, 6, 5)))
     content = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

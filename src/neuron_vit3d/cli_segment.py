@@ -73,7 +73,7 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
         _, size, changed = on_disk(image)
-        key = f"{segmenter.key()} {channel} {size} bytes, changed {changed} {voxel_size}"
+        key = f"{segmenter.key(source.shape)} {channel} {size} bytes, changed {changed} {voxel_size}"
         if SlabWriter.is_finished(scores, key):
             note(
                 f"{scores}: is there from an earlier run on this image with this model and options, and is used again"
