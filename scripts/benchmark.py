@@ -9,6 +9,7 @@ python scripts/benchmark.py large --data-dir folder --names a b       # all of b
 """
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -18,6 +19,10 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command line does, for us and for the peers
+
 import torch
 import typer
 
