@@ -10,10 +10,12 @@ python scripts/benchmark_segmenting.py sizes         # memory and time from 256^
 `peers` and `share` are in benchmark_networks.py.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -217,26 +219,29 @@ def sparse_stack(shape: tuple[int, int, int], side: int, seed: int = 21) -> tupl
 @app.command()
 def sizes(
     output: OutputOption = None,
-    sides: Annotated[list[int] | None, typer.Option("--side", help="Repeat the option.")] = None,
+    volumes: Annotated[
+        list[str] | None, typer.Option("--volume", help="SIDE:NEURONS, e.g. 512:4. Repeat the option.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="For the volumes; the largest takes as many bytes as voxels.")
     ] = None,
 ) -> None:
-    """Peak memory and time of `neuron-vit3d segment` on OME-Zarr volumes with one neuron in noise."""
-    sides = sides or [256, 512, 1024, 2048]
+    """Peak memory and time of `neuron-vit3d segment` on OME-Zarr volumes with few neurons in noise."""
+    volumes = volumes or ["256:1", "512:1", "512:2", "512:4", "1024:1", "2048:1"]
+    neuron = synthetic_neuron((256, 256, 256), seed=22)
     lines = [
-        "uint8. One synthetic neuron of 256^3, whose first voxel lies at "
-        f"{', '.join(str(neuron_start(side)) for side in sides)} of every axis, and noise everywhere else: every voxel is drawn "
-        "from the neuron's own background, the darkest 90 % of its volume.",
+        f"uint8. A synthetic neuron, {neuron.tree.length:.0f} voxels long in 256^3, once or several times side by side in the volume's "
+        "middle, and noise everywhere else: every voxel is drawn from the neuron's own background, the darkest 90 % of its volume.",
         "",
-        "| volume | peak memory, GB | seconds | regions with scores above 0 |",
-        "|---|---|---|---|",
+        "| volume | neurons | peak memory, GB | seconds | regions with scores above 0 |",
+        "|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        for side in sides:
-            image = Path(temporary, f"{side}.ome.zarr")
-            write_sparse_zarr(image, side)
-            words = ["segment", image, "-o", Path(temporary, "out"), "--dtype", "bfloat16", "-q"]
+        for name in volumes:
+            side, neurons = map(int, name.split(":"))
+            image, out = Path(temporary, "image.ome.zarr"), Path(temporary, "out")
+            write_sparse_zarr(image, side, neurons, neuron.volume.array)
+            words = ["segment", image, "-o", out, "--dtype", "bfloat16", "-q"]
             code = (
                 "import resource, subprocess, sys;"
                 "subprocess.run([sys.executable, '-m', 'neuron_vit3d.cli', *sys.argv[1:]], check=True,"
@@ -248,33 +253,30 @@ def sizes(
                 [sys.executable, "-c", code, *map(str, words)], check=True, capture_output=True, text=True
             )
             seconds = time.monotonic() - started
-            scores = Path(temporary, "out", f"{side}.scores.ome.zarr", "0", "c")
-            shards = sum(path.is_file() for path in scores.rglob("*"))
-            lines.append(f"| {side}^3 | {int(done.stdout) / 1e6:.2f} | {seconds:.0f} | {shards} |")
+            shards = sum(path.is_file() for path in (out / "image.scores.ome.zarr" / "0" / "c").rglob("*"))
+            lines.append(f"| {side}^3 | {neurons} | {int(done.stdout) / 1e6:.2f} | {seconds:.0f} | {shards} |")
+            print(lines[-1], file=sys.stderr, flush=True)
+            shutil.rmtree(image)
+            shutil.rmtree(out)
     report("benchmark_segmenting.py sizes", lines, output)
 
 
-def neuron_start(side: int) -> int:
-    """Where a shard begins, near the middle."""
-    return (side - 256) // 2 // 256 * 256
-
-
-def write_sparse_zarr(path: Path, side: int, seed: int = 22) -> None:
-    """One neuron of 256^3 in noise, from `neuron_start` on in every axis."""
+def write_sparse_zarr(path: Path, side: int, neurons: int, neuron: np.ndarray, seed: int = 22) -> None:
+    """So many copies of a neuron of 256^3 in noise, each in shards of its own, from near the middle on."""
     from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
 
-    neuron = synthetic_neuron((256, 256, 256), seed=seed).volume.array
     create_image(path, (side,) * 3, np.uint8, (1.0, 1.0, 1.0), shard=(64, 256, 256), chunk=(32, 64, 64))
     level, rng = ImageLevel(path), np.random.default_rng(seed)
     darker = neuron[neuron <= np.percentile(neuron, 90)]
-    start = neuron_start(side)
+    first = (side - 256) // 2 // 256 * 256
+    starts = list(product(range(first, side, 256), repeat=3))[:neurons]
     for index in range(len(level)):
         box = level.box(index)
         shape = [one.stop - one.start for one in box]
         voxels = darker[rng.integers(0, len(darker), shape)]
-        inside = [one.start - start for one in box]
-        if all(0 <= at < 256 for at in inside):
-            voxels = neuron[tuple(slice(at, at + length) for at, length in zip(inside, shape, strict=True))]
+        if tuple(one.start // 256 * 256 for one in box) in starts:
+            z = box[0].start % 256
+            voxels = neuron[z : z + shape[0]]
         level.write(box, voxels)
 
 
