@@ -23,7 +23,7 @@ PEERS_AT_ONCE = (1, 4)  # patches, whichever is faster for the network
 
 def peers(
     output: OutputOption = None,
-    shape: tuple[int, int, int] = (192, 192, 192),
+    shape: tuple[int, int, int] = (128, 256, 256),
     patch: int = 96,
     dtypes: Annotated[list[str] | None, typer.Option("--dtype", help="float32, bfloat16.")] = None,
 ) -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -111,8 +112,7 @@ def choices(
         part = np.s_[z : z + slices]
         image = Volume(np.ascontiguousarray(volume.image[0, part]))
         for choice, segmenter in segmenters.items():  # by turns, so that whatever else the machine does falls on all
-            if name == names[0]:
-                segment(image, segmenter)  # the first run loads and chooses kernels
+            segment(Volume(image.array[:3]), segmenter)  # the first run of a tile's size loads and chooses kernels
             started = time.monotonic()
             scores = segment(image, segmenter).array
             seconds = time.monotonic() - started
@@ -120,8 +120,9 @@ def choices(
             found[choice].append((seconds, masks["dice"], masks["cldice"]))
             print(f"{name}, {choice}: {seconds:.2f} s, Dice {masks['dice']:.3f}", file=sys.stderr, flush=True)
     lines = [
-        f"{slices} slices of each of {', '.join(names)}. First the default options, in {dtype} and with no block skipped; every "
-        "other row changes one of them. So few slices have few blocks to skip: for whole stacks see `background`.",
+        f"{slices} slices of each of {', '.join(names)}. First the default options, in {dtype} and with no block skipped, whose tiles fit "
+        "the plane; every other row changes one of them, and tiles of a size have that size whatever the plane. So few slices have "
+        "few blocks to skip: for whole stacks see `background`.",
         "",
         "| | time over the first row's | Dice (mean) | clDice (mean) |",
         "|---|---|---|---|",
@@ -132,6 +133,13 @@ def choices(
         over = seconds.sum() / table[0, :, 0].sum()
         lines.append(f"| {choice} | {over:.2f} | {dice.mean():.3f} | {cldice.mean():.3f} |")
     report("benchmark_segmenting.py choices", lines, output)
+
+
+class OneSize(Segmenter):
+    """Its tiles have the size that is asked for, whatever the plane's."""
+
+    def grid(self, shape):
+        return replace(super().grid(shape), tile=(self.tile_size, self.tile_size))
 
 
 def segmenters_to_choose_from(model: str | None, dtype: str) -> dict[str, Segmenter]:
@@ -147,12 +155,16 @@ def segmenters_to_choose_from(model: str | None, dtype: str) -> dict[str, Segmen
         "flips": (True,),
         "skip_background": (True,),
     }
-    rows = {", ".join(f"{option} {value}" for option, value in default.items()): default}
+    rows = {", ".join(f"{option} {value}" for option, value in default.items()): (Segmenter, default)}
     for option, others in values.items():
-        rows |= {f"{option} {value}": {**default, option: value} for value in others if value != default[option]}
+        for value in others:
+            if option == "tile_size":
+                rows[f"tiles of {value}"] = OneSize, {**default, option: value}
+            elif value != default[option]:
+                rows[f"{option} {value}"] = Segmenter, {**default, option: value}
     return {
-        name: Segmenter(network, processor=processor, **{**options, "dtype": DTYPES[options["dtype"]]})
-        for name, options in rows.items()
+        name: kind(network, processor=processor, **{**options, "dtype": DTYPES[options["dtype"]]})
+        for name, (kind, options) in rows.items()
     }
 
 
@@ -269,12 +281,14 @@ def write_sparse_zarr(path: Path, side: int, neurons: int, neuron: np.ndarray, s
     level, rng = ImageLevel(path), np.random.default_rng(seed)
     darker = neuron[neuron <= np.percentile(neuron, 90)]
     first = (side - 256) // 2 // 256 * 256
-    starts = list(product(range(first, side, 256), repeat=3))[:neurons]
+    starts = list(product(range(first, side, 256), repeat=3))
+    if neurons > len(starts):
+        raise typer.BadParameter(f"{side}:{neurons}: only {len(starts)} neurons fit")
     for index in range(len(level)):
         box = level.box(index)
         shape = [one.stop - one.start for one in box]
         voxels = darker[rng.integers(0, len(darker), shape)]
-        if tuple(one.start // 256 * 256 for one in box) in starts:
+        if tuple(one.start // 256 * 256 for one in box) in starts[:neurons]:
             z = box[0].start % 256
             voxels = neuron[z : z + shape[0]]
         level.write(box, voxels)

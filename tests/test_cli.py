@@ -128,6 +128,30 @@ def test_segment_uses_finished_scores_again(files, neuron, model, high, monkeypa
     assert Path("image.scores.tif").read_bytes() == before["image.scores.tif"]
 
 
+def test_scores_of_another_image_are_not_used_again(files, model, neuron):
+    """Images of one name, size and time, as after unpacking an archive."""
+    scores = []
+    for folder, shift in (("n1", 0), ("n2", 5)):
+        Path(folder).mkdir()
+        write_volume(Path(folder, "image.npy"), Volume(np.roll(neuron.volume.array, shift, 2)))
+        os.utime(Path(folder, "image.npy"), (1e9, 1e9))
+        succeed("segment", f"{folder}/image.npy", "-o", "out", "--model", model, "-q", "--no-trace")
+        scores.append(read_volume("out/image.scores.tif").array.copy())
+    assert not np.array_equal(*scores)
+
+
+def test_voxels_that_lie_in_a_second_file_are_looked_at_again(files, model, neuron):
+    header = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: {2} {1} {0}\nencoding: raw\ndata file: image.raw\n"
+    Path("image.nhdr").write_text(header.format(*neuron.volume.array.shape))
+    command = ["segment", "image.nhdr", "-o", "out", "--model", model, "-q", "--no-trace"]
+    scores = []
+    for shift in (0, 5):
+        Path("image.raw").write_bytes(np.roll(neuron.volume.array, shift, 2).astype(np.uint8).tobytes())
+        succeed(*command)
+        scores.append(read_volume("out/image.scores.tif").array.copy())
+    assert not np.array_equal(*scores)
+
+
 def test_segment_does_not_throw_away_what_other_options_began(files, model, monkeypatch):
     def interrupted(self, source, progress=False, first=0):
         yield 0, np.zeros((1, *SHAPE[1:]), np.float32)
@@ -139,7 +163,7 @@ def test_segment_does_not_throw_away_what_other_options_began(files, model, monk
         assert run(*command).exit_code == 130
     complaint = fail(*command, "--flips")
     assert complaint.startswith(
-        "image.scores.tif: 1 slice(s) of an unfinished run with another model, other options or"
+        "image.scores.tif: 1 slice(s) of an unfinished run with another model, other options, "
     )
     assert complaint.endswith(
         " are in .image.scores.tif.unfinished; remove that file to begin anew, or choose another folder"
@@ -150,12 +174,13 @@ def test_segment_does_not_throw_away_what_other_options_began(files, model, monk
 
 
 @pytest.mark.parametrize("kind", ["--tiff", "--zarr"])
-def test_a_tree_of_another_mask_does_not_stay(kind, files, model, high):
+def test_without_tracing_a_tree_of_an_earlier_run_stays_and_is_told_of(kind, files, model):
     command = ["segment", "image.tif", "--model", model, "-q", "--no-trace", kind]
-    for name, is_kept in (("image.tif", False), ("image.scores.tif", False), ("other.tif", True), (None, True)):
-        Path("image.swc").write_text((f"# traced by neuron-vit3d from {name}\n" if name else "") + "1 1 5 5 5 1 -1\n")
-        assert run(*command).exit_code == 0
-        assert Path("image.swc").exists() == is_kept
+    for first, is_told in (("# traced by neuron-vit3d from image.tif\n", True), ("", False)):
+        Path("image.swc").write_text(first + "1 1 5 5 5 1 -1\n")
+        result = run(*command)
+        assert result.exit_code == 0 and ("image.swc: is of an earlier run" in result.stderr) == is_told
+        assert Path("image.swc").read_text() == first + "1 1 5 5 5 1 -1\n"
 
 
 def test_segment_options(files, model, high):
@@ -443,11 +468,15 @@ def test_trees_of_another_number_of_neurons_do_not_stay(files):
     Path("three_5.swc").write_text("# traced by neuron-vit3d from three_5.tif\n1 1 5 5 5 1 -1\n")  # of another image
     Path("three_6.swc").write_text("1 1 5 5 5 1 -1\n")  # drawn by hand
     for name in ("three_4.swc", "three_7.swc", "three_9.swc"):
-        Path(name).write_text("# traced by neuron-vit3d from three.mask.tif\n1 1 5 5 5 1 -1\n")
+        Path(name).write_text("# traced by neuron-vit3d from three.tif\n1 1 5 5 5 1 -1\n")
     for count, made in ((3, ["_1", "_2", "_3"]), (2, ["_1", "_2"]), (1, [""]), (3, ["_1", "_2", "_3"])):
-        succeed("trace", "three.tif", "--neurons", str(count), "--bridge-distance", "4")
+        result = run("trace", "three.tif", "--neurons", str(count), "--bridge-distance", "4")
+        assert result.exit_code == 0 and "removed, it was traced from three.tif with another number" in result.stderr
         found = sorted(path.stem.removeprefix("three") for path in Path().glob("three*.swc"))
         assert found == [*made, "_5", "_6", "_9"]
+    for name in ("mine_1.swc", "mine_2.swc", "mine.swc"):  # asked for by name, these stay
+        assert run("trace", "three.tif", "-o", name).exit_code == 0
+    assert len(list(Path().glob("mine*.swc"))) == 3
 
 
 def test_the_script_evaluates_as_the_program_does(files, neuron):

@@ -126,7 +126,7 @@ def test_blocks_are_the_normalised_slices_around_each_slice():
 
 def test_tiles_are_about_as_large_as_asked_for():
     processor = NeuronViT3DImageProcessor(
-        num_slices=3, num_output_slices=3, tile_size=16, tile_overlap=4, num_channels=2
+        num_slices=3, num_output_slices=3, tile_size=16, tile_overlap=4, num_channels=2, patch_size=1
     )
     blocks = processor(np.random.default_rng(0).random((2, 4, 20, 30)), return_tensors="np")["pixel_values"]
     assert blocks.shape == (2 * 1 * 2, 2, 3, 20, 17)  # 2 steps, 1 row, 2 columns
@@ -216,13 +216,15 @@ def test_processor_saved_before_tiles_fitted_the_plane_learns_of_the_models_patc
     assert saved.pop("patch_size") == config.patch_size > 1
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(saved))
     again = NeuronViT3DImageProcessor.from_pretrained(tmp_path)
-    assert again.grid((9, 39, 39)).tile == (39, 39) and again.patch_size == 1
+    assert again.patch_size == 16
     again.fit_to(config)
-    assert again.patch_size == config.patch_size
+    assert again.patch_size == config.patch_size and again.grid((9, 60, 60)) == NeuronViT3DImageProcessor.for_model(
+        config, tile_size=32, tile_overlap=8
+    ).grid((9, 60, 60))
 
 
 def test_options_of_a_grid_replace_the_processors():
-    processor = NeuronViT3DImageProcessor(num_output_slices=3, tile_size=32, tile_overlap=8)
+    processor = NeuronViT3DImageProcessor(num_output_slices=3, tile_size=32, tile_overlap=8, patch_size=1)
     grid = processor.grid((9, 56, 56), tile_size=16, tile_overlap=0, slice_overlap=1)
     assert (grid.tile, grid.overlap, grid.slice_overlap) == ((14, 14), (0, 0), 1)
     assert processor.grid((9, 56, 56)) == processor.grid((9, 56, 56), tile_size=32, tile_overlap=8, slice_overlap=0)

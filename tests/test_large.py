@@ -29,7 +29,7 @@ def model():
 @pytest.fixture
 def small_regions(monkeypatch):
     monkeypatch.setattr(regions, "_SLICES", 4)
-    monkeypatch.setattr(regions, "_PIXELS", 48)
+    monkeypatch.setattr(regions, "_PIXELS", 40)
     monkeypatch.setattr(regions, "_CHUNK_PIXELS", 24)
 
 

@@ -83,29 +83,38 @@ def test_what_is_cut_and_stitched_region_by_region_is_the_volume():
     np.testing.assert_allclose(result, volume[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("overlap", [0, 3, 4, 5])
 @pytest.mark.parametrize("side", [20, 32, 33, 60, 97, 160, 163])
-def test_regions_cost_hardly_more_tiles_than_the_volume_as_a_whole(side, monkeypatch):
-    whole = BlockGrid((6, side, side), (12, 12), (4, 4), num_slices=5)
+def test_regions_cost_hardly_more_tiles_than_the_volume_as_a_whole(side, overlap, monkeypatch):
+    whole = BlockGrid((6, side, side), (12, 12), (overlap, overlap), num_slices=5)
 
     def tiles() -> int:
         return sum(len(region.grid.tile_origins) for region in RegionGrid(whole))
 
     planned = tiles()
     assert planned <= (len(whole.tile_origins) ** 0.5 + side / 48 + 1) ** 2  # hardly one more where regions meet
-    monkeypatch.setattr(regions_module, "_side_with_fewest_tiles", lambda *_: 24)
+    monkeypatch.setattr(regions_module, "_side", lambda *_: 3 * (12 - overlap))
     assert planned <= tiles()
 
 
-def test_a_plane_a_little_larger_than_a_region_is_one_region():
-    whole = BlockGrid((6, 28, 33), (12, 12), (4, 4), num_slices=5)
-    assert RegionGrid(whole).side == (6, 32, 24) and RegionGrid(whole).counts == (1, 1, 2)
+@pytest.mark.parametrize("plane", [1, 7, 12, 32, 33])
+def test_a_plane_of_one_tile_or_little_larger_than_a_region_is_one_region(plane):
+    for tile in (12, 50):
+        regions = RegionGrid(BlockGrid((6, plane, plane), (tile, tile), (4, 4), num_slices=5))
+        is_one = plane <= max(tile, 32)
+        assert (len(regions) == 1) == is_one
+        if is_one:
+            assert regions[0].grid.tile_origins == regions.whole.tile_origins
 
 
 @pytest.mark.parametrize(
     ("tile", "overlap"), [(224, 32), (518, 64), (256, 29), (392, 30), (512, 63), (192, 32), (32, 8)]
 )
-def test_chunks_are_neither_tiny_nor_huge(tile, overlap, monkeypatch):
+@pytest.mark.parametrize("plane", [1, 29, 61, 400, 463, 640, 1009, 3000])
+def test_chunks_are_neither_tiny_nor_huge(tile, overlap, plane, monkeypatch):
     monkeypatch.undo()
-    grid = RegionGrid(BlockGrid((100, 3000, 3000), (tile, tile), (overlap, overlap), num_slices=5))
+    grid = RegionGrid(BlockGrid((100, plane, plane), (tile, tile), (overlap, overlap), num_slices=5))
     assert all(whole % part == 0 for whole, part in zip(grid.side, grid.chunk, strict=True))
     assert 16 <= grid.chunk[0] <= 64 and 32 <= grid.chunk[1] == grid.chunk[2] <= 512
+    if plane <= tile:
+        assert grid.chunk[1:] == (128, 128) and grid.side[1] < plane + 128

@@ -306,12 +306,12 @@ def test_model_of_several_channels_takes_all(tmp_path):
 @pytest.mark.parametrize("suffix", ["tif", "v3draw", "npy"])
 def test_a_model_of_several_channels_does_not_choose_among_more(suffix, tmp_path):
     image = write_volume(tmp_path / f"three.{suffix}", neuron_like((3, 4, 30, 30)))
-    with pytest.raises(VolumeError, match=rf"three\.{suffix}: the model takes 2 channels, the image has 3$"):
+    with pytest.raises(VolumeError, match=rf"three\.{suffix}: the model takes 2 channels, the image has more$"):
         segment(image, segmenter(tiny_model(num_channels=2)))
 
 
 def test_a_volume_in_memory_has_no_channels_too_many_either():
-    with pytest.raises(VolumeError, match=r"line\.tif: the model takes 2 channels, the image has 4$"):
+    with pytest.raises(VolumeError, match=r"line\.tif: the model takes 2 channels, the image has more$"):
         segment(neuron_like((4, 4, 30, 30)), segmenter(tiny_model(num_channels=2)))
 
 

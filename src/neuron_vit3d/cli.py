@@ -27,7 +27,7 @@ from .cli_input import (
     parse_numbers,
     parse_voxel_size,
 )
-from .cli_output import describe_tree, note, numbered, remove_other_trees, remove_tree_of, signed
+from .cli_output import describe_tree, note, numbered, remove_other_trees, signed
 from .cli_segment import Work, projections_of, segment_regions, segment_slabs, trace_scores
 
 
@@ -86,7 +86,9 @@ def segment(
     voxel_size: VoxelSizeOption = None,
     bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge when tracing, in voxels.")] = 16.0,
     trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
-    tile_size: Annotated[int | None, typer.Option(help="Side of a tile in pixels. Default: the model's.")] = None,
+    tile_size: Annotated[
+        int | None, typer.Option(help="Side of a tile in pixels, about. Default: the model's.")
+    ] = None,
     tile_overlap: Annotated[int | None, typer.Option(help="Pixels tiles share. Default: the model's.")] = None,
     slice_overlap: Annotated[int | None, typer.Option(help="Slices blocks share. Default: the model's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Blocks at once. Default: 8, on a GPU 32.")] = None,
@@ -169,13 +171,14 @@ def segment(
     else:
         share, projections = segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how)
     print(f"{results[0]}  {results[1]}  {share:.3%} of the voxels are neuron")
+    from .evaluation.overlay import write_overlay
+    from .volumes.names import is_own_result
+
     trees = []
     if trace:
         trees = trace_scores(results[0], results[2], image, voxel_size, threshold, bridge_distance)
-    else:
-        remove_tree_of(image, results[2])  # an earlier run's would not be this mask's
-    from .evaluation.overlay import write_overlay
-
+    elif is_own_result(results[2]):
+        note(f"{results[2]}: is of an earlier run, and may not be this mask's tree")
     print(write_overlay(results[3], projections, trees))
 
 
@@ -237,7 +240,8 @@ def trace(
     for path in outputs[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
         if is_own_result(path):
             path.unlink()
-    remove_other_trees(mask, output, count)
+    if unasked:
+        remove_other_trees(mask, output, count)
 
 
 @app.command()
@@ -379,7 +383,7 @@ def quiet_libraries() -> None:
 
 def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Memory in large pages, which torch reads when it is imported: in float32 tiles take four fifths of the time.
+    # torch takes memory in large pages: in float32 tiles take four fifths of the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     app()

@@ -1,4 +1,4 @@
-"""What the command line tells: lines on standard error, and on what was written; and which trees of earlier runs it removes."""
+"""What the command line tells: lines on standard error, and on what was written; which trees of earlier runs it removes."""
 
 import dataclasses
 import re
@@ -24,30 +24,30 @@ def describe_tree(path: Path, tree) -> str:
     return f"{path}  {len(tree)} nodes, {tree.length:.0f} voxels long" + "".join(f"; {text}" for text in left_out)
 
 
-def remove_tree_of(source: Path, path: Path) -> None:
-    """Removes a tree that this program traced from a file of the source's name, and nothing else: of `a.tif` and `a_1.tif`
-    in one folder `a_1.swc` is the second tree of the one, or the tree of the other."""
-    from .cli_input import image_name
-    from .volumes.names import TRACED_BY
-    from .volumes.on_disk import printable
-
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as file:
-            found = re.search(f"^# {TRACED_BY} from (.+)$", file.read(4096), re.MULTILINE)
-        if found and image_name(Path(found[1])) == image_name(Path(printable(source.name))):
-            path.unlink()
-
-
 def numbered(output: Path, number: int) -> Path:
     """Where one of several trees goes, from 1: `a.swc` becomes `a_1.swc`."""
     return output.with_name(f"{output.stem}_{number}{output.suffix}")
 
 
 def remove_other_trees(source: Path, output: Path, count: int) -> None:
-    """Removes trees of the same source that an earlier run left, which traced another number of neurons than `count`."""
+    """Removes trees that an earlier run traced from the same file, another number of neurons than `count`, and says so."""
     if count > 1:
-        remove_tree_of(source, output)
+        _remove_tree_of(source, output)
     number = count + 1 if count > 1 else 1
     while (path := numbered(output, number)).exists():
-        remove_tree_of(source, path)
+        _remove_tree_of(source, path)
         number += 1
+
+
+def _remove_tree_of(source: Path, path: Path) -> None:
+    """Where its first lines say that this program traced it from a file of the source's name: of `a.tif` and `a_1.tif` in one
+    folder `a_1.swc` is the second tree of the one, or the tree of the other."""
+    from .volumes.names import TRACED_BY
+    from .volumes.on_disk import printable
+
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found = re.search(f"^# {TRACED_BY} from (.+)$", file.read(4096), re.MULTILINE)
+        if found and found[1] == printable(source.name):
+            path.unlink()
+            note(f"{path}: removed, it was traced from {source.name} with another number of neurons")

@@ -64,8 +64,10 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
     """Writes scores and mask as TIFF, slab by slab; returns the share of neuron in the mask, and the image's projections."""
     import numpy as np
 
+    from . import __version__
     from .inference import Segmenter
     from .volumes import SlabWriter, open_volume
+    from .volumes.names import has_voxels_elsewhere
     from .volumes.on_disk import on_disk
 
     scores, mask = results[:2]
@@ -73,8 +75,10 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
         _, size, changed = on_disk(image)
-        key = f"{segmenter.key(source.shape)} {channel} {size} bytes, changed {changed} {voxel_size}"
-        if SlabWriter.is_finished(scores, key):
+        made_with = (__version__, segmenter.key(source.shape), channel, voxel_size, image.resolve(), size, changed)
+        # What lies in a second file may change unnoticed.
+        key = None if has_voxels_elsewhere(image) else " ".join(map(str, made_with))
+        if key is not None and SlabWriter.is_finished(scores, key):
             note(
                 f"{scores}: is there from an earlier run on this image with this model and options, and is used again"
             )
@@ -123,7 +127,7 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if scores_file.slices_written:
+        if scores_file.can_continue and scores_file.slices_written:
             note(f"{scores_file.slices_written} of {scores_file.shape[0]} slices are kept: the same command continues")
         raise
 

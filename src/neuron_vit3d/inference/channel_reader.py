@@ -4,7 +4,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -62,13 +62,11 @@ class ChannelReader:
 
 def check_no_more_channels(volume: str | os.PathLike | Volume, num_channels: int, name: str) -> None:
     """Raises VolumeError for a volume that has more channels."""
-    found = num_channels
-    with suppress(VolumeError):  # there is no channel of this number: so many there are
-        while True:
-            open_volume(volume, found).close()
-            found += 1
-    if found > num_channels:
-        raise VolumeError(f"{name}: the model takes {num_channels} channels, the image has {found}")
+    try:
+        open_volume(volume, num_channels).close()
+    except VolumeError:  # there is no channel of this number
+        return
+    raise VolumeError(f"{name}: the model takes {num_channels} channels, the image has more")
 
 
 class BoxReader:

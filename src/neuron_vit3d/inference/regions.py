@@ -69,7 +69,7 @@ class RegionGrid:
         """Of a region's core, z y x: as many slices as some steps label, and as many pixels as some tiles add."""
         step = self.whole.num_output_slices - self.whole.slice_overlap
         planes = zip(self.shape[1:], self.whole.tile, self.whole.overlap, strict=True)
-        return max(1, round(_SLICES / step)) * step, *(_side_with_fewest_tiles(*axis) for axis in planes)
+        return max(1, round(_SLICES / step)) * step, *(_side(*axis) for axis in planes)
 
     @property
     def chunk(self) -> tuple[int, int, int]:
@@ -96,11 +96,8 @@ class RegionGrid:
             for i, side, length in zip(at, self.side, self.shape, strict=True)
         )
         whole = self.whole
-        halo, least = (whole.slice_overlap, *whole.overlap), (whole.num_output_slices, *whole.tile)
-        labelled = tuple(
-            _reaching(one, -(-shared // 2), side, length)
-            for one, shared, side, length in zip(core, halo, least, self.shape, strict=True)
-        )
+        overlap, least = (whole.slice_overlap, *whole.overlap), (whole.num_output_slices, *whole.tile)
+        labelled = tuple(map(_reaching, core, overlap, least, self.shape))
         context = whole.num_slices - whole.num_output_slices
         z = slice(
             max(labelled[0].start - context // 2, 0), min(labelled[0].stop + context - context // 2, self.shape[0])
@@ -111,23 +108,28 @@ class RegionGrid:
         return Region(index, core, labelled, (z, *labelled[1:]), grid)
 
 
-def _side_with_fewest_tiles(length: int, tile: int, overlap: int) -> int:
-    """A multiple of what a tile adds, from 2/3 to 4/3 of `_PIXELS`: that with which the regions of an axis have the fewest
-    tiles. A last region of a few pixels has a whole tile of its own."""
+def _side(length: int, tile: int, overlap: int) -> int:
+    """Of the regions along an axis of the plane: one where there is no more than a tile, or little more than `_PIXELS`; otherwise
+    a multiple of what a tile adds, from 2/3 to 4/3 of `_PIXELS`, and of those the one with which all regions have the fewest
+    tiles: a last region of a few pixels has a whole tile of its own."""
+    most = 4 * _PIXELS // 3
+    if length <= max(tile, most):
+        return -(-length // _CHUNK_PIXELS) * _CHUNK_PIXELS
     stride = tile - overlap
-    counts = range(max(1, -(-2 * _PIXELS // (3 * stride))), max(1, 4 * _PIXELS // (3 * stride)) + 1)
+    counts = range(max(1, -(-2 * _PIXELS // (3 * stride))), max(1, most // stride) + 1)
 
     def tiles(side: int) -> int:
         cores = (slice(start, min(start + side, length)) for start in range(0, length, side))
-        reached = (_reaching(core, -(-overlap // 2), tile, length) for core in cores)
+        reached = (_reaching(core, overlap, tile, length) for core in cores)
         return sum(len(tile_starts(one.stop - one.start, tile, overlap)) for one in reached)
 
     return min((count * stride for count in counts), key=lambda side: (tiles(side), abs(side - _PIXELS)))
 
 
-def _reaching(core: slice, halo: int, least: int, length: int) -> slice:
-    """The core with a halo on both sides, and more where it would be shorter than `least`; inside an axis of `length`."""
-    start, stop = max(core.start - halo, 0), min(core.stop + halo, length)
+def _reaching(core: slice, shared: int, least: int, length: int) -> slice:
+    """The core, and of what its tiles share with the neighbours' one half above and one below; more where it would be shorter
+    than `least`; inside an axis of `length`."""
+    start, stop = max(core.start - shared // 2, 0), min(core.stop + shared - shared // 2, length)
     start = max(min(start, stop - least), 0)
     return slice(start, min(max(stop, start + least), length))
 

@@ -119,7 +119,7 @@ class Segmenter:
         self.skip_background, self.flips = skip_background, flips
         self.model = model.to(self.device).eval()
         if not getattr(model, "is_quantized", False):  # half precision is slow on CPUs, and autocast refuses float16
-            self.model.float()
+            model.float()
         self._forward = torch.compile(self.model) if compile else self.model
         self.processor = processor
         self.tile_size = processor.tile_size if tile_size is None else tile_size

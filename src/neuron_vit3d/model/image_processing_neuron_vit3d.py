@@ -22,7 +22,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
             how bright they are whatever the depth.
         image_mean, image_std (`float` or `list[float]`, default to 0.5): intensities in [0, 1] are then normalised as
             the 2D model's pictures were; one number, or one a channel.
-        patch_size (`int`, defaults to 1): of the model, whose patches tiles are made of.
+        patch_size (`int`, defaults to 16): of the model, whose patches tiles are made of.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -39,7 +39,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         image_mean: float | list[float] = 0.5,
         image_std: float | list[float] = 0.5,
         slice_overlap: int = 0,
-        patch_size: int = 1,
+        patch_size: int = 16,
         **kwargs,
     ):
         super().__init__(**kwargs)

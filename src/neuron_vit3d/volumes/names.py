@@ -25,6 +25,7 @@ VOLUME_SUFFIXES = (
     *MICROSCOPE_SUFFIXES,
 )  # fmt: skip
 _FOLDER_SUFFIXES = (".zarr",)
+_HEADERS_ALONE = (".nhdr", ".oif", ".vsi", ".xlif")
 # What stands near the beginning of the trees, masks and pictures that the command line makes of an image.
 TRACED_BY = "traced by neuron-vit3d"
 SEGMENTED_BY = "made by neuron-vit3d"
@@ -38,6 +39,11 @@ def is_volume_name(name: str) -> bool:
 def is_volume_folder(path: Path) -> bool:
     """Whether a folder is a volume (OME-Zarr) rather than a place to look for some."""
     return path.name.lower().endswith(_FOLDER_SUFFIXES)
+
+
+def has_voxels_elsewhere(path: Path) -> bool:
+    """Whether a file is of a format whose voxels lie in other files than the one that is named."""
+    return path.name.lower().endswith(_HEADERS_ALONE)
 
 
 def volume_stem(name: str) -> str:

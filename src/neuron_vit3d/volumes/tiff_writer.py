@@ -86,6 +86,11 @@ class SlabWriter:
         self._resume_key, self._made_by = resume_key, made_by
         self.slices_written = 0
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether slices are kept of a file that is not finished."""
+        return self._resume_key is not None
+
     @staticmethod
     def is_finished(path: str | os.PathLike, key: str) -> bool:
         """Whether the file is there and whole, and a writer with this `resume_key` made it; of a damaged one it is False."""
@@ -93,13 +98,13 @@ class SlabWriter:
             with open(path, "rb") as file:
                 if _made_with(key).encode() not in file.read(4096):
                     return False
-            with warnings.catch_warnings(action="error"), open_reader(Path(path), channel=0):
+            with warnings.catch_warnings(action="error", category=UserWarning), open_reader(Path(path), channel=0):
                 return True
         except (OSError, VolumeError, UserWarning):  # a warning: planes that do not fit are left out
             return False
 
     def __enter__(self) -> "SlabWriter":
-        if self._resume_key is not None:
+        if self.can_continue:
             self._temporary = self.path.with_name(f".{self.path.name}.unfinished")
             self._lock = _locked(self._temporary, self.path)
             try:
@@ -135,7 +140,7 @@ class SlabWriter:
         if not self._compress:
             self._file.flush()
         self.slices_written += channels.shape[1]
-        if self._resume_key is not None and time.monotonic() - self._noted_at >= _SECONDS_BETWEEN_NOTES:
+        if self.can_continue and time.monotonic() - self._noted_at >= _SECONDS_BETWEEN_NOTES:
             self._note_progress()
 
     def read_written(self, z: int, z_end: int) -> np.ndarray:
@@ -150,7 +155,7 @@ class SlabWriter:
         return slab.reshape(z_end - z, *self.shape[-2:]).astype(self.dtype, copy=False)
 
     def __exit__(self, kind, error, traceback) -> None:
-        if self._resume_key is not None:
+        if self.can_continue:
             with self._lock:
                 with self._file:
                     if self.slices_written:
@@ -193,7 +198,7 @@ class SlabWriter:
             pass
         if written > 0 and not is_ours:
             raise VolumeError(
-                f"{self.path}: {written} slice(s) of an unfinished run with another model, other options or another image are in "
+                f"{self.path}: {written} slice(s) of an unfinished run with another model, other options, another image or another version of this program are in "
                 f"{self._temporary}; remove that file to begin anew, or choose another folder"
             )
         if 0 < written <= self.shape[-3]:
@@ -269,7 +274,7 @@ class SlabWriter:
         if self.voxel_size is not None:
             lines += ["unit=um", f"spacing={self.voxel_size[0]!r}"]
         lines += [f"comment={self._made_by}"] if self._made_by else []
-        lines += [_made_with(self._resume_key)] if self._resume_key is not None else []
+        lines += [_made_with(self._resume_key)] if self.can_continue else []
         return "\n".join([*lines, "loop=false", ""])
 
 

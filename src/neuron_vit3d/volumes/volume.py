@@ -115,7 +115,7 @@ def open_volume(source: "str | os.PathLike | Volume | VolumeReader", channel: in
     """One channel of a volume, to be read a few slices at a time; close it, or use it in a `with` statement.
 
     Compressed TIFFs and OME-Zarr are decoded as asked for and uncompressed files are mapped, so memory is bounded by what
-    `read` is asked for, and by 384 MB of slices that are decoded with others or may be asked for again (see `volumes.kept`). A
+    `read` is asked for, and by 384 MB (for each channel) of slices that are decoded with others or may be asked for again (see `volumes.kept`). A
     v3dpbd file has no entry points, nor has a compressed NRRD or NIfTI file: those are decoded whole, when they are opened; of a
     v3dpbd file only the channel is kept.
 
