@@ -240,6 +240,21 @@ def test_slices_are_finished_as_soon_as_no_block_to_come_labels_them(grid):
     assert known == list(range(grid.shape[0])) and not stitcher.sums and not stitcher.weights
 
 
+def test_means_stay_within_limits_and_what_no_block_covers_is_0():
+    grid = BlockGrid(shape=(2, 9, 6), tile=(3, 4), overlap=(0, 2), num_slices=1)
+    assert grid.tile_origins[2:4] == [(3, 0), (3, 2)]
+    for limits, expected in (((0.0, 1.0), 1.0), (None, 2.0)):
+        stitcher = Stitcher(grid, limits=limits)
+        for step in grid.steps:
+            for origin in grid.tile_origins:
+                if step == 1 and origin == (3, 2):
+                    stitcher.add(step, origin, np.full((1, 1, 3, 4), 2.0, np.float32))
+                else:
+                    stitcher.skip(step)
+        (_, empty), (_, plane) = stitcher.finished()
+        assert not empty.any() and (plane[0, 3:6, 2:] == expected).all() and plane.sum() == 12 * expected
+
+
 def test_wrong_number_of_predictions_is_refused():
     grid = BlockGrid(shape=(2, 4, 4), tile=(2, 2), overlap=(0, 0), num_slices=1)
     with pytest.raises(ValueError, match="the grid has 8 blocks, got predictions for 7"):

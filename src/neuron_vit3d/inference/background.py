@@ -6,6 +6,7 @@ sample of the volume's blocks: as much as the faintest cells did in which it fou
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from scipy import ndimage
@@ -16,6 +17,7 @@ from ..model.blocks import BlockGrid
 CELL = 16  # side of a cell after pooling 2 x 2
 _PIXELS = 2 * CELL
 _SURROUNDINGS = 15  # side of the square that a pixel is compared with the mean of, after pooling
+_THREADS = 2
 # In units of the noise. Noise alone hardly exceeds the lowest. A sample, however large, may lack faint neurites, so no more
 # than the highest is asked for.
 _LOWEST, _HIGHEST = 5.5, 20.0
@@ -30,7 +32,7 @@ _MARGIN = 0.5  # what a sample holds is not the faintest; in a large volume most
 class Contrast:
     """How much the cells of a volume stand out: `add` all slabs from the top to the bottom, then take the `result`.
 
-    It keeps two numbers for each cell, and three slices.
+    It keeps two numbers for each cell, and a few slices: threads compare them with their surroundings while the next is read.
 
     Args:
         shape: slices, height, width of the volume.
@@ -41,7 +43,9 @@ class Contrast:
         self._highest = np.zeros(self.cells, np.float32)
         self._noise = np.zeros(self.cells, np.float32)
         self._pooled: list[np.ndarray] = []  # the last slices
-        self._done = 0
+        self._begun = 0
+        self._threads = ThreadPoolExecutor(_THREADS)
+        self._looking: list[Future] = []  # the last ones, oldest first
 
     def add(self, slab: np.ndarray) -> None:
         """Slab (channels, slices, height, width), the next slices."""
@@ -51,22 +55,33 @@ class Contrast:
                 self._pooled = [pooled]  # the first slice has itself above it
             self._pooled.append(pooled)
             if len(self._pooled) == 3:
-                self._look()
+                self._begin_to_look()
 
     def result(self) -> np.ndarray:
         """(slices, rows, columns) float32: the highest contrast of each cell and its neighbours, in units of the noise."""
-        if self._done < self.cells[0]:  # the last slice has itself below it
+        if self._begun < self.cells[0]:  # the last slice has itself below it
             self._pooled.append(self._pooled[-1])
-            self._look()
+            self._begin_to_look()
+        for looking in self._looking:
+            looking.result()
+        self._threads.shutdown()
         # A neurite in a cell must not pass for noise: the calmer ones of its neighbours tell how much there is.
         noise = ndimage.percentile_filter(self._noise, 30, size=(3, 5, 5), mode="nearest")
         calm = np.maximum(noise, 1e-6 * max(float(self._highest.max()), 1e-30))
         # A neurite's end, or its course through a dark slice, lies beside what stands out.
         return ndimage.maximum_filter(self._highest / calm, size=3, mode="nearest")
 
-    def _look(self) -> None:
+    def _begin_to_look(self) -> None:
         """At the middle one of the three slices that are kept."""
-        mean = sum(self._pooled) / 3
+        if len(self._looking) == _THREADS:
+            self._looking.pop(0).result()
+        self._looking.append(self._threads.submit(self._look, self._begun, tuple(self._pooled)))
+        self._begun += 1
+        self._pooled.pop(0)
+
+    def _look(self, z: int, pooled: tuple[np.ndarray, ...]) -> None:
+        """At slice z, of which these are the pooled slices above, itself, and below."""
+        mean = sum(pooled) / 3
         contrast = mean - ndimage.uniform_filter(mean, (0, _SURROUNDINGS, _SURROUNDINGS), mode="nearest")
         channels, height, width = contrast.shape
         _, rows, columns = self.cells
@@ -81,10 +96,8 @@ class Contrast:
         noise = of_cells(np.abs(contrast), np.add) / (0.8 * CELL**2)
         # Of several channels, the one that stands out most.
         channel = (highest / np.maximum(noise, 1e-30)).argmax(axis=0)[None]
-        self._highest[self._done] = np.take_along_axis(highest, channel, 0)[0]
-        self._noise[self._done] = np.take_along_axis(noise, channel, 0)[0]
-        self._done += 1
-        self._pooled.pop(0)
+        self._highest[z] = np.take_along_axis(highest, channel, 0)[0]
+        self._noise[z] = np.take_along_axis(noise, channel, 0)[0]
 
 
 def needed_blocks(
@@ -171,6 +184,8 @@ def _cells(first: int, length: int) -> slice:
 def _pooled(image: np.ndarray) -> np.ndarray:
     """Sums (channels, height / 2, width / 2) float32 of 2 x 2 pixels; an odd last row or column is repeated."""
     _, height, width = image.shape
-    image = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge").astype(np.float32)
-    rows = image[:, 0::2] + image[:, 1::2]
-    return rows[..., 0::2] + rows[..., 1::2]
+    if height % 2 or width % 2:
+        image = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    wide = {"b1": np.uint16, "u1": np.uint16, "u2": np.uint32}.get(image.dtype.str[1:], np.float32)  # exact, and quick
+    rows = np.add(image[:, 0::2], image[:, 1::2], dtype=wide)
+    return np.add(rows[..., 0::2], rows[..., 1::2], dtype=wide).astype(np.float32)

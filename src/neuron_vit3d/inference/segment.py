@@ -199,7 +199,7 @@ class Segmenter:
         """
         if needed is None:
             needed = np.ones((len(grid.steps), len(grid.tile_origins)), bool)
-        stitcher = Stitcher(grid, first=first)
+        stitcher = Stitcher(grid, first=first, limits=(0.0, 1.0))
         # A block's scores depend, in their last bits, on those it shares a batch with. So that a run which goes on from
         # `first` gives what an uninterrupted one does, its first batch begins where one of theirs did.
         before = sum(grid.labelled(step)[-1] < first for step in grid.steps)
@@ -218,9 +218,9 @@ class Segmenter:
                     stitcher.add(step, origin, known[step, origin][None])
                 elif of_block > left_out:
                     batches.add((step, origin), _block(slices, origin, grid.tile))
-            yield from _slabs(stitcher)
+            yield from stitcher.finished()
         batches.finish()
-        yield from _slabs(stitcher)
+        yield from stitcher.finished()
 
     def _look_at(self, source: ChannelReader) -> tuple[tuple[np.ndarray, np.ndarray], Contrast | None]:
         """Black and white of the volume, and where it stands out, from one pass; refuses what cannot be segmented."""
@@ -308,11 +308,6 @@ def check_range(lowest: float, highest: float, name: str) -> None:
     """Raises VolumeError for an image of one value."""
     if lowest == highest:
         raise VolumeError(f"{name}: expected an image, got the value {lowest} in every voxel")
-
-
-def _slabs(stitcher: Stitcher) -> Iterator[tuple[int, np.ndarray]]:
-    for z, scores in stitcher.finished():
-        yield z, np.clip(scores, 0.0, 1.0, out=scores)
 
 
 def _block(slices: list[torch.Tensor], origin: tuple[int, int], tile: tuple[int, int]) -> torch.Tensor:

@@ -176,14 +176,17 @@ class Stitcher:
         grid: the grid that the blocks were cut with.
         num_labels: planes predicted a slice; they are stitched alike.
         first: slices before it are done with.
+        limits: lowest and highest of what is predicted, which rounding may leave; None: it is left as it comes.
     """
 
-    def __init__(self, grid: BlockGrid, num_labels: int = 1, first: int = 0):
-        self.grid, self.num_labels, self.window = grid, num_labels, grid.window()
+    def __init__(
+        self, grid: BlockGrid, num_labels: int = 1, first: int = 0, limits: tuple[float, float] | None = None
+    ):
+        self.grid, self.num_labels, self.window, self.limits = grid, num_labels, grid.window(), limits
         self.missing = np.zeros(grid.shape[0], int)  # blocks that still have to come, by slice
         for step in grid.steps:
             self.missing[grid.labelled(step)] += len(grid.tile_origins)
-        self.sums, self.weights = {}, {}  # by slice
+        self.sums, self.weights, self.rows = {}, {}, {}  # by slice; the rows in which blocks came, first and last
         self.next = first
 
     def add(self, step: int, origin: tuple[int, int], prediction: np.ndarray) -> None:
@@ -196,6 +199,8 @@ class Stitcher:
             if z not in self.sums:
                 self.sums[z] = np.zeros((self.num_labels, *self.grid.shape[1:]), np.float32)
                 self.weights[z] = np.zeros(self.grid.shape[1:], np.float32)
+                self.rows[z] = (y, y + height)
+            self.rows[z] = min(self.rows[z][0], y), max(self.rows[z][1], y + height)
             self.sums[z][place] += prediction[:, z - step] * self.window[z - step]
             self.weights[z][place] += self.window[z - step]
             self.missing[z] -= 1
@@ -215,8 +220,13 @@ class Stitcher:
             if z not in self.sums:  # all its blocks were skipped
                 yield z, np.zeros((self.num_labels, *self.grid.shape[1:]), np.float32)
                 continue
-            sums, weights = self.sums.pop(z), self.weights.pop(z)
-            yield z, np.divide(sums, weights, out=sums, where=weights > 0)
+            sums, weights, rows = self.sums.pop(z), self.weights.pop(z), slice(*self.rows.pop(z))
+            # Of a large plane with a small neuron most is 0, and its memory has not been touched yet.
+            part, weights = sums[:, rows], weights[rows]
+            np.divide(part, weights, out=part, where=weights > 0)
+            if self.limits is not None:
+                np.clip(part, *self.limits, out=part)
+            yield z, sums
 
 
 def stitch(predictions: np.ndarray, grid: BlockGrid) -> np.ndarray:
