@@ -1,6 +1,9 @@
 """Fixtures shared by the tests. Hubs are switched off before any Hugging Face library is imported: their constants freeze."""
 
+import logging
 import os
+import threading
+import warnings
 from pathlib import Path
 
 
@@ -29,3 +32,23 @@ def shared() -> Path:
 def tiles_as_asked(monkeypatch):
     """Tiles have the size that is asked for, whatever the plane's: two volumes have the same tiles then."""
     monkeypatch.setattr(image_processing_neuron_vit3d, "tile_side", lambda length, tile, *_: tile)
+
+
+@pytest.fixture(autouse=True)
+def logging_is_free():
+    """A test that leaves the lock of `logging` held (an error or a signal in the wrong moment, as of a worker that is killed) would
+    have a later one wait for ever, in a thread of zarr's. It is told of, and the lock is replaced."""
+    yield
+    found = []
+    thread = threading.Thread(target=_try_the_lock, args=(found,))
+    thread.start()
+    thread.join()
+    if not found:
+        warnings.warn(f"this test left the lock of logging held: {logging._lock!r}", stacklevel=1)
+        logging._lock = threading.RLock()
+
+
+def _try_the_lock(found: list) -> None:
+    if logging._lock.acquire(timeout=5):
+        logging._lock.release()
+        found.append(True)
