@@ -122,7 +122,7 @@ def choices(
     lines = [
         f"{slices} slices of each of {', '.join(names)}. First the default options, in {dtype} and with no block skipped, whose tiles fit "
         "the plane; every other row changes one of them, and tiles of a size have that size whatever the plane. So few slices have "
-        "few blocks to skip: for whole stacks see `background`.",
+        "few blocks to skip: for whole stacks see `background`. The time that compiling takes is not in it.",
         "",
         "| | time over the first row's | Dice (mean) | clDice (mean) |",
         "|---|---|---|---|",
@@ -143,17 +143,18 @@ class OneSize(Segmenter):
 
 
 def segmenters_to_choose_from(model: str | None, dtype: str) -> dict[str, Segmenter]:
-    """That of the default options first, then those with another value of one of them. Nothing is skipped but in the last:
+    """That of the default options first, then those with another value of one of them. Nothing is skipped but in one:
     skipping sets in at a number of blocks, which small tiles reach and large ones do not."""
     network, processor = load_checkpoint(model)
     default = {"tile_size": processor.tile_size, "tile_overlap": processor.tile_overlap, "dtype": dtype}
-    default |= {"flips": False, "skip_background": False}
+    default |= {"flips": False, "skip_background": False, "compile": False}
     values = {
         "tile_size": (128, 160, 192, 224, 256, 320, 384),
         "tile_overlap": (0, 16, 32, 64),
         "dtype": DTYPES,
         "flips": (True,),
         "skip_background": (True,),
+        "compile": (True,),  # without the time it takes to compile
     }
     rows = {", ".join(f"{option} {value}" for option, value in default.items()): (Segmenter, default)}
     for option, others in values.items():

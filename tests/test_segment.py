@@ -176,6 +176,21 @@ def test_bfloat16_computes_nearly_the_same(model):
     np.testing.assert_allclose(scores.array, segment(volume, segmenter(model)).array, atol=0.1)
 
 
+@pytest.mark.slow
+def test_compiled_once_it_computes_the_same_whatever_is_left_for_the_last_batch(model):
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    volume = neuron_like()  # 24 blocks
+    compiled = segmenter(model, compile=True, batch_size=5)
+    scores = segment(volume, compiled)
+    np.testing.assert_allclose(scores.array, segment(volume, segmenter(model)).array, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert segment(volume, compiled).array.tobytes() == scores.array.tobytes()
+    torch._dynamo.reset()
+
+
 # -- tiles -----------------------------------------------------------------------------------------------------------
 
 

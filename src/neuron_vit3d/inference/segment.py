@@ -89,7 +89,8 @@ class Segmenter:
         skip_background: leave out the tiles in which no neurite can be (see `background.py`); their scores are 0. Volumes
             of fewer than 192 blocks are looked at as a whole.
         flips: average the scores of each block and its three mirror images (in y, in x, in both); takes four times as long.
-        compile: compile the model by `torch.compile`; the first blocks take longer.
+        compile: compile the model by `torch.compile`: the first blocks take up to some minutes, all others less. On a CPU
+            the weights become part of what is compiled; changed later on, they stay as they were.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class Segmenter:
         self.model = model.to(self.device).eval()
         if not getattr(model, "is_quantized", False):  # half precision is slow on CPUs, and autocast refuses float16
             model.float()
-        self._forward = torch.compile(self.model) if compile else self.model
+        self.compile, self._forward = compile, self._compiled() if compile else self.model
         self.processor = processor
         self.tile_size = processor.tile_size if tile_size is None else tile_size
         self.tile_overlap = processor.tile_overlap if tile_overlap is None else tile_overlap
@@ -266,12 +267,20 @@ class Segmenter:
         """Blocks (channels, slices, height, width) go through the model; what is returned waits for their scores
         (blocks, num_output_slices, height, width)."""
         pixel_values = torch.stack(batch)
+        if self.compile:  # for one number of blocks: for another it would have to be compiled again
+            filling = self.batch_size - len(batch)
+            pixel_values = torch.cat([pixel_values, pixel_values[:1].expand(filling, -1, -1, -1, -1)])
         mirrored = [(), (-1,), (-2,), (-2, -1)] if self.flips else [()]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             scores = [
                 scores_from_logits(self._forward(pixel_values.flip(axes)).logits).flip(axes) for axes in mirrored
             ]
-        return to_host(sum(scores) / len(scores))
+        return to_host(sum(scores)[: len(batch)] / len(scores))
+
+    def _compiled(self) -> Callable:
+        # A CPU gains little but by weights that are constants: they lie ready for the matrix units then, and normalisations
+        # and activations become part of the convolutions.
+        return torch.compile(self.model, options={"freezing": True} if self.device.type == "cpu" else None)
 
 
 def load_checkpoint(

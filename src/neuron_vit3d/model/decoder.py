@@ -51,7 +51,7 @@ class NeuronViT3DDecoder(nn.Module):
             sizes = [[-(-side // stride) for side in images.shape[-2:]] for stride in (4, 2, 1)]
         for join, skip, size in zip(self.join, skips, sizes, strict=True):
             x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-            x = join(x if skip is None else torch.cat([x, skip], dim=1))
+            x = join(x) if skip is None else join(x, skip)
         logits = self.classifier(x)[..., :height, :width]
         return logits.unflatten(1, (self.config.num_labels, self.config.num_output_slices))
 
@@ -74,7 +74,7 @@ class TokenLevel(nn.Module):
     def forward(self, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         patches = tokens[:, tokens.shape[1] - grid[0] * grid[1] :]  # what comes before are class and register tokens
         x = self.unfold(self.norm(patches)).transpose(1, 2).unflatten(2, grid)
-        return self.project(self.shuffle(x))
+        return self.project(channels_last(self.shuffle(x)))
 
 
 class Stem(nn.Module):
@@ -92,8 +92,7 @@ class Stem(nn.Module):
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         maps = []
-        # What is computed from them lies so as well. Convolutions of few channels are faster that way.
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = channels_last(images)
         for stage in self.stages:
             images = stage(images)
             maps.append(images)
@@ -101,7 +100,7 @@ class Stem(nn.Module):
 
 
 class ConvBlock(nn.Sequential):
-    """3 x 3 convolution, batch norm, GELU.
+    """3 x 3 convolution, batch norm, GELU: of one map, or of several whose channels follow one another.
 
     Batch norm, because its inference does not depend on what else is in the tile: an empty tile's noise is not blown up
     to the contrast of a neurite.
@@ -113,6 +112,25 @@ class ConvBlock(nn.Sequential):
             nn.BatchNorm2d(out_channels),
             nn.GELU(),
         )
+
+    def forward(self, *maps: torch.Tensor) -> torch.Tensor:
+        """Maps (batch, channels, height, width) of one size, whose channels add up to `in_channels`."""
+        convolution, norm, activation = self
+        if norm.training or norm.weight.is_meta:  # offloaded weights are brought by a hook of each layer's own call
+            return super().forward(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0])
+        # The same with fewer passes over large maps, which take longer than the multiplications. Batch norm is now a scale
+        # and a shift of each channel, so it goes into the kernel; and a convolution is a sum over its input's channels.
+        dtype = convolution.weight.dtype
+        finer = torch.promote_types(dtype, torch.float32)
+        scale = norm.weight * torch.rsqrt(norm.running_var.to(finer) + norm.eps)
+        kernel = (convolution.weight * scale[:, None, None, None]).to(dtype)
+        shift = (norm.bias - norm.running_mean * scale).to(dtype)
+        how = {"stride": convolution.stride, "padding": convolution.padding}
+        first, *others = zip(maps, kernel.split([part.shape[1] for part in maps], dim=1), strict=True)
+        x = F.conv2d(*first, shift, **how)
+        for part, its_kernel in others:
+            x += F.conv2d(part, its_kernel, **how)
+        return activation(x)
 
 
 class Classifier(nn.Conv2d):
@@ -131,6 +149,12 @@ class Classifier(nn.Conv2d):
         bias = torch.zeros_like(self.bias)
         bias.view(self.num_labels, -1)[1:] = math.log(foreground / (1 - foreground))
         init.copy_(self.bias, bias)  # not over what was loaded
+
+
+def channels_last(maps: torch.Tensor) -> torch.Tensor:
+    """The same maps with their channels together in memory: convolutions of few channels are faster that way, and what
+    is computed from them lies so as well."""
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 def pad_to_multiple(images: torch.Tensor, multiple: int) -> torch.Tensor:

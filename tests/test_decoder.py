@@ -1,0 +1,86 @@
+"""The decoder's parts: what they compute in evaluation is what their layers say."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import tiny_block, tiny_model
+from torch import nn
+
+from neuron_vit3d.model.decoder import ConvBlock, Stem, channels_last
+
+
+def block_of(channels: list[int], *, stride: int = 1, seed: int = 0) -> ConvBlock:
+    """A block in evaluation mode whose batch norm has seen something."""
+    torch.manual_seed(seed)
+    block = ConvBlock(sum(channels), 3, stride)
+    norm = block[1]
+    for values in (norm.weight.data, norm.bias.data, norm.running_mean):
+        values.normal_()
+    norm.running_var.uniform_(0.1, 3)
+    return block.eval()
+
+
+def layer_by_layer(block: ConvBlock, *maps: torch.Tensor) -> torch.Tensor:
+    return nn.Sequential.forward(block, torch.cat(maps, dim=1))
+
+
+@given(
+    channels=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    stride=st.sampled_from([1, 2]),
+    height=st.integers(1, 7),
+    width=st.integers(1, 7),
+    seed=st.integers(0, 9),
+)
+def test_in_evaluation_a_block_computes_what_its_layers_do_one_after_the_other(channels, stride, height, width, seed):
+    block = block_of(channels, stride=stride, seed=seed)
+    maps = [torch.randn(2, count, height, width) for count in channels]
+    torch.testing.assert_close(block(*maps), layer_by_layer(block, *maps), atol=1e-4, rtol=1e-4)
+
+
+def test_in_training_a_block_learns_the_statistics_of_its_maps():
+    block = block_of([2, 1]).train()
+    before = block[1].running_mean.clone()
+    maps = [torch.randn(2, 2, 5, 5), torch.randn(2, 1, 5, 5)]
+    out = block(*maps)
+    assert not torch.equal(block[1].running_mean, before)
+    torch.testing.assert_close(out, layer_by_layer(block, *maps))
+
+
+def test_gradients_are_those_of_the_layers():
+    block, maps = block_of([2, 3]), [torch.randn(2, 2, 5, 5), torch.randn(2, 3, 5, 5)]
+    found = []
+    for run in (block, lambda *maps: layer_by_layer(block, *maps)):
+        block.zero_grad()
+        run(*maps).square().sum().backward()
+        found.append([parameter.grad.clone() for parameter in block.parameters()])
+    assert len(found[0]) == 3
+    for folded, layers in zip(*found, strict=True):
+        torch.testing.assert_close(folded, layers, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_as_near_as_the_layers_are(dtype):
+    block, maps = block_of([4, 4]), [torch.randn(2, 4, 16, 16), torch.randn(2, 4, 16, 16)]
+    exact = block(*maps)
+    block.to(dtype)
+    maps = [part.to(dtype) for part in maps]
+    ours, layers = ((run.float() - exact).abs().mean() for run in (block(*maps), layer_by_layer(block, *maps)))
+    assert ours < 2 * layers + 1e-4
+
+
+def test_maps_lie_channels_last_all_the_way():
+    stem = Stem(3, [4, 4, 8]).eval()
+    maps = stem(torch.randn(2, 3, 16, 16))
+    assert [tuple(one.shape) for one in maps] == [(2, 4, 16, 16), (2, 4, 8, 8), (2, 8, 4, 4)]
+    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in maps)
+    assert torch.equal(channels_last(maps[0]), maps[0])
+
+
+@pytest.mark.parametrize("stem_sizes", [[4, 8, 8], []])
+def test_the_whole_decoder_computes_in_evaluation_what_its_layers_do(stem_sizes, monkeypatch):
+    model, block = tiny_model(stem_sizes=stem_sizes), tiny_block(batch=2)
+    with torch.no_grad():
+        folded = model(block).logits
+        monkeypatch.setattr(ConvBlock, "forward", layer_by_layer)
+        torch.testing.assert_close(folded, model(block).logits, atol=1e-4, rtol=1e-4)
