@@ -50,7 +50,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as work:
             write_synthetic_pairs(Path(work) / "data", 4, seed=5, shape=(24, 256, 256))
             for number, base in enumerate(arguments.base_models):
-                for decoder, sizes in (("with stem", [16, 32, 64]), ("tokens alone", [])):
+                for decoder, sizes in (("with stem", [8, 16, 32]), ("tokens alone", [])):
                     config = configuration(arguments, base, sizes, Path(work), f"{number}{decoder}")
                     rate, outside = measure(config)
                     share = rate * operations(config) / matrix_rate(device, computation_dtype(config))

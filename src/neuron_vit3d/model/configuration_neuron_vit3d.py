@@ -68,7 +68,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
             of the last layer. Four depths, evenly spread by default.
         decoder_hidden_size (`int`, *optional*, defaults to 64):
             Channels of the decoder's pyramid. A multiple of 4.
-        stem_sizes (`list[int]`, *optional*, defaults to `[16, 32, 64]`):
+        stem_sizes (`list[int]`, *optional*, defaults to `[8, 16, 32]`):
             Channels at strides 1, 2, 4 of the full-resolution convolutional stem that the decoder is joined with. An
             empty list leaves the stem out: the decoder then reads the tokens alone, as in the paper.
         initializer_range (`float`, *optional*, defaults to 0.02):
@@ -93,7 +93,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
     inflation: str = "center"
     out_indices: list[int] | tuple[int, ...] | None = None
     decoder_hidden_size: int = 64
-    stem_sizes: list[int] | tuple[int, ...] = (16, 32, 64)
+    stem_sizes: list[int] | tuple[int, ...] = (8, 16, 32)
     initializer_range: float = 0.02
     semantic_loss_ignore_index: int = 255
     image_mean: float | int | list[float] | tuple[float, ...] = 0.5

@@ -122,7 +122,7 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         num_labels: int = 2,
         out_indices: list[int] | None = None,
         decoder_hidden_size: int = 64,
-        stem_sizes: list[int] | tuple[int, ...] = (16, 32, 64),
+        stem_sizes: list[int] | tuple[int, ...] = (8, 16, 32),
         dtype: str | torch.dtype = "auto",
         attn_implementation: str | None = None,
         revision: str | None = None,

@@ -74,7 +74,7 @@ class TrainingConfig:
     num_output_slices: int = field(default=1, metadata={"help": "Slices labelled around the center one."})
     decoder_hidden_size: int = field(default=64, metadata={"help": "Channels of the decoder's pyramid."})
     stem_sizes: list[int] = field(
-        default_factory=lambda: [16, 32, 64],
+        default_factory=lambda: [8, 16, 32],
         metadata={"help": "Channels of the full-resolution stem at strides 1, 2, 4; one 0 leaves the stem out."},
     )
     tile_size: int = field(default=224, metadata={"help": "Side of a training tile."})
