@@ -3,6 +3,7 @@
 python scripts/benchmark_model.py inflation                        # inflated against 2D hidden states, family by family
 python scripts/benchmark_model.py precision --image stack.tif      # attention, compilation, bfloat16
 python scripts/benchmark_model.py slices --base-model vit-tiny-patch16-224    # several slices labelled in one pass
+python scripts/benchmark_model.py decoders                         # what the decoder's stem costs
 """
 
 import inspect
@@ -224,6 +225,49 @@ def slices(
         ratio = np.median(np.array(seconds[name]) / np.array(seconds["1"]))
         lines.append(f"| {name} | {ratio:.2f} |")
     report("benchmark_model.py slices", lines, output)
+
+
+@app.command()
+def decoders(output: OutputOption = None, rounds: int = 9) -> None:
+    """The decoder's time over the encoder's, by the width of its stem, for a large and a small encoder."""
+    import time
+
+    import numpy as np
+    from transformers import ViTConfig
+
+    from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation
+
+    encoders = {
+        "ViT-B/16": ViTConfig(),
+        "ViT-Ti/16": ViTConfig(hidden_size=192, num_attention_heads=3, intermediate_size=768),
+    }
+    stems = {"8, 16, 32": (8, 16, 32), "16, 32, 64": (16, 32, 64), "none": ()}
+    models = {
+        (encoder, stem): NeuronViT3DForSegmentation(NeuronViT3DConfig(backbone_config=config, stem_sizes=sizes)).eval()
+        for encoder, config in encoders.items()
+        for stem, sizes in stems.items()
+    }
+    blocks = torch.randn(8, 1, 5, 224, 224)
+    lines = [
+        f"Batches of 8 blocks of 5 slices of 224 x 224, random weights; medians of {rounds} ratios.",
+        "",
+        "| encoder | computed in | stem | decoder's time over the encoder's |",
+        "|---|---|---|---|",
+    ]
+    for dtype in (torch.float32, torch.bfloat16):
+        ratios = {key: [] for key in models}
+        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            for _ in range(rounds + 1):  # by turns, so that whatever else the machine does falls on all
+                for key, model in models.items():
+                    started = time.perf_counter()
+                    states = model.encoder(blocks, output_hidden_states=True).hidden_states
+                    encoded = time.perf_counter()
+                    model.decoder([states[index] for index in model.config.out_indices], blocks)
+                    ratios[key].append((time.perf_counter() - encoded) / (encoded - started))
+        for (encoder, stem), values in ratios.items():
+            dtype_name = str(dtype).removeprefix("torch.")
+            lines.append(f"| {encoder} | {dtype_name} | {stem} | {np.median(values[1:]):.2f} |")
+    report("benchmark_model.py decoders", lines, output)
 
 
 if __name__ == "__main__":

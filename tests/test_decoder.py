@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tiny_models import tiny_block, tiny_model
 from torch import nn
 
-from neuron_vit3d.model.decoder import ConvBlock, Stem, channels_last
+from neuron_vit3d.model.decoder import ConvBlock, Stem
 
 
 def block_of(channels: list[int], *, stride: int = 1, seed: int = 0) -> ConvBlock:
@@ -48,13 +48,14 @@ def test_in_training_a_block_learns_the_statistics_of_its_maps():
 
 
 def test_gradients_are_those_of_the_layers():
-    block, maps = block_of([2, 3]), [torch.randn(2, 2, 5, 5), torch.randn(2, 3, 5, 5)]
-    found = []
-    for run in (block, lambda *maps: layer_by_layer(block, *maps)):
-        block.zero_grad()
-        run(*maps).square().sum().backward()
-        found.append([parameter.grad.clone() for parameter in block.parameters()])
-    assert len(found[0]) == 3
+    block = block_of([2, 3])
+    maps = [torch.randn(2, 2, 5, 5, requires_grad=True), torch.randn(2, 3, 5, 5, requires_grad=True)]
+    wanted = [*block.parameters(), *maps]
+    found = [
+        torch.autograd.grad(run(*maps).square().sum(), wanted)
+        for run in (block, lambda *maps: layer_by_layer(block, *maps))
+    ]
+    assert len(found[0]) == 5
     for folded, layers in zip(*found, strict=True):
         torch.testing.assert_close(folded, layers, atol=1e-3, rtol=1e-4)
 
@@ -69,12 +70,43 @@ def test_half_precision_is_as_near_as_the_layers_are(dtype):
     assert ours < 2 * layers + 1e-4
 
 
-def test_maps_lie_channels_last_all_the_way():
-    stem = Stem(3, [4, 4, 8]).eval()
-    maps = stem(torch.randn(2, 3, 16, 16))
+def test_a_layer_that_something_hangs_on_is_called_itself():
+    block, maps = block_of([2, 3]), [torch.randn(2, 2, 5, 5), torch.randn(2, 3, 5, 5)]
+    before = block(*maps)
+    handle = block[1].register_forward_hook(lambda layer, inputs, output: output + 1)
+    torch.testing.assert_close(block(*maps), layer_by_layer(block, *maps))
+    assert not torch.allclose(block(*maps), before)
+    handle.remove()
+    assert torch.equal(block(*maps), before)
+
+    class Adapted(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    block[0].__class__ = Adapted
+    torch.testing.assert_close(block(*maps), layer_by_layer(block, *maps))
+    assert not torch.allclose(block(*maps), before)
+
+
+@pytest.mark.parametrize("stem_sizes", [[4, 8, 8], []])
+def test_maps_lie_channels_last_all_the_way(stem_sizes, monkeypatch):
+    model, lie_so = tiny_model(stem_sizes=stem_sizes), []
+    forward = ConvBlock.forward
+
+    def look(block, *maps):
+        out = forward(block, *maps)
+        lie_so.extend(one.is_contiguous(memory_format=torch.channels_last) for one in (*maps, out))
+        return out
+
+    monkeypatch.setattr(ConvBlock, "forward", look)
+    with torch.no_grad():
+        model(tiny_block())
+    assert lie_so and all(lie_so)
+
+
+def test_the_stem_halves_its_maps():
+    maps = Stem(3, [4, 4, 8]).eval()(torch.randn(2, 3, 16, 16))
     assert [tuple(one.shape) for one in maps] == [(2, 4, 16, 16), (2, 4, 8, 8), (2, 8, 4, 4)]
-    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in maps)
-    assert torch.equal(channels_last(maps[0]), maps[0])
 
 
 @pytest.mark.parametrize("stem_sizes", [[4, 8, 8], []])

@@ -177,17 +177,31 @@ def test_bfloat16_computes_nearly_the_same(model):
 
 
 @pytest.mark.slow
-def test_compiled_once_it_computes_the_same_whatever_is_left_for_the_last_batch(model):
+def test_compiled_once_with_constant_weights_it_computes_the_same_whatever_is_left_for_the_last_batch(
+    model, monkeypatch
+):
     from torch._dynamo.utils import counters
+    from torch._inductor import freezing
 
+    make_constant, made_constant = freezing.replace_params_with_constants, []
+
+    def look(graph, tensors, *rest):
+        made_constant.append(len(tensors))
+        return make_constant(graph, tensors, *rest)
+
+    monkeypatch.setattr(freezing, "replace_params_with_constants", look)
     torch._dynamo.reset()
     counters.clear()
-    volume = neuron_like()  # 24 blocks
+    volume = neuron_like()  # 24 blocks, so that the last batch of 5 lacks one
     compiled = segmenter(model, compile=True, batch_size=5)
-    scores = segment(volume, compiled)
-    np.testing.assert_allclose(scores.array, segment(volume, segmenter(model)).array, atol=1e-4)
+    scores = segment(volume, compiled).array
+    np.testing.assert_allclose(scores, segment(volume, segmenter(model)).array, atol=1e-4)
+    assert segment(volume, compiled).array.tobytes() == scores.tobytes()
+    few = Volume(volume.array[:1])  # 4 blocks are not half a batch of 9: they go through the model itself
+    compiled = segmenter(model, compile=True, batch_size=9)
+    assert segment(few, compiled).array.tobytes() == segment(few, segmenter(model, batch_size=9)).array.tobytes()
     assert counters["stats"]["unique_graphs"] == 1
-    assert segment(volume, compiled).array.tobytes() == scores.array.tobytes()
+    assert len(made_constant) == 1 and made_constant[0] >= len(list(model.parameters())) - 2
     torch._dynamo.reset()
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from tqdm import tqdm
+from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.blocks import BlockGrid, Stitcher, check_slice_overlap
@@ -89,8 +90,9 @@ class Segmenter:
         skip_background: leave out the tiles in which no neurite can be (see `background.py`); their scores are 0. Volumes
             of fewer than 192 blocks are looked at as a whole.
         flips: average the scores of each block and its three mirror images (in y, in x, in both); takes four times as long.
-        compile: compile the model by `torch.compile`: the first blocks take up to some minutes, all others less. On a CPU
-            the weights become part of what is compiled; changed later on, they stay as they were.
+        compile: compile the model by `torch.compile`, for batches that are full or half full at least: the first of each
+            size of tile takes up to some minutes, all others less time. On a CPU the weights become part of what is
+            compiled, and must not be changed after that.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class Segmenter:
         self.model = model.to(self.device).eval()
         if not getattr(model, "is_quantized", False):  # half precision is slow on CPUs, and autocast refuses float16
             model.float()
-        self.compile, self._forward = compile, self._compiled() if compile else self.model
+        self._compiled = torch.compile(self.model) if compile else None
         self.processor = processor
         self.tile_size = processor.tile_size if tile_size is None else tile_size
         self.tile_overlap = processor.tile_overlap if tile_overlap is None else tile_overlap
@@ -267,20 +269,22 @@ class Segmenter:
         """Blocks (channels, slices, height, width) go through the model; what is returned waits for their scores
         (blocks, num_output_slices, height, width)."""
         pixel_values = torch.stack(batch)
-        if self.compile:  # for one number of blocks: for another it would have to be compiled again
+        forward = self.model
+        if self._compiled is not None and 2 * len(batch) >= self.batch_size:
+            # Filled up, as for another number of blocks it would be compiled again.
             filling = self.batch_size - len(batch)
             pixel_values = torch.cat([pixel_values, pixel_values[:1].expand(filling, -1, -1, -1, -1)])
+            forward = self._forward_compiled
         mirrored = [(), (-1,), (-2,), (-2, -1)] if self.flips else [()]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            scores = [
-                scores_from_logits(self._forward(pixel_values.flip(axes)).logits).flip(axes) for axes in mirrored
-            ]
+            scores = [scores_from_logits(forward(pixel_values.flip(axes)).logits).flip(axes) for axes in mirrored]
         return to_host(sum(scores)[: len(batch)] / len(scores))
 
-    def _compiled(self) -> Callable:
-        # A CPU gains little but by weights that are constants: they lie ready for the matrix units then, and normalisations
-        # and activations become part of the convolutions.
-        return torch.compile(self.model, options={"freezing": True} if self.device.type == "cpu" else None)
+    def _forward_compiled(self, pixel_values: torch.Tensor) -> SemanticSegmenterOutput:
+        # A CPU gains little but by weights that are constants: they lie ready for the matrix units then, and activations
+        # become part of the convolutions. As an option of `torch.compile` it would come too late to make them so.
+        with torch._inductor.config.patch(freezing=self.device.type == "cpu"):
+            return self._compiled(pixel_values)
 
 
 def load_checkpoint(

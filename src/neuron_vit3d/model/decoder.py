@@ -116,7 +116,7 @@ class ConvBlock(nn.Sequential):
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
         """Maps (batch, channels, height, width) of one size, whose channels add up to `in_channels`."""
         convolution, norm, activation = self
-        if norm.training or norm.weight.is_meta:  # offloaded weights are brought by a hook of each layer's own call
+        if norm.training or not self._is_plain(sum(part.shape[1] for part in maps)):
             return super().forward(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0])
         # The same with fewer passes over large maps, which take longer than the multiplications. Batch norm is now a scale
         # and a shift of each channel, so it goes into the kernel; and a convolution is a sum over its input's channels.
@@ -131,6 +131,18 @@ class ConvBlock(nn.Sequential):
         for part, its_kernel in others:
             x += F.conv2d(part, its_kernel, **how)
         return activation(x)
+
+    def _is_plain(self, in_channels: int) -> bool:
+        """Whether the layers are what they were made as, and their weights are here: adapters, hooks, and weights that are
+        offloaded or sharded act in each layer's own call."""
+        convolution, norm, _ = self
+        return (
+            type(convolution) is nn.Conv2d
+            and type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm)
+            and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in self)
+            and convolution.weight.shape[1:2] == (in_channels,)
+            and not convolution.weight.is_meta
+        )
 
 
 class Classifier(nn.Conv2d):
