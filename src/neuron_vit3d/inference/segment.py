@@ -25,6 +25,7 @@ from ..volumes import SlabWriter, Volume, VolumeError, read_volume
 from .background import Contrast, needed_blocks
 from .batches import Batches, to_host
 from .channel_reader import ChannelReader, ahead
+from .windows import Window, block_of, windows_of
 
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "assets" / "default"
@@ -213,14 +214,15 @@ class Segmenter:
         start = min(int((numbers[:, -1] <= left_out).sum()), before)
         batches = Batches(self._begin, self.batch_size, stitcher)
         steps = zip(grid.steps[start:], needed[start:], numbers[start:], strict=True)
-        for (step, tiles, number), slices in ahead(self._slices_to_label(source, grid, intensities, steps)):
+        windows = windows_of(grid, grid.steps[start:], needed[start:])
+        for (step, tiles, number), slices in ahead(self._slices_to_label(source, grid, intensities, steps, windows)):
             for origin, is_needed, of_block in zip(origins, tiles, number, strict=True):
                 if not is_needed:
                     stitcher.skip(step)
                 elif (step, origin) in known:
                     stitcher.add(step, origin, known[step, origin][None])
                 elif of_block > left_out:
-                    batches.add((step, origin), _block(slices, origin, grid.tile))
+                    batches.add((step, origin), block_of(slices, origin, grid.tile))
             yield from stitcher.finished()
         batches.finish()
         yield from stitcher.finished()
@@ -240,9 +242,9 @@ class Segmenter:
         check_range(lowest, highest, source.name)
         return collected.result(self.processor.lower_percentile, self.processor.upper_percentile), contrast
 
-    def _slices_to_label(self, source, grid, intensities, steps) -> Iterator[tuple[tuple, list[torch.Tensor]]]:
-        """Yields each of the steps (first slice, its needed tiles, ...), and its `num_slices` normalised slices (channels,
-        1, height, width) on the device, none where no tile is needed; no slice is read twice."""
+    def _slices_to_label(self, source, grid, intensities, steps, windows) -> Iterator[tuple[tuple, list[Window]]]:
+        """Yields each of the steps (first slice, its needed tiles, ...), and its `num_slices` normalised slices on the
+        device, of each its window; none where no tile is needed. No slice is read twice."""
         slices = {}
         for step, tiles, *rest in steps:
             wanted = grid.slices_of(step) if tiles.any() else []
@@ -250,16 +252,21 @@ class Segmenter:
                 del slices[z]
             for z in wanted:
                 if z not in slices:
-                    scaled = self.processor.scale(source.read(z, z + 1), intensities)
-                    slices[z] = torch.from_numpy(self.processor.standardise(scaled)).to(self.device)
+                    rows, columns = windows[z]
+                    scaled = self.processor.scale(source.read(z, z + 1)[..., rows, columns], intensities)
+                    voxels = torch.from_numpy(self.processor.standardise(scaled)).to(self.device)
+                    slices[z] = Window(voxels, (rows.start, columns.start))
             yield (step, tiles, *rest), [slices[z] for z in wanted]
 
     def score_some(self, source, grid, intensities, blocks: list[tuple[int, tuple[int, int]]]) -> Iterator[np.ndarray]:
         """Scores (num_output_slices, tile height, tile width) of single blocks, given as (step, origin) from the top on."""
-        steps = dict.fromkeys(step for step, _ in blocks)
-        by_step = self._slices_to_label(source, grid, intensities, ((step, np.ones(1)) for step in steps))
+        steps = list(dict.fromkeys(step for step, _ in blocks))
+        asked = set(blocks)
+        needed = np.array([[(step, origin) in asked for origin in grid.tile_origins] for step in steps])
+        windows = windows_of(grid, steps, needed)
+        by_step = self._slices_to_label(source, grid, intensities, zip(steps, needed, strict=True), windows)
         cut = (
-            _block(slices, origin, grid.tile) for (step, _), slices in by_step for at, origin in blocks if at == step
+            block_of(slices, origin, grid.tile) for (step, _), slices in by_step for at, origin in blocks if at == step
         )
         while batch := list(islice(cut, self.batch_size)):
             yield from self._begin(batch)()
@@ -321,12 +328,6 @@ def check_range(lowest: float, highest: float, name: str) -> None:
     """Raises VolumeError for an image of one value."""
     if lowest == highest:
         raise VolumeError(f"{name}: expected an image, got the value {lowest} in every voxel")
-
-
-def _block(slices: list[torch.Tensor], origin: tuple[int, int], tile: tuple[int, int]) -> torch.Tensor:
-    """The tile at an origin (y, x) of slices (channels, 1, height, width) each."""
-    (y, x), (height, width) = origin, tile
-    return torch.cat([one[:, :, y : y + height, x : x + width] for one in slices], dim=1)
 
 
 def _ranges(shape: tuple[int, int, int], voxels: int) -> list[tuple[int, int]]:

@@ -1,0 +1,45 @@
+"""The windows of a volume's slices that are looked at: where most tiles are skipped, most of a slice need not be prepared."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..model.blocks import BlockGrid
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a slice, (channels, 1, height, width), whose first pixel lies at `origin` (y, x) of the plane."""
+
+    voxels: torch.Tensor
+    origin: tuple[int, int]
+
+    def tile(self, origin: tuple[int, int], tile: tuple[int, int]) -> torch.Tensor:
+        """The tile (height, width) at an origin (y, x) of the plane."""
+        y, x = (int(place - start) for place, start in zip(origin, self.origin, strict=True))
+        return self.voxels[:, :, y : y + tile[0], x : x + tile[1]]
+
+
+def windows_of(grid: BlockGrid, steps: list[int], needed: np.ndarray) -> dict[int, tuple[slice, slice]]:
+    """Of each slice that some needed block sees, the rows and columns that hold the tiles of all of them.
+
+    Args:
+        grid: the blocks.
+        steps: of the grid.
+        needed: (steps, tiles) bool.
+    """
+    corners, windows = np.array(grid.tile_origins), {}
+    for step, tiles in zip(steps, needed, strict=True):
+        if not tiles.any():
+            continue
+        first, last = corners[tiles].min(axis=0), corners[tiles].max(axis=0) + grid.tile
+        for z in grid.slices_of(step).tolist():
+            of_others = windows.get(z, (first, last))
+            windows[z] = np.minimum(first, of_others[0]), np.maximum(last, of_others[1])
+    return {z: tuple(map(slice, first.tolist(), last.tolist())) for z, (first, last) in windows.items()}
+
+
+def block_of(slices: list[Window], origin: tuple[int, int], tile: tuple[int, int]) -> torch.Tensor:
+    """The block (channels, slices, height, width) of the tile at an origin (y, x) of the plane."""
+    return torch.cat([one.tile(origin, tile) for one in slices], dim=1)
