@@ -242,12 +242,11 @@ def volumes(
         "| volume | Dice | precision | recall | clDice | tree F1 | tree precision | tree recall | ESA | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        *values, seconds = [value for key, value in row.items() if key != "name"]
-        lines.append(f"| {row['name']} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {seconds:.0f} |")
+    table = {row["name"]: [value for key, value in row.items() if key != "name"] for row in rows}
     if len(rows) > 1:
-        *values, seconds = np.mean([[value for key, value in row.items() if key != "name"] for row in rows], axis=0)
-        lines.append("| mean | " + " | ".join(f"{value:.3f}" for value in values) + f" | {seconds:.0f} |")
+        table["mean"] = np.mean(list(table.values()), axis=0)
+    for name, (*values, seconds) in table.items():
+        lines.append(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {seconds:.0f} |")
     report("benchmark.py volumes", lines, output)
     if output is not None:  # for the model card, whose numbers are never typed
         values = {"command": "scripts/benchmark.py volumes", "machine": machine(), "volumes": rows}
