@@ -7,8 +7,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from .pairs import LabelledVolume
 from .sampling import ArrayVolume
+from .synthetic import synthetic_neuron
+from .visible import visible_labels
+from .wild import wild_neuron
 
 
 # Blocks are drawn from so many streams of neurons, the streams taking turns from batch to batch: with 2 or 4 processes (or
@@ -18,12 +20,14 @@ STREAMS = 4
 # as long to make as three blocks to learn from.
 AT_HAND = 6
 BLOCKS_OF_A_NEURON = 24
+# One neuron in so many imitates a confocal image (`synthetic_neuron`), half of them noisy ones; the others are wild.
+IMITATED = 3
 # Slices, height and width: room for a tile of 192 pixels that is turned or widened.
 SHAPE = (24, 224, 224)
 
 
 class FreshNeurons:
-    """Streams of synthetic neurons (`wild_neuron`); block `index` depends on seed and `index` alone.
+    """Streams of synthetic neurons, labelled as wide as they are seen; block `index` depends on seed and `index` alone.
 
     Args:
         seed: of everything random.
@@ -61,9 +65,11 @@ class FreshNeurons:
         return self._made[key]
 
     def _make(self, stream: int, number: int) -> ArrayVolume:
-        from .wild import wild_neuron
-
         seed = int(np.random.SeedSequence([self.seed, stream, number]).generate_state(1, np.uint64)[0])
-        neuron = wild_neuron(self.shape, seed=seed, without=self.without, backgrounds=self.backgrounds)
-        made = LabelledVolume(f"synthetic neuron {stream}.{number}", neuron.volume.array[None], neuron.labels)
-        return ArrayVolume(made.name, made.image, made.labels)
+        if number % IMITATED == 0:
+            neuron = synthetic_neuron(self.shape, seed=seed, quality=None if number % 2 else "noisy")
+            labels = visible_labels(neuron.tree, self.shape, neuron.blur)
+        else:
+            neuron = wild_neuron(self.shape, seed=seed, without=self.without, backgrounds=self.backgrounds)
+            labels = neuron.labels
+        return ArrayVolume(f"synthetic neuron {stream}.{number}", neuron.volume.array[None], labels)

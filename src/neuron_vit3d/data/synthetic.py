@@ -30,11 +30,13 @@ class SyntheticNeuron:
         volume: uint8 (z, y, x), with a voxel size.
         tree: the neuron, in voxels of the volume, one root.
         mask: bool (z, y, x), `rasterize(tree, volume.shape)`.
+        blur: (z, y, x) standard deviations of the point spread function, voxels; what `visible_labels` asks for.
     """
 
     volume: Volume
     tree: Tree
     mask: np.ndarray
+    blur: tuple[float, float, float]
 
 
 def synthetic_neuron(
@@ -78,7 +80,7 @@ def synthetic_neuron(
     microscope = draw_microscope(camera, quality=quality, spiny=kind == "dendrite", anisotropy=anisotropy)
     image = take_picture(tree, shape, microscope, camera)
     voxel_size = (round(pixel_size * anisotropy, 3), pixel_size, pixel_size)
-    return SyntheticNeuron(Volume(image, voxel_size), tree, rasterize(tree, shape))
+    return SyntheticNeuron(Volume(image, voxel_size), tree, rasterize(tree, shape), microscope.blur)
 
 
 def write_synthetic_pairs(
