@@ -31,6 +31,7 @@ from neuron_vit3d import (
 )
 from neuron_vit3d.cli import main
 from neuron_vit3d.data.pairs import DataError, find_pairs
+from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
@@ -313,8 +314,11 @@ def test_evaluate_masks(files, neuron):
     expected = segmentation_scores(predicted, neuron.mask)
     write_volume(files / "scores.tif", Volume(np.where(predicted, 0.5, 0.49).astype(np.float32)))
     write_volume(files / "mask.v3draw", Volume(predicted))
-    for name in ("scores.tif", "mask.v3draw"):
-        assert json.loads(succeed("evaluate", name, "drawn.tif", "--json")) == expected
+    assert json.loads(succeed("evaluate", "mask.v3draw", "drawn.tif", "--json")) == expected
+    scores = read_volume("scores.tif")
+    for gold, truth in (("drawn.tif", neuron.mask), ("gold.swc", read_swc("gold.swc"))):
+        ranking = ranking_scores(scores, truth)
+        assert json.loads(succeed("evaluate", "scores.tif", gold, "--json")) == expected | ranking
     assert parse(succeed("evaluate", "mask.v3draw", "drawn.tif")) == pytest.approx(expected, abs=1e-4)
     with_tree = json.loads(succeed("evaluate", "mask.v3draw", "gold.swc", "--json"))
     assert with_tree == segmentation_scores(predicted, rasterize(neuron.tree, SHAPE))

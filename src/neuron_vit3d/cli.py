@@ -261,6 +261,7 @@ def evaluate(
 ) -> None:
     """Compare trees with gold trees, or masks with gold masks (or with the tubes of the gold trees).
 
+    Scores (floats) are compared as the mask of those of at least 0.5, and by their average precision.
     Of two folders, files of one name are compared (a.swc or a.mask.tif with a.swc, a.gold.swc or a.tif).
     """
     for path in (predicted, gold):
@@ -309,8 +310,9 @@ def evaluate(
     elif many:
         print(as_table(figures))
     else:
+        width = max(18, *map(len, figures))
         for key, value in figures.items():
-            print(f"{key:18} {value:.4f}" if isinstance(value, float) else f"{key:18} {value}")
+            print(f"{key:{width}} {value:.4f}" if isinstance(value, float) else f"{key:{width}} {value}")
 
 
 @app.command()

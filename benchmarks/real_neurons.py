@@ -1,0 +1,269 @@
+"""How good are traces of real neurons? The default, and the filters it must beat, through one tracer against hand-drawn trees.
+
+python benchmarks/real_neurons.py                        # every real stack with a trace, and 12 synthetic neurons
+python benchmarks/real_neurons.py --model FOLDER_OR_NAME --threshold 0.4
+python benchmarks/real_neurons.py --thresholds 0.3 --thresholds 0.5 --thresholds 0.8     # is the tree sensitive to it?
+python benchmarks/real_neurons.py --zero-off-center      # and without what the model learned from the slices beside the center
+python benchmarks/real_neurons.py --peers-dir FOLDER     # and kimimaro, from a folder that it is installed in
+
+A line of JSON is kept for each stack and method, with a fingerprint of code, model and data: what is there already is not
+computed again. The real stacks lie in ../shared/data/neurons (or NEURON_VIT3D_SHARED): folders of image.tif and trace.swc.
+kimimaro is GPL-3, so it is no extra of this package: it runs beside it, where it can be imported.
+"""
+
+import json
+import logging
+import math
+import multiprocessing
+import os
+import sys
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from real_neurons_methods import (
+    BACKGROUND,
+    CENTER_ONLY,
+    KIMIMARO,
+    NEUROFLY,
+    SATO,
+    Scorer,
+    has_kimimaro,
+    kimimaro_tree,
+    our_tree,
+)
+from real_neurons_stacks import PACKAGE, Stack, default_data_dir, digest_of, digest_of_files, find_stacks
+from real_neurons_tables import GROUPS, tables
+
+
+_HERE = Path(__file__).parent
+RESULTS = _HERE / "results" / "real_neurons"
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tree to be made of a scorer's scores, and the name that its figures have."""
+
+    method: str
+    threshold: float | None  # None: the scorer's own
+    by_kimimaro: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stack and a scorer, with all trees that are still to be made of its scores."""
+
+    stack: Stack
+    scorer: Scorer
+    outputs: tuple[Output, ...]
+    cache: Path | None = None
+    overlays: Path | None = None
+
+
+def main(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the real stacks. Default: beside the checkout.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Where the results go, without .jsonl and .md.")] = RESULTS,
+    model: Annotated[str | None, typer.Option(help="Checkpoint, instead of the embedded default.")] = None,
+    threshold: Annotated[float, typer.Option(help="The model's threshold.")] = 0.5,
+    thresholds: Annotated[list[float] | None, typer.Option(help="Trace the model's scores at this one, too.")] = None,
+    zero_off_center: Annotated[bool, typer.Option(help="Also with the center slice's kernel alone.")] = False,
+    synthetic: Annotated[int, typer.Option(help="How many synthetic neurons.")] = 12,
+    stacks: Annotated[list[str] | None, typer.Option(help="Names of stacks; all without it.")] = None,
+    filters: Annotated[bool, typer.Option(help="Sato's filter and background subtraction, too.")] = True,
+    peers_dir: Annotated[str | None, typer.Option(help="Folder that kimimaro is installed in.")] = None,
+    neurofly_dir: Annotated[str | None, typer.Option(help="Folder that NeuroFly's wheel was unpacked in.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes, each with one thread.")] = 2,
+    cache: Annotated[Path | None, typer.Option(help="Folder in which scores are kept (4 bytes a voxel).")] = None,
+    overlays: Annotated[Path | None, typer.Option(help="Folder for a PNG of each stack and method.")] = None,
+    again: Annotated[bool, typer.Option(help="Compute what is there already, too.")] = False,
+) -> None:
+    """Measures all methods on all stacks and writes the table of them."""
+    started = time.monotonic()
+    found = find_stacks(data_dir or default_data_dir(), synthetic, stacks)
+    name = Path(model).name if model else "default"
+    plan = {Scorer(name, model, threshold=threshold): [Output(name, threshold)]}
+    own = plan[Scorer(name, model, threshold=threshold)]
+    own += [Output(f"{name} at {other:g}", other) for other in thresholds or () if other != threshold]
+    if has_kimimaro(peers_dir):
+        own.append(Output(KIMIMARO, threshold, by_kimimaro=True))
+    if zero_off_center:
+        plan[Scorer(name + CENTER_ONLY, model, True, threshold)] = [Output(name + CENTER_ONLY, threshold)]
+    if neurofly_dir:
+        plan[Scorer(NEUROFLY, threshold=0.5, neurofly_dir=neurofly_dir)] = [Output(NEUROFLY, 0.5)]
+    if filters:
+        plan |= {Scorer(one): [Output(one, None)] for one in (SATO, BACKGROUND)}
+
+    lines_file = output.with_name(output.name + ".jsonl")
+    known = {} if again else read_lines(lines_file)
+    tasks = open_tasks(found, plan, known, cache, overlays)
+    lines_file.parent.mkdir(parents=True, exist_ok=True)
+    # Processes that are started now read them: one thread each, or they would fight for the cores.
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    context, failed = multiprocessing.get_context("spawn"), []
+    with open(lines_file, "a") as file, ProcessPoolExecutor(jobs, context, has_kimimaro, (peers_dir,)) as pool:
+        running = {pool.submit(measure, task): task for task in tasks}
+        for number, done in enumerate(as_completed(running), start=1):
+            if done.exception() is not None:
+                failed.append(f"{running[done].stack.name}, {running[done].scorer.name}: {done.exception()!r}")
+                print(failed[-1], file=sys.stderr, flush=True)
+                continue
+            for line in done.result():
+                file.write(to_json(line) + "\n")
+                file.flush()
+                print(
+                    f"{number}/{len(tasks)} {line['stack']}, {line['method']}: F1 {line['f1']:.3f}, "
+                    f"wide {line['f1_wide']:.3f}, traced in {line['trace_seconds']:.1f} s",
+                    flush=True,
+                )
+    known = read_lines(lines_file)
+    write_lines(lines_file, known)
+    wanted = [(stack.name, one.method) for stack in found for outputs in plan.values() for one in outputs]
+    lines = [known[key] for key in wanted if key in known]
+    text = "\n".join([*head(found, tasks, time.monotonic() - started, jobs), *tables(lines, name)])
+    output.with_name(output.name + ".md").write_text(text + "\n")
+    print(text.split("## Stacks")[0])
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(tasks)} failed: {'; '.join(failed)}")
+
+
+def open_tasks(
+    stacks: list[Stack], plan: dict[Scorer, list[Output]], known: dict, cache: Path | None, overlays: Path | None
+) -> list[Task]:
+    """What has no line of the same fingerprint, or no picture where one is asked for; the largest images first."""
+    tasks = []
+    for stack in stacks:
+        for scorer, outputs in plan.items():
+            kept = cache / f"{scorer.fingerprint(stack)}.npy" if cache else None
+            missing = tuple(
+                one
+                for one in outputs
+                if known.get((stack.name, one.method), {}).get("fingerprint") != fingerprint(stack, scorer, one)
+                or (overlays is not None and not picture_of(overlays, stack, one).exists())
+            )
+            if missing:
+                tasks.append(Task(stack, scorer, missing, kept, overlays))
+    return sorted(tasks, key=lambda task: -image_bytes(task.stack))
+
+
+def image_bytes(stack: Stack) -> int:
+    return (stack.folder / "image.tif").stat().st_size if stack.folder else 0
+
+
+def fingerprint(stack: Stack, scorer: Scorer, output: Output) -> str:
+    """Changes with whatever a line's figures depend on."""
+    code = [*sorted((PACKAGE / "morphology").glob("*.py")), PACKAGE / "evaluation" / "ranking.py"]
+    code += [_HERE / "real_neurons_figures.py", _HERE / "real_neurons_methods.py"]
+    return digest_of(scorer.fingerprint(stack), digest_of_files(*code), output.threshold, output.by_kimimaro)
+
+
+def measure(task: Task) -> list[dict]:
+    """The lines of a task: runs in a process of its own."""
+    import torch
+    from real_neurons_figures import score_figures, tree_figures
+
+    torch.set_num_threads(1)
+    logging.getLogger("neuron_vit3d").setLevel(logging.ERROR)  # what each tree leaves out
+    is_kept = task.cache is not None and task.cache.exists()
+    volume, gold = task.stack.load()
+    started = time.monotonic()
+    scores = task.scorer.scores(volume, task.cache)
+    score_seconds = None if is_kept else time.monotonic() - started
+    of_scores = score_figures(scores, gold)
+    lines = []
+    for output in task.outputs:
+        threshold = task.scorer.mask_threshold(scores) if output.threshold is None else output.threshold
+        started = time.monotonic()
+        if output.by_kimimaro:
+            tree = kimimaro_tree(scores >= threshold)
+        else:
+            tree = our_tree(scores, threshold, volume, is_probability=output.threshold is not None)
+        line = {
+            "stack": task.stack.name,
+            "group": task.stack.group,
+            "method": output.method,
+            "fingerprint": fingerprint(task.stack, task.scorer, output),
+            "threshold_of_scores": threshold,
+            "score_seconds": score_seconds,
+            "trace_seconds": time.monotonic() - started,
+        }
+        lines.append(line | of_scores | tree_figures(tree, gold, scores.shape))
+        if task.overlays is not None:
+            draw(picture_of(task.overlays, task.stack, output), volume.array, tree, gold)
+    return lines
+
+
+def picture_of(folder: Path, stack: Stack, output: Output) -> Path:
+    return folder / f"{stack.name}.{output.method.replace(' ', '_').replace(',', '')}.png"
+
+
+def draw(path: Path, image, tree, gold) -> None:
+    """A PNG of the image's projections, and of what agrees, was missed and is extra."""
+    from neuron_vit3d.evaluation.overlay import Projections, write_tree_difference
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    projections = Projections(image.shape)
+    projections.add(0, image)
+    write_tree_difference(path, projections, tree, gold)
+
+
+def to_json(line: dict) -> str:
+    """JSON knows neither infinity nor NaN: they become null."""
+    return json.dumps(
+        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}
+    )
+
+
+def read_lines(path: Path) -> dict[tuple[str, str], dict]:
+    """The last line of each stack and method; a line that was cut off by an interruption is left out."""
+    known = {}
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            warnings.warn(f"{path}: a line that is no JSON is left out", stacklevel=2)
+            continue
+        known[line["stack"], line["method"]] = {
+            key: math.nan if value is None else value for key, value in line.items()
+        }
+    return known
+
+
+def write_lines(path: Path, known: dict[tuple[str, str], dict]) -> None:
+    """The file again, one line for each stack and method, in their order."""
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(to_json(known[key]) + "\n" for key in sorted(known)))
+    partial.replace(path)
+
+
+def head(stacks: list[Stack], tasks: list[Task], seconds: float, jobs: int) -> list[str]:
+    counts = {group: sum(stack.group in members for stack in stacks) for group, members in GROUPS.items()}
+    return [
+        "# Traces of real neurons",
+        "",
+        f"`python benchmarks/real_neurons.py {' '.join(sys.argv[1:])}`".replace(" `", "`")
+        + f" ({counts['all real']} real stacks, {counts['tuff']} of them tuff, and {counts['synthetic']} synthetic neurons; "
+        f"{len(tasks)} of the scores new, in {seconds / 60:.1f} minutes with {jobs} processes of one thread)",
+        "",
+        "Distances in voxels. F1, precision and recall: length of the tree within 2 voxels of the gold one (or 4; or, wide, the "
+        "gold radius there where that is larger). Branch points and tips: matched one to one within 5 voxels. Wrong length "
+        "inside: share of the length beyond 2 voxels that lies in the gold tube dilated by 2. AP, best Dice: of the scores, "
+        "against the voxels within 1 voxel of the gold lines, the rest of the gold tube and 1 voxel beyond left out. Trees are "
+        "our tracer's, but for kimimaro's. Differences: mean over the stacks, its 95 % interval (bootstrap of the stacks), and "
+        "on how many the first is better.",
+        "",
+        "Tuff traces are drawn in 7 to 578 fragments, whose ends count as tips, and which are not joined at branch points: "
+        "precision of branch points and recall of tips are too low there for any tree in one piece. The three rr30a stacks are "
+        "days of one field, of which five dendrites are traced, and others are visible; their radii, and those of rivulet_test "
+        "(made by a program), are placeholders, and spotspine's tree has 31 nodes.",
+        "",
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)
