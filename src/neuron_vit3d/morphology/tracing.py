@@ -8,7 +8,9 @@ import numpy as np
 
 from .at_once import Rules, center_lines_at_once, nearest_row
 from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
+from .branches import prune_branches
 from .by_region import REGION_SIDES, center_lines_by_region
+from .evidence import with_scores
 from .pieces import Levels, Pieces, TraceError, look_through
 from .skeleton import Skeleton, prune_spurs, smooth, trim_tips
 from .swc import Tree
@@ -40,6 +42,7 @@ def trace(
     min_component_voxels: int = 10,
     root: tuple[float, float, float] | None = None,
     smoothing: float = 0.7,
+    min_confidence: float = 0.0,
 ) -> Tree:
     """Trace the neuron in a mask or in scores into one tree with radii.
 
@@ -90,6 +93,7 @@ def trace(
         min_branch_length=min_branch_length,
         min_component_voxels=min_component_voxels,
         smoothing=smoothing,
+        min_confidence=min_confidence,
     )[0]
 
 
@@ -103,6 +107,7 @@ def trace_neurons(
     min_branch_length: float = 3.0,
     min_component_voxels: int = 10,
     smoothing: float = 0.7,
+    min_confidence: float = 0.0,
 ) -> list[Tree]:
     """Trace several neurons of one volume, a tree for each.
 
@@ -148,7 +153,9 @@ def trace_neurons(
     )
 
     comments = _report(lines.too_small, lines.sizes[left_out], min_component_voxels, bridge_distance)
-    return [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
+    trees = [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
+    trees = [with_scores(tree, source, spacing, lowered, rules.deviation) for tree in trees]
+    return [prune_branches(tree, min_confidence) for tree in trees]
 
 
 def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
