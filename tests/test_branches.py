@@ -35,7 +35,13 @@ def forests(draw, shuffled: bool = False) -> Tree:
     parents = np.array([int(rng.integers(max(-1, row - 4), row)) if row else -1 for row in range(n)])
     order = rng.permutation(n) if shuffled else np.arange(n)
     ids = rng.permutation(1000)[:n]
-    whole = (ids, np.zeros(n), rng.integers(0, 9, (n, 3)), rng.uniform(0.5, 3, n), np.where(parents < 0, -1, ids[parents]))
+    whole = (
+        ids,
+        np.zeros(n),
+        rng.integers(0, 9, (n, 3)),
+        rng.uniform(0.5, 3, n),
+        np.where(parents < 0, -1, ids[parents]),
+    )
     return Tree(*(column[order] for column in whole), (), rng.uniform(0, 1, n).round(1), rng.random(n) < 0.2)
 
 
@@ -146,7 +152,8 @@ def test_ends_go_first_and_what_was_two_branches_is_judged_as_one():
     assert tree.branches.confidence.tolist() == pytest.approx([0.3, 1, 0.1])
     pruned = prune_branches(tree, 0.5)
     assert len(pruned) == 5 and pruned.branches.confidence.tolist() == pytest.approx([0.65])
-    assert pruned.comments == ("dropped 1 branches, 4 voxels long: confidence under 0.5 (min_confidence)",)
+    told = "dropped 1 branches with what hangs on them, 4 voxels long: confidence under 0.5 (min_confidence)"
+    assert pruned.comments == (told,)
     assert pruned.ids.tolist() == [1, 2, 3, 4, 5] and doubtful_nodes(tree).tolist() == [0, 1, 1, 0, 0, 1, 1]
 
 

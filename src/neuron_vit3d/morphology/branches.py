@@ -123,8 +123,8 @@ def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False
     if not num_cut:
         return tree
     comment = (
-        f"dropped {num_cut} branches, {before - tree.length:.0f} voxels long: confidence under {min_confidence:g} "
-        "(min_confidence)"
+        f"dropped {num_cut} branches with what hangs on them, {before - tree.length:.0f} voxels long: confidence under "
+        f"{min_confidence:g} (min_confidence)"
     )
     parents = np.where(tree.parent_index < 0, -1, tree.parent_index + 1)
     numbered = {"ids": np.arange(1, len(tree) + 1), "parents": parents}
