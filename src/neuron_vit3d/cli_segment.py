@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cli_input import check_number, parse_shard
-from .cli_output import describe_tree, note, signed
+from .cli_output import note, remove_tree, signed, write_tree
 
 
 @dataclass(frozen=True)
@@ -132,23 +132,19 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
         raise
 
 
-def trace_scores(scores: Path, swc: Path, image: Path, voxel_size, threshold: float, bridge_distance: float) -> list:
-    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none."""
+def trace_scores(scores: Path, swc: Path, image: Path, voxel_size, **how) -> list:
+    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none; `how` as `trace`
+    takes it."""
     from .morphology import TraceError, trace
     from .volumes import open_volume
 
     try:
         with open_volume(scores) as reader:
-            tree = trace(
-                reader,
-                voxel_size=voxel_size or reader.voxel_size,
-                threshold=threshold,
-                bridge_distance=bridge_distance,
-            )
+            tree = trace(reader, voxel_size=voxel_size or reader.voxel_size, **how)
     except TraceError as error:
-        swc.unlink(missing_ok=True)  # an earlier run's tree would not be this mask's
+        remove_tree(swc)  # an earlier run's would not be this mask's
         note(f"no tree was written: {error}")
         return []
     tree = signed(tree, image)
-    print(describe_tree(tree.write(swc), tree))
+    write_tree(swc, tree)
     return [tree]
