@@ -76,7 +76,7 @@ def wild_neuron(
     anisotropy, optics, pixel_size = _draw_optics(dice)
     tree = grow_wild_tree(shape, dice, anisotropy)
     # Signal to noise of a typical neurite: a tenth of the images is worse than 2.7, a tenth better than 22.
-    noise = 1 / float(np.exp(rng.uniform(np.log(2.0), np.log(30.0))))
+    noise = 1 / float(np.exp(rng.uniform(np.log(2.2), np.log(30.0))))
     # Outside of gaps nothing of the neuron shall sink into the noise for good.
     neuron = light_of_neuron(tree, shape, optics, dice, dimmest=min(1.2 * noise + 0.05, 0.6))
     labels = label_points(neuron.points, neuron.radii, shape, optics.blur, optics.squeeze)
@@ -139,11 +139,14 @@ def _blended(light: np.ndarray, behind: np.ndarray, dice: Dice) -> np.ndarray:
     if not dice.happens("blending", 0.35):
         return light + behind
     if kind == "painted":
-        return light + behind * (1 - np.float32(rng.uniform(0.3, 1.0)) * np.minimum(light, 1))
+        share = np.float32(rng.uniform(0.3, 1.0)) * np.minimum(light, 1)
+        # What it hides it replaces by as much light, lest it be darker than a bright background.
+        return light + behind * (1 - share) + share * np.float32(np.median(behind[::3, ::4, ::4]))
     if kind == "cut":
         return np.maximum(light - np.float32(rng.uniform(0.0, 0.2)), 0) + behind
-    level = max(float(behind[::3, ::4, ::4].mean()), 1e-3)
-    return (behind + np.float32(0.2)) * (1 + light / np.float32(level + 0.2))
+    level = float(behind[::3, ::4, ::4].mean())
+    base = np.float32(0.2 + 0.5 * level)  # in the dark, too, it glows
+    return behind + (behind + base) * light / np.float32(level + base)
 
 
 def _ignore_balls(labels: np.ndarray, points: np.ndarray, radii: np.ndarray, optics: Optics) -> None:

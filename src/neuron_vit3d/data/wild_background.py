@@ -88,18 +88,17 @@ def honeycomb(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarr
 def real_background(arrays: Sequence[np.ndarray], shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Crop, flip, turn and stretch one of some real stacks; the result lies mostly between 0 and 1."""
     array = arrays[rng.integers(0, len(arrays))]
-    zoom = np.exp(rng.uniform(np.log(0.6), np.log(1.6)))
+    zoom = float(np.exp(rng.uniform(np.log(0.6), np.log(1.6))))
     if rng.random() < 0.5:
         array = array.transpose(0, 2, 1)
-    at = []
+    box = []
     for n, have in zip(shape, array.shape, strict=True):
-        scale = zoom if n > 1 else 1.0
-        length = min(n * scale, have - 1)
-        begin = rng.uniform(0, have - 1 - length) if have - 1 > length else 0.0
-        # Where the stack is too small it goes back and forth.
-        track = begin + np.abs(np.mod(np.arange(n) * scale + length, 2 * max(length, 1e-6)) - length)
-        at.append(np.rint(track[::-1] if rng.random() < 0.5 else track).astype(np.int64).clip(0, have - 1))
-    crop = array[np.ix_(*at)].astype(np.float32)
+        length = int(np.clip(round(n * zoom), 2, have))  # of a stack that is too small, all is stretched
+        begin = int(rng.integers(0, have - length + 1))
+        box.append(slice(begin, begin + length))
+    turns = tuple(int(turn) for turn in rng.choice([-1, 1], size=3))
+    crop = array[tuple(box)][:: turns[0], :: turns[1], :: turns[2]].astype(np.float32)
+    crop = stretch(crop, shape)
     low, high = np.percentile(crop[::2, ::4, ::4], [1, 99.5])
     crop -= np.float32(low)
     crop /= np.float32(max(high - low, 1e-6))

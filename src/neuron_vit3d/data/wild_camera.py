@@ -102,7 +102,7 @@ def clean(image: np.ndarray, floor: float, sigma: float, dice: Dice) -> np.ndarr
 def to_grey_levels(image: np.ndarray, dice: Dice) -> np.ndarray:
     """Turn an image in which the neuron's contrast is 1 into uint8 or uint16."""
     rng = dice.rng("exposure")
-    low, high = np.percentile(image[::2, ::3, ::3], [1, 99])
+    low, high = np.percentile(image[::2, ::3, ::3], [1, 97])
     bits = dice.rng("bit_depth").choice([8, 12, 16], p=[0.65, 0.2, 0.15])
     bits = 8 if dice.left_out("bit_depth") else int(bits)
     white = 2**bits - 1
@@ -113,10 +113,10 @@ def to_grey_levels(image: np.ndarray, dice: Dice) -> np.ndarray:
     offset = rng.uniform(0, 0.08) * white * (rng.random() < 0.5) - contrast * max(low, 0) * rng.uniform(0, 1)
     offset = max(offset, -contrast * max(low, 0))
     saturation = dice.rng("saturation").uniform(1.2, 4.0)
-    most = (0.9 * white - max(offset, 0)) / max(high, 1.0)
-    contrast = min(contrast, most)
+    most = (0.85 * white - max(offset, 0)) / max(high, 0.2)  # what is behind the neuron shall not be all white
+    contrast = min(contrast, most, 0.9 * white)
     if dice.happens("saturation", 0.15):
-        contrast *= saturation
+        contrast = min(contrast * saturation, most)
     grey = image * np.float32(contrast)
     grey += np.float32(offset)
     if dice.happens("compression", 0.15):

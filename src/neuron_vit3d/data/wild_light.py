@@ -59,12 +59,13 @@ def light_of_neuron(
     """
     rng = dice.rng("neuron")
     branches = find_branches(tree)
-    brightness = np.maximum(np.exp(_log_contrast(tree, branches, dice)), dimmest)
+    brightness = np.exp(_log_contrast(tree, branches, dice))
+    gaps = np.ones(len(tree))
     if dice.happens("gaps", 0.5):
-        gaps = dice.rng("gaps")
-        brightness *= _gaps(tree, np.exp(gaps.uniform(np.log(0.0005), np.log(0.008))), gaps)
+        own = dice.rng("gaps")
+        gaps = _gaps(tree, np.exp(own.uniform(np.log(0.0005), np.log(0.008))), own)
     roughness = rng.uniform(0.0, 0.3) * wander_along(tree, branches, 4.0, rng)
-    values = np.stack([brightness, _rise(tree), np.exp(roughness.clip(-0.6, 0.6))], axis=1)
+    values = np.stack([brightness, _rise(tree), np.exp(roughness.clip(-0.6, 0.6)), gaps], axis=1)
     points, radii, values = points_along(tree, values)
     brightness, rise = values[:, 0], values[:, 1]
     radii = np.maximum(radii * values[:, 2], np.minimum(radii, 0.9))
@@ -73,7 +74,9 @@ def light_of_neuron(
     hollow = dice.happens("hollow", 0.15)
     depth = np.zeros(shape, dtype=np.float32) if hollow else None
     # Thin neurites are dimmer than thick ones, but less so than the blur alone would have it.
-    peaks = brightness * loss ** rng.uniform(0.15, 0.6) / loss
+    brightness = brightness * loss ** rng.uniform(0.15, 0.6)
+    brightness = np.maximum(brightness / np.median(brightness), dimmest) * values[:, 3]
+    peaks = brightness / loss
     granular = dice.happens("granules", 0.3)
     base = dice.rng("granules").uniform(0.3, 0.8) if granular else 1.0
     paint(light, points, radii, base * peaks, squeeze=optics.squeeze, depth=depth)
