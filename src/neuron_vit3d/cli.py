@@ -75,6 +75,7 @@ def segment(
         bool,
         typer.Option("--skip-background/--no-skip-background", help="Leave out tiles in which no neurite can be."),
     ] = True,
+    invert: Annotated[bool, typer.Option("--invert", help="The image is dark on bright: read its negative.")] = False,
     flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images: four times slower.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays for large volumes.")] = False,
     zarr: Annotated[
@@ -134,6 +135,7 @@ def segment(
         "tile_overlap": tile_overlap,
         "slice_overlap": slice_overlap,
         "skip_background": skip_background,
+        "invert": invert,
         "flips": flips,
         "compile": compile,
         "batch_size": batch_size,
@@ -148,7 +150,7 @@ def segment(
         from .inference.large import write_mask
 
         share = write_mask(results[0], results[1], threshold, progress=not quiet)
-        projections = projections_of(image, channel, scores=results[0])
+        projections = projections_of(image, channel, invert, scores=results[0])
     else:
         share, projections = segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how)
     print(f"{results[0]}  {results[1]}  {share:.3%} of the voxels are neuron")

@@ -46,14 +46,14 @@ def segment_regions(image: Path, model: str | None, scores: Path, work: Work, **
         return segment_large(image, model, out=scores, shard=work.parsed_shard(), engine=engine, **how) is not None
 
 
-def projections_of(image: Path, channel: int | None, scores: Path):
+def projections_of(image: Path, channel: int | None, invert: bool, scores: Path):
     """Of the channels of an image that the model was given which made the scores."""
     from .evaluation.overlay import Projections
     from .inference.channel_reader import ChannelReader
     from .volumes.zarr import RESULT
     from .volumes.zarr_writer import attributes_of
 
-    with ChannelReader(image, attributes_of(scores)[RESULT]["num_channels"], channel) as source:
+    with ChannelReader(image, attributes_of(scores)[RESULT]["num_channels"], channel, invert=invert) as source:
         projections = Projections(source.shape)
         for box in source.boxes():
             projections.add_box(box, source.read_box(box).max(axis=0))
