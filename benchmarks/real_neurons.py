@@ -2,15 +2,17 @@
 
 python benchmarks/real_neurons.py                        # every real stack with a trace, and 12 synthetic neurons
 python benchmarks/real_neurons.py --model FOLDER_OR_NAME --threshold 0.4
-python benchmarks/real_neurons.py --thresholds 0.3 --thresholds 0.5 --thresholds 0.8     # is the tree sensitive to it?
+python benchmarks/real_neurons.py --thresholds 0.3 0.5 0.8     # is the tree sensitive to it?
 python benchmarks/real_neurons.py --zero-off-center      # and without what the model learned from the slices beside the center
 python benchmarks/real_neurons.py --peers-dir FOLDER     # and kimimaro, from a folder that it is installed in
+python benchmarks/real_neurons.py --neurofly-dir FOLDER  # and NeuroFly's network, from a folder that its wheel was unpacked in
 
 A line of JSON is kept for each stack and method, with a fingerprint of code, model and data: what is there already is not
 computed again. The real stacks lie in ../shared/data/neurons (or NEURON_VIT3D_SHARED): folders of image.tif and trace.swc.
-kimimaro is GPL-3, so it is no extra of this package: it runs beside it, where it can be imported.
+kimimaro and NeuroFly are GPL-3, so they are no extras of this package: they run beside it, where they can be imported.
 """
 
+import argparse
 import json
 import logging
 import math
@@ -19,12 +21,11 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from real_neurons_methods import (
     BACKGROUND,
     CENTER_ONLY,
@@ -65,31 +66,34 @@ class Task:
 
 
 def main(
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the real stacks. Default: beside the checkout.")
-    ] = None,
-    output: Annotated[Path, typer.Option(help="Where the results go, without .jsonl and .md.")] = RESULTS,
-    model: Annotated[str | None, typer.Option(help="Checkpoint, instead of the embedded default.")] = None,
-    threshold: Annotated[float, typer.Option(help="The model's threshold.")] = 0.5,
-    thresholds: Annotated[list[float] | None, typer.Option(help="Trace the model's scores at this one, too.")] = None,
-    zero_off_center: Annotated[bool, typer.Option(help="Also with the center slice's kernel alone.")] = False,
-    synthetic: Annotated[int, typer.Option(help="How many synthetic neurons.")] = 12,
-    stacks: Annotated[list[str] | None, typer.Option(help="Names of stacks; all without it.")] = None,
-    filters: Annotated[bool, typer.Option(help="Sato's filter and background subtraction, too.")] = True,
-    peers_dir: Annotated[str | None, typer.Option(help="Folder that kimimaro is installed in.")] = None,
-    neurofly_dir: Annotated[str | None, typer.Option(help="Folder that NeuroFly's wheel was unpacked in.")] = None,
-    jobs: Annotated[int, typer.Option(help="Processes, each with one thread.")] = 2,
-    cache: Annotated[Path | None, typer.Option(help="Folder in which scores are kept (4 bytes a voxel).")] = None,
-    overlays: Annotated[Path | None, typer.Option(help="Folder for a PNG of each stack and method.")] = None,
-    again: Annotated[bool, typer.Option(help="Compute what is there already, too.")] = False,
+    data_dir: Path | None = None,
+    output: Path = RESULTS,
+    model: str | None = None,
+    threshold: float = 0.5,
+    thresholds: Sequence[float] = (),
+    zero_off_center: bool = False,
+    synthetic: int = 12,
+    stacks: Sequence[str] = (),
+    filters: bool = True,
+    peers_dir: str | None = None,
+    neurofly_dir: str | None = None,
+    jobs: int = 2,
+    cache: Path | None = None,
+    overlays: Path | None = None,
+    again: bool = False,
 ) -> None:
-    """Measures all methods on all stacks and writes the table of them."""
+    """Measures all methods on all stacks and writes the table of them; what the options are is said by `--help`.
+
+    Raises:
+        SystemExit: a stack could not be measured by a method; all others were.
+        ValueError: there are no stacks, or none of a name.
+    """
     started = time.monotonic()
-    found = find_stacks(data_dir or default_data_dir(), synthetic, stacks)
+    found = find_stacks(data_dir or default_data_dir(), synthetic, list(stacks))
     name = Path(model).name if model else "default"
     plan = {Scorer(name, model, threshold=threshold): [Output(name, threshold)]}
     own = plan[Scorer(name, model, threshold=threshold)]
-    own += [Output(f"{name} at {other:g}", other) for other in thresholds or () if other != threshold]
+    own += [Output(f"{name} at {other:g}", other) for other in thresholds if other != threshold]
     if has_kimimaro(peers_dir):
         own.append(Output(KIMIMARO, threshold, by_kimimaro=True))
     if zero_off_center:
@@ -125,9 +129,10 @@ def main(
     write_lines(lines_file, known)
     wanted = [(stack.name, one.method) for stack in found for outputs in plan.values() for one in outputs]
     lines = [known[key] for key in wanted if key in known]
-    text = "\n".join([*head(found, tasks, time.monotonic() - started, jobs), *tables(lines, name)])
+    text = "\n".join([*head(found, name, threshold), *tables(lines, name)])
     output.with_name(output.name + ".md").write_text(text + "\n")
     print(text.split("## Stacks")[0])
+    print(f"{len(tasks)} scores of stacks in {(time.monotonic() - started) / 60:.1f} minutes")
     if failed:
         raise SystemExit(f"{len(failed)} of {len(tasks)} failed: {'; '.join(failed)}")
 
@@ -241,14 +246,13 @@ def write_lines(path: Path, known: dict[tuple[str, str], dict]) -> None:
     partial.replace(path)
 
 
-def head(stacks: list[Stack], tasks: list[Task], seconds: float, jobs: int) -> list[str]:
+def head(stacks: list[Stack], model: str, threshold: float) -> list[str]:
     counts = {group: sum(stack.group in members for stack in stacks) for group, members in GROUPS.items()}
     return [
         "# Traces of real neurons",
         "",
-        f"`python benchmarks/real_neurons.py {' '.join(sys.argv[1:])}`".replace(" `", "`")
-        + f" ({counts['all real']} real stacks, {counts['tuff']} of them tuff, and {counts['synthetic']} synthetic neurons; "
-        f"{len(tasks)} of the scores new, in {seconds / 60:.1f} minutes with {jobs} processes of one thread)",
+        f"`benchmarks/real_neurons.py`, {model} at threshold {threshold:g}: {counts['all real']} real stacks, {counts['tuff']} "
+        f"of them tuff, and {counts['synthetic']} synthetic neurons.",
         "",
         "Distances in voxels. F1, precision and recall: length of the tree within 2 voxels of the gold one (or 4; or, wide, the "
         "gold radius there where that is larger). Branch points and tips: matched one to one within 5 voxels. Wrong length "
@@ -265,5 +269,32 @@ def head(stacks: list[Stack], tasks: list[Task], seconds: float, jobs: int) -> l
     ]
 
 
+def options() -> dict:
+    """What the command line says, for `main`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data-dir", type=Path, help="folder of the real stacks; without it, beside the checkout")
+    add("--output", type=Path, default=RESULTS, help="where the results go, without .jsonl and .md")
+    add("--model", help="checkpoint (a folder, or a name on the Hub) instead of the embedded default")
+    add("--threshold", type=float, default=0.5, help="of the model's scores")
+    add("--thresholds", type=float, nargs="+", default=(), help="trace the model's scores at each of these, too")
+    add("--zero-off-center", action="store_true", help="measure it with its center kernel alone, too")
+    add("--synthetic", type=int, default=12, help="how many synthetic neurons")
+    add("--stacks", nargs="+", default=(), help="names of stacks; all without it")
+    add(
+        "--no-filters", dest="filters", action="store_false", help="leave Sato's filter and background subtraction out"
+    )
+    add("--peers-dir", help="folder that kimimaro is installed in")
+    add("--neurofly-dir", help="folder that NeuroFly's wheel was unpacked in (8 s of CPU for a million voxels)")
+    add("--jobs", type=int, default=2, help="processes, each with one thread")
+    add("--cache", type=Path, help="folder in which scores are kept, 4 bytes a voxel")
+    add("--overlays", type=Path, help="folder for a PNG of each stack and method")
+    add("--again", action="store_true", help="compute what is there already, too")
+    return vars(parser.parse_args())
+
+
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        main(**options())
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -38,10 +38,6 @@ class Scorer:
     threshold: float | None = None
     neurofly_dir: str | None = None
 
-    @property
-    def is_model(self) -> bool:
-        return self.name not in (*FILTERS, NEUROFLY)
-
     def fingerprint(self, stack: Stack) -> str:
         """Changes with the scores: by the code, the checkpoint or the stack."""
         if self.name in FILTERS:
