@@ -95,6 +95,8 @@ def wild_neuron(
         crop = real_background(backgrounds, shape, own)
         # Mostly dim; else what is as bright as the neuron may well be a neurite, and is ignored.
         crop *= np.float32(own.uniform(0.1, 0.4) if own.random() < 0.7 else own.uniform(0.4, 1.2))
+        # A dense stack may not make more than a seventh of the image unknown.
+        crop *= min(1.0, _COMPARABLE / max(float(np.percentile(crop[::2, ::4, ::4], 86)), 1e-6))
         behind *= np.float32(own.choice([0.0, 0.3, 1.0]))
         behind += crop
         labels[(crop > _COMPARABLE) & (labels != NEURON)] = IGNORED

@@ -64,6 +64,8 @@ def grow_wild_tree(shape: tuple[int, int, int], dice: Dice, anisotropy: float) -
     hair = float(dice.rng("thin").uniform(THINNEST, 1.1))
     if kind == "fibre":
         density = min(density, 0.25)
+    elif kind == "arbor":  # twigs come after the trunk, which takes most of a low density
+        density = min(1.6 * density, _DENSITY[-1])
     trees = []
     for which in range(count):
         habit = _KINDS[kind if which == 0 or rng.random() < 0.6 else "fibre"]
@@ -74,7 +76,16 @@ def grow_wild_tree(shape: tuple[int, int, int], dice: Dice, anisotropy: float) -
         elif thin:
             growth.trunk_radius = hair
         trees.append(growth.grow())
-    return join_trees(trees)
+    return _wiggled(join_trees(trees), shape, anisotropy, rng)
+
+
+def _wiggled(tree: Tree, shape: tuple[int, int, int], anisotropy: float, rng: np.random.Generator) -> Tree:
+    """Move nodes aside by a voxel or so, as smoothly as real neurites wind at that scale."""
+    branches = find_branches(tree)
+    length, far = rng.uniform(3, 10), rng.uniform(0, 1.3)
+    away = np.stack([wander_along(tree, branches, length, rng) for _ in range(3)], axis=1)
+    xyz = tree.xyz + far * away.clip(-2, 2) / (1, 1, anisotropy)
+    return replace(tree, xyz=np.clip(xyz, 0, np.array(shape[::-1]) - 1.0))
 
 
 def grow_other_tree(shape: tuple[int, int, int], rng: np.random.Generator, anisotropy: float) -> Tree:
