@@ -12,7 +12,7 @@ import numpy as np
 
 from neuron_vit3d.morphology import Tree
 
-from .synthetic_image import _along_edges
+from .synthetic_image import along_edges
 
 
 NEURON, IGNORED = 1, 255  # labels; background is 0
@@ -53,7 +53,7 @@ def points_along(tree: Tree, values: np.ndarray | None = None) -> tuple[np.ndarr
     # Balls of radius r that are 0.35 r apart make a tube whose surface dips by 0.015 r.
     spacing = np.clip(0.35 * np.minimum(tree.radii[child], tree.radii[parent]), 0.7, 3.0)
     rows = tree.radii[:, None] if values is None else np.concatenate([tree.radii[:, None], values], axis=1)
-    points, rows = _along_edges(tree, rows, spacing)
+    points, rows = along_edges(tree, rows, spacing)
     return (points, rows[:, 0]) if values is None else (points, rows[:, 0], rows[:, 1:])
 
 

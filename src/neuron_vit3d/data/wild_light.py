@@ -11,7 +11,7 @@ import numpy as np
 
 from neuron_vit3d.morphology import Tree
 
-from .synthetic_image import _gaps
+from .synthetic_image import draw_gaps
 from .visible import paint, points_along
 from .wild_dice import Dice
 from .wild_tree import Branches, find_branches, wander_along
@@ -62,7 +62,7 @@ def light_of_neuron(
     gaps = np.ones(len(tree))
     if dice.happens("gaps", 0.5):
         own = dice.rng("gaps")
-        gaps = _gaps(tree, np.exp(own.uniform(np.log(0.0005), np.log(0.008))), own)
+        gaps = draw_gaps(tree, np.exp(own.uniform(np.log(0.0005), np.log(0.008))), own)
     roughness = rng.uniform(0.0, 0.3) * wander_along(tree, branches, 4.0, rng)
     values = np.stack([brightness, _rise(tree), np.exp(roughness.clip(-0.6, 0.6)), gaps], axis=1)
     points, radii, values = points_along(tree, values)
@@ -170,6 +170,7 @@ def _beads(points, radii, brightness, optics: Optics, rng: np.random.Generator):
     """Give bright swellings on the line of a neurite: points, radii and peaks."""
     every = rng.uniform(8, 40)  # points, which are 0.7 voxels apart on thin neurites
     where = rng.integers(0, len(points), size=int(len(points) / every) + 1)
+    where = where[radii[where] < 4]  # thick neurites have none
     count = len(where)
     size = np.clip(radii[where] * rng.uniform(1.1, 2.4, size=count), 1.0, np.maximum(radii[where], 5.0))
     bright = brightness[where] * rng.uniform(1.0, rng.uniform(1.2, 3.5), size=count)

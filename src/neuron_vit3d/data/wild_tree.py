@@ -8,7 +8,7 @@ import numpy as np
 
 from neuron_vit3d.morphology import Tree
 
-from .synthetic_tree import AXON, HABITS, THINNEST, Habit, _Growth
+from .synthetic_tree import AXON, HABITS, THINNEST, Habit, grow_habit
 from .wild_dice import Dice
 
 
@@ -70,12 +70,10 @@ def grow_wild_tree(shape: tuple[int, int, int], dice: Dice, anisotropy: float) -
     for which in range(count):
         habit = _KINDS[kind if which == 0 or rng.random() < 0.6 else "fibre"]
         habit = replace(habit, density=(density / count, density / count))
-        growth = _Growth(shape, rng, habit, anisotropy)
+        radius = hair if thin else None
         if thick and which == 0:
-            growth.trunk_radius = min(trunk, min(shape[1:]) / 8)  # more would leave no background
-        elif thin:
-            growth.trunk_radius = hair
-        trees.append(growth.grow())
+            radius = min(trunk, min(shape[1:]) / 8)  # more would leave no background
+        trees.append(grow_habit(shape, rng, habit, anisotropy, trunk_radius=radius))
     return _wiggled(join_trees(trees), shape, anisotropy, rng)
 
 
@@ -92,7 +90,7 @@ def grow_other_tree(shape: tuple[int, int, int], rng: np.random.Generator, aniso
     """Grow a neuron that stands in the background."""
     habit = _KINDS[str(rng.choice(list(_KINDS), p=_SHARES))]
     density = float(np.exp(rng.uniform(np.log(0.02), np.log(0.25))))
-    return _Growth(shape, rng, replace(habit, density=(density, density)), anisotropy).grow()
+    return grow_habit(shape, rng, replace(habit, density=(density, density)), anisotropy)
 
 
 def join_trees(trees: list[Tree]) -> Tree:
