@@ -15,7 +15,6 @@ import numpy as np
 
 from neuron_vit3d import Segmenter, Volume, read_swc, read_volume, trace, tree_distance
 from neuron_vit3d.data import synthetic_neuron
-from neuron_vit3d.data.visible import visible_labels
 
 
 SEEDS = (910_000, 910_001, 910_002, 910_003)
@@ -97,7 +96,7 @@ def main() -> int:
     neurons = [synthetic_neuron(SHAPE, seed=seed) for seed in SEEDS]
     table = {name: [] for name in CHANGES}
     for neuron in neurons:
-        labels = visible_labels(neuron.tree, SHAPE, neuron.blur)
+        labels = neuron.visible_labels()
         image = neuron.volume.array
         level = float(np.median(image[labels == 1]))
         base = segment(segmenter, image.astype(np.uint16)) >= 0.5

@@ -9,7 +9,6 @@ import numpy as np
 
 from .sampling import ArrayVolume
 from .synthetic import synthetic_neuron
-from .visible import visible_labels
 from .wild import wild_neuron
 
 
@@ -68,7 +67,7 @@ class FreshNeurons:
         seed = int(np.random.SeedSequence([self.seed, stream, number]).generate_state(1, np.uint64)[0])
         if number % IMITATED == 0:
             neuron = synthetic_neuron(self.shape, seed=seed, quality=None if number % 2 else "noisy")
-            labels = visible_labels(neuron.tree, self.shape, neuron.blur)
+            labels = neuron.visible_labels()
         else:
             neuron = wild_neuron(self.shape, seed=seed, without=self.without, backgrounds=self.backgrounds)
             labels = neuron.labels

@@ -12,14 +12,14 @@ import numpy as np
 
 from neuron_vit3d.morphology import Tree
 
-from .synthetic_image import _along_edges
+from .synthetic_image import along_edges
 
 
 NEURON, IGNORED = 1, 255  # labels; background is 0
 _SEEN = 0.5  # of the peak nearby: half maximum, as radii are measured in an image (radii.py)
 _GLIMPSED = 0.3  # between this and `_SEEN` nobody can say whether a voxel belongs to the neurite
 _MOST_ALONG_Z = 2  # voxels by which a label may be thicker along z than the tube: gold trees are not smeared along z
-_LARGE = 5.0  # voxels; balls above this radius are drawn one at a time, which is quicker for them
+_LARGE = 3.5  # voxels; balls above this radius are drawn one at a time, which is quicker for them
 _THINNEST_SLAB = 1.0  # voxels; no ball is squeezed to less than this along z, or it might fall between two slices
 
 
@@ -53,7 +53,7 @@ def points_along(tree: Tree, values: np.ndarray | None = None) -> tuple[np.ndarr
     # Balls of radius r that are 0.35 r apart make a tube whose surface dips by 0.015 r.
     spacing = np.clip(0.35 * np.minimum(tree.radii[child], tree.radii[parent]), 0.7, 3.0)
     rows = tree.radii[:, None] if values is None else np.concatenate([tree.radii[:, None], values], axis=1)
-    points, rows = _along_edges(tree, rows, spacing)
+    points, rows = along_edges(tree, rows, spacing)
     return (points, rows[:, 0]) if values is None else (points, rows[:, 0], rows[:, 1:])
 
 
@@ -132,21 +132,41 @@ def paint(
     for size, size_z in np.unique(np.stack([reach, reach_z], axis=1)[small], axis=0):
         rows = np.flatnonzero(small & (reach == size) & (reach_z == size_z))
         _paint_small(light, places, radii, values, flatter, rows, int(size), int(size_z), soft, depth)
-    for row in np.flatnonzero(~small):
-        place = places[row]
-        spans = (reach_z[row], reach[row], reach[row])
-        first = [max(int(c) - int(s), 0) for c, s in zip(place, spans, strict=True)]
-        stop = [min(int(c) + int(s) + 2, n) for c, s, n in zip(place, spans, light.shape, strict=True)]
+    if not small.all():
+        _paint_large(light, places, radii, values, flatter, np.flatnonzero(~small), soft, depth)
+
+
+def _paint_large(light, places, radii, values, flatter, rows, soft, depth) -> None:
+    """Draw the balls of some rows one at a time.
+
+    Where they overlap their brightness is averaged with weights that favor the ball in whose middle a voxel lies: the
+    brighter of two large balls would show as a disc.
+    """
+    sums, weights, deepest = (np.zeros(light.shape, dtype=np.float32) for _ in range(3))
+    for row in rows:
+        place, reach = places[row], int(np.ceil(radii[row] + 0.5))
+        spans = (int(np.ceil((radii[row] + 0.5) / flatter[row])), reach, reach)
+        first = [max(int(c) - s, 0) for c, s in zip(place, spans, strict=True)]
+        stop = [min(int(c) + s + 2, n) for c, s, n in zip(place, spans, light.shape, strict=True)]
         if any(a >= b for a, b in zip(first, stop, strict=True)):
             continue
         z, y, x = (np.arange(a, b, dtype=np.float32) - c for a, b, c in zip(first, stop, place, strict=True))
         inside = np.sqrt(((z * flatter[row]) ** 2)[:, None, None] + (y**2)[:, None] + x**2)
         np.subtract(radii[row] + np.float32(0.5), inside, out=inside)
+        np.maximum(inside, 0, out=inside)
         box = tuple(slice(a, b) for a, b in zip(first, stop, strict=True))
-        if depth is not None:
-            np.maximum(depth[box], inside, out=depth[box])
-        inside = np.clip(inside, 0, 1) if soft else (inside > 0).astype(np.float32)
-        np.maximum(light[box], inside * values[row], out=light[box])
+        np.maximum(deepest[box], inside, out=deepest[box])
+        inside = np.where(inside > 0, inside / radii[row] + np.float32(0.1), 0)  # not next to nothing at the rim
+        inside *= inside
+        inside *= inside * inside
+        weights[box] += inside
+        inside *= values[row]
+        sums[box] += inside
+    if depth is not None:
+        np.maximum(depth, deepest, out=depth)
+    np.divide(sums, weights, out=sums, where=weights > 0)
+    sums *= np.minimum(deepest, 1) if soft else deepest > 0
+    np.maximum(light, sums, out=light)
 
 
 def _paint_small(light, places, radii, values, flatter, rows, size, size_z, soft, depth) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from neuron_vit3d.morphology import Tree
 from neuron_vit3d.volumes import Volume
 
-from .synthetic import _checked_shape
-from .synthetic_image import _out_of_focus
+from .synthetic import checked_shape
+from .synthetic_image import out_of_focus
 from .visible import IGNORED, NEURON, label_points, paint
 from .wild_background import real_background, wild_background
 from .wild_camera import add_noise, clean, shade, to_grey_levels
@@ -69,7 +69,7 @@ def wild_neuron(
     Raises:
         ValueError: an argument outside what is said above.
     """
-    shape = _checked_shape(shape)
+    shape = checked_shape(shape)
     backgrounds = [_checked_background(array) for array in backgrounds]
     dice = Dice(seed, without)
     rng = dice.rng("microscope")
@@ -87,7 +87,7 @@ def wild_neuron(
     add_specks(light, optics, dice)
     light = _blurred(light, optics)
     if dice.happens("haze", 0.6):
-        light += np.float32(dice.rng("haze").uniform(0.02, 0.6)) * _out_of_focus(light)
+        light += np.float32(dice.rng("haze").uniform(0.02, 0.6)) * out_of_focus(light)
     behind = wild_background(shape, dice)
     add_somata(behind, dice)
     if dice.happens("real_backgrounds", 0.35) and backgrounds:
@@ -95,6 +95,8 @@ def wild_neuron(
         crop = real_background(backgrounds, shape, own)
         # Mostly dim; else what is as bright as the neuron may well be a neurite, and is ignored.
         crop *= np.float32(own.uniform(0.1, 0.4) if own.random() < 0.7 else own.uniform(0.4, 1.2))
+        # A dense stack may not make more than a seventh of the image unknown.
+        crop *= min(1.0, _COMPARABLE / max(float(np.percentile(crop[::2, ::4, ::4], 86)), 1e-6))
         behind *= np.float32(own.choice([0.0, 0.3, 1.0]))
         behind += crop
         labels[(crop > _COMPARABLE) & (labels != NEURON)] = IGNORED

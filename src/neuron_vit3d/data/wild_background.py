@@ -26,7 +26,7 @@ def wild_background(shape: tuple[int, int, int], dice: Dice) -> np.ndarray:
     field = np.full(shape, level, dtype=np.float32)
     if rng.random() < 0.8:
         scale = rng.uniform(20, 90)
-        uneven = smooth_field(rng, shape, (rng.uniform(8, 40), scale, scale))
+        uneven = soft_field(rng, shape, (rng.uniform(8, 40), scale, scale))
         field *= np.exp(np.float32(rng.uniform(0.05, 0.6)) * np.clip(uneven, -2, 2))
     if dice.happens("textures", 0.6):
         own = dice.rng("textures")
@@ -103,6 +103,15 @@ def real_background(arrays: Sequence[np.ndarray], shape: tuple[int, int, int], r
     crop -= np.float32(low)
     crop /= np.float32(max(high - low, 1e-6))
     return np.clip(crop, 0, 3, out=crop)
+
+
+def soft_field(rng: np.random.Generator, shape: tuple[int, int, int], scale: tuple[float, float, float]) -> np.ndarray:
+    """Give noise of mean 0 and variance about 1; unlike `smooth_field` without a trace of its grid, for large scales."""
+    from scipy.ndimage import gaussian_filter
+
+    coarse = [int(np.ceil(5 * n / s)) + 1 for n, s in zip(shape, scale, strict=True)]
+    values = gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 2.5, mode="wrap", truncate=3.0)
+    return stretch(values, shape) * np.float32(27.0)  # (2 sqrt(pi) 2.5)^1.5, what the filter takes away, and some
 
 
 def _clouds(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:

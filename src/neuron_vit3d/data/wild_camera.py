@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .synthetic_clutter import smooth_field
+from .wild_background import soft_field
 from .wild_dice import Dice
 
 
@@ -20,7 +20,7 @@ def shade(image: np.ndarray, dice: Dice) -> None:
         image *= np.exp(tilt * (np.cos(angle) * y + np.sin(angle) * x)).astype(np.float32)
     if rng.random() < 0.5:
         spread = np.float32(rng.uniform(0.1, 0.4))
-        field = smooth_field(rng, (1, height, width), (9, rng.uniform(40, 120), rng.uniform(40, 120)))
+        field = soft_field(rng, (1, height, width), (9, rng.uniform(40, 120), rng.uniform(40, 120)))
         image *= np.exp(spread * np.clip(field, -2, 2))
     if rng.random() < 0.4:  # deep slices get less light
         image *= np.exp(np.linspace(0, rng.uniform(-1, 0), depth)[:: rng.choice([-1, 1])]).astype(np.float32)[

@@ -11,8 +11,7 @@ import numpy as np
 
 from neuron_vit3d.morphology import Tree
 
-from .synthetic_clutter import smooth_field
-from .synthetic_image import _gaps
+from .synthetic_image import draw_gaps
 from .visible import paint, points_along
 from .wild_dice import Dice
 from .wild_tree import Branches, find_branches, wander_along
@@ -63,7 +62,7 @@ def light_of_neuron(
     gaps = np.ones(len(tree))
     if dice.happens("gaps", 0.5):
         own = dice.rng("gaps")
-        gaps = _gaps(tree, np.exp(own.uniform(np.log(0.0005), np.log(0.008))), own)
+        gaps = draw_gaps(tree, np.exp(own.uniform(np.log(0.0005), np.log(0.008))), own)
     roughness = rng.uniform(0.0, 0.3) * wander_along(tree, branches, 4.0, rng)
     values = np.stack([brightness, _rise(tree), np.exp(roughness.clip(-0.6, 0.6)), gaps], axis=1)
     points, radii, values = points_along(tree, values)
@@ -82,8 +81,8 @@ def light_of_neuron(
     paint(light, points, radii, base * peaks, squeeze=optics.squeeze, depth=depth)
     if granular:
         _add_granules(light, points, radii, brightness, optics, dice.rng("granules"))
-        if dice.rng("granules").random() < 0.6:
-            _mottle(light, dice.rng("granules"))
+    if dice.happens("granules", 0.4):
+        _mottle(light, dice.rng("granules"))
     all_points, all_radii = [points], [radii]
     for name, chance, scatter in (("beads", 0.4, _beads), ("lobes", 0.35, _lobes)):
         if dice.happens(name, chance):
@@ -157,9 +156,13 @@ def _add_granules(light, points, radii, brightness, optics: Optics, rng: np.rand
 
 def _mottle(light: np.ndarray, rng: np.random.Generator) -> None:
     """Make what is painted so far as uneven inside as stained cytoplasm, in place."""
-    scale = rng.uniform(1.5, 5.0)
-    field = smooth_field(rng, light.shape, (scale * rng.uniform(0.5, 1.0), scale, scale))
-    field *= np.float32(rng.uniform(0.2, 0.7))
+    from scipy.ndimage import gaussian_filter
+
+    width = rng.uniform(0.7, 2.2)
+    field = gaussian_filter(
+        rng.standard_normal(light.shape, dtype=np.float32), (width * rng.uniform(0.5, 1), width, width)
+    )
+    field *= np.float32(rng.uniform(0.2, 0.8) / max(float(field[::2, ::3, ::3].std()), 1e-6))
     light *= np.exp(np.clip(field, -1.2, 1.0, out=field), out=field)
 
 
@@ -167,6 +170,7 @@ def _beads(points, radii, brightness, optics: Optics, rng: np.random.Generator):
     """Give bright swellings on the line of a neurite: points, radii and peaks."""
     every = rng.uniform(8, 40)  # points, which are 0.7 voxels apart on thin neurites
     where = rng.integers(0, len(points), size=int(len(points) / every) + 1)
+    where = where[radii[where] < 4]  # thick neurites have none
     count = len(where)
     size = np.clip(radii[where] * rng.uniform(1.1, 2.4, size=count), 1.0, np.maximum(radii[where], 5.0))
     bright = brightness[where] * rng.uniform(1.0, rng.uniform(1.2, 3.5), size=count)

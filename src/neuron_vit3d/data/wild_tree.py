@@ -8,7 +8,7 @@ import numpy as np
 
 from neuron_vit3d.morphology import Tree
 
-from .synthetic_tree import AXON, HABITS, THINNEST, Habit, _Growth
+from .synthetic_tree import AXON, HABITS, THINNEST, Habit, grow_habit
 from .wild_dice import Dice
 
 
@@ -64,24 +64,33 @@ def grow_wild_tree(shape: tuple[int, int, int], dice: Dice, anisotropy: float) -
     hair = float(dice.rng("thin").uniform(THINNEST, 1.1))
     if kind == "fibre":
         density = min(density, 0.25)
+    elif kind == "arbor":  # twigs come after the trunk, which takes most of a low density
+        density = min(1.6 * density, _DENSITY[-1])
     trees = []
     for which in range(count):
         habit = _KINDS[kind if which == 0 or rng.random() < 0.6 else "fibre"]
         habit = replace(habit, density=(density / count, density / count))
-        growth = _Growth(shape, rng, habit, anisotropy)
+        radius = hair if thin else None
         if thick and which == 0:
-            growth.trunk_radius = min(trunk, min(shape[1:]) / 8)  # more would leave no background
-        elif thin:
-            growth.trunk_radius = hair
-        trees.append(growth.grow())
-    return join_trees(trees)
+            radius = min(trunk, min(shape[1:]) / 8)  # more would leave no background
+        trees.append(grow_habit(shape, rng, habit, anisotropy, trunk_radius=radius))
+    return _wiggled(join_trees(trees), shape, anisotropy, rng)
+
+
+def _wiggled(tree: Tree, shape: tuple[int, int, int], anisotropy: float, rng: np.random.Generator) -> Tree:
+    """Move nodes aside by a voxel or so, as smoothly as real neurites wind at that scale."""
+    branches = find_branches(tree)
+    length, far = rng.uniform(3, 10), rng.uniform(0, 1.3)
+    away = np.stack([wander_along(tree, branches, length, rng) for _ in range(3)], axis=1)
+    xyz = tree.xyz + far * away.clip(-2, 2) / (1, 1, anisotropy)
+    return replace(tree, xyz=np.clip(xyz, 0, np.array(shape[::-1]) - 1.0))
 
 
 def grow_other_tree(shape: tuple[int, int, int], rng: np.random.Generator, anisotropy: float) -> Tree:
     """Grow a neuron that stands in the background."""
     habit = _KINDS[str(rng.choice(list(_KINDS), p=_SHARES))]
     density = float(np.exp(rng.uniform(np.log(0.02), np.log(0.25))))
-    return _Growth(shape, rng, replace(habit, density=(density, density)), anisotropy).grow()
+    return grow_habit(shape, rng, replace(habit, density=(density, density)), anisotropy)
 
 
 def join_trees(trees: list[Tree]) -> Tree:
