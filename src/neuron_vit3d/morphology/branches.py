@@ -91,9 +91,8 @@ def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False
     """Cut off the branches whose confidence is under `min_confidence`; the roots stay.
 
     End branches go first, all of them that are not sure enough. What is left has fewer branch points, so branches that were
-    two become one, which is judged anew, until every end branch is sure enough. A branch that is not, but leads to others
-    that are, goes then, the least sure one first, with all that hangs on it. A fragment of which nothing but its root would
-    be left goes as a whole.
+    two become one, which is judged anew, until every end branch is sure enough. Branches that are not, but lead to others
+    that are, go then, with all that hangs on them. A fragment of which nothing but its root would be left goes as a whole.
 
     Args:
         tree: with `scores`; one without stays as it is.
@@ -116,8 +115,7 @@ def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False
         leads_on = np.zeros(len(branches), bool)
         leads_on[branches.parent_branch[branches.parent_branch >= 0]] = True
         cut = doubtful & ~leads_on
-        if not cut.any():
-            cut[np.argmin(np.where(doubtful, branches.confidence, np.inf))] = True
+        cut = cut if cut.any() else doubtful
         num_cut += int(cut.sum())
         tree = _without(tree, np.append(cut, False)[branch], first_root, fragments)
     if not num_cut:

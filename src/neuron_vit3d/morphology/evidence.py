@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, level: float, d
 
     At a node it is the highest of: the score of the voxel it lies in, and, around nodes of at least RING_RADIUS, the means over
     two rings across the neurite. A gap crosses the whole neurite and stays one; the inside of a hollow neurite is none. Where
-    neither the rings nor the smoothed score reach the level of the foreground, the tree is `bridged`.
+    neither this nor the smoothed score reaches the level of the foreground, the tree is `bridged`.
 
     Args:
         tree: coordinates in voxels, radii in units of the smallest voxel side.
@@ -39,22 +40,26 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, level: float, d
     if not len(tree):
         return dataclasses.replace(tree, scores=np.empty(0), bridged=np.empty(0, bool))
     centers, n = tree.xyz[:, ::-1], len(tree)
-    weights = _gaussian(deviation)
-    near = _NEAR[weights > 0]
     thick = np.flatnonzero(tree.radii >= RING_RADIUS)
     angles = np.arange(RING) * (2 * np.pi / RING)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     rings = (circle @ _across(tree, spacing)[thick]) / spacing  # (t, RING, 3), of radius 1, in voxels
     radii = np.stack([tree.radii[thick] / 2, tree.radii[thick] - 1])
     on_rings = centers[thick, None] + radii[..., None, None] * rings  # (2, t, RING, 3)
-    around = np.rint(centers)[:, None] + near
-    values = _looked_up(source, np.concatenate([centers, around.reshape(-1, 3), on_rings.reshape(-1, 3)]))
-    scores, around, on_rings = np.split(values, [n, n + around.size // 3])
-    smoothed = around.reshape(n, -1) @ weights[weights > 0]
-    of_rings = np.zeros(n)
-    of_rings[thick] = on_rings.reshape(2, len(thick), RING).mean(axis=2).max(axis=0)
-    bridged = np.maximum(smoothed, of_rings) < level
-    scores = np.where(bridged, 0.0, 1.0) if source.is_mask else np.maximum(scores, of_rings)
+    scores, on_rings = np.split(_looked_up(source, np.concatenate([centers, on_rings.reshape(-1, 3)])), [n])
+    of_rings = on_rings.reshape(2, len(thick), RING).mean(axis=2).max(axis=0)
+    scores[thick] = np.maximum(scores[thick], of_rings)
+
+    bridged = scores < level
+    low = np.flatnonzero(bridged)
+    if len(low):
+        weights = _gaussian(deviation)
+        near = _NEAR[weights > 0]
+        around = np.rint(centers[low])[:, None] + near
+        smoothed = _looked_up(source, around.reshape(-1, 3)).reshape(len(low), -1) @ weights[weights > 0]
+        bridged[low] = smoothed < level
+    if source.is_mask:
+        scores = np.where(bridged, 0.0, 1.0)
     return dataclasses.replace(tree, scores=scores, bridged=bridged)
 
 
@@ -92,7 +97,7 @@ def _looked_up(source: Pieces, points: np.ndarray) -> np.ndarray:
     sides = [one.stop for one in next(iter(source.boxes()))]
     grid = [-(-length // side) for length, side in zip(source.shape, sides, strict=True)]
     box = np.ravel_multi_index((voxels // sides).T, grid)
-    order = np.argsort(box, kind="stable")
+    order = np.argsort(box, kind="stable") if math.prod(grid) > 1 else np.arange(len(box))
     for rows in np.split(order, np.flatnonzero(np.diff(box[order])) + 1):
         here = voxels[rows]
         low, high = here.min(axis=0), here.max(axis=0) + 1
