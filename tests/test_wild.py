@@ -86,7 +86,7 @@ def test_without_everything_is_a_plain_picture():
 
 
 def test_neurites_can_be_seen():
-    """In most images the labelled voxels are brighter than most others nearby (one in fifty is inverted)."""
+    """In most images the labelled voxels are brighter than most others."""
     ranks = []
     for seed in range(16):
         neuron = wild_neuron((12, 80, 80), seed=seed, without=("bright_things", "inversion"))
