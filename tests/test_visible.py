@@ -34,8 +34,8 @@ def test_a_tube_is_labelled_to_its_half_maximum(radius, sigma):
     y = np.arange(-30, 31)
     disc = np.clip(radius + 0.5 - np.hypot(*np.meshgrid(y, y)), 0, 1)
     profile = gaussian_filter(disc, sigma)[30]
-    expected = int((profile >= 0.5 * profile.max()).sum())
-    assert abs(width(labels, axis=1) - expected) <= 1
+    seen = (profile >= 0.5 * profile.max()) | (disc[30] >= 0.5)  # and never less than the tube
+    assert abs(width(labels, axis=1) - int(seen.sum())) <= 1
 
 
 def test_blur_widens_thin_tubes_more_than_thick_ones():

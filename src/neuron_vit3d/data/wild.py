@@ -75,7 +75,7 @@ def wild_neuron(
     rng = dice.rng("microscope")
     anisotropy, optics, pixel_size = _draw_optics(dice)
     tree = grow_wild_tree(shape, dice, anisotropy)
-    # Signal to noise of a typical neurite: a tenth of the images is worse than 2.7, a tenth better than 22.
+    # Signal to noise of a typical neurite: a tenth of the images is worse than 2.9, a tenth better than 23.
     noise = 1 / float(np.exp(rng.uniform(np.log(2.2), np.log(30.0))))
     # Outside of gaps nothing of the neuron shall sink into the noise for good.
     neuron = light_of_neuron(tree, shape, optics, dice, dimmest=min(1.2 * noise + 0.05, 0.6))

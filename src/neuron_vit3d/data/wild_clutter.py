@@ -31,7 +31,6 @@ def draw_other_neurites(
     if rng.random() < 0.5:
         tree = grow_other_tree(light.shape, rng, anisotropy)
         brightness = float(np.exp(rng.uniform(np.log(0.08), np.log(1.0))))
-        # A comparable one is dim or as bright, nothing between: what is at the border would teach nothing.
         if rng.random() < 0.3:  # out of focus
             others = np.zeros_like(light)
             light_of_others(others, tree, optics, 1.0, rng)
