@@ -88,6 +88,17 @@ def test_segment_writes_scores_mask_tree_and_picture(files, neuron, model, high)
     assert has_colour(files / "out" / "image.png", PREDICTED)
 
 
+def test_segment_cuts_off_what_is_not_sure_and_keeps_fragments(files, model, high):
+    command = ["segment", "image.tif", "--model", model, "--quiet", "--threshold"]
+    assert "image.branches.csv" in succeed(*command, high) and Path("image.branches.csv").exists()
+    whole = len(read_swc("image.swc"))
+    printed = run(*command, high, "--fragments", "--min-confidence", "0.9").stdout
+    assert "(min_confidence)" in printed and "fragments as further roots" in printed
+    assert len(read_swc("image.swc")) < whole
+    assert "no score reaches the threshold 1; the highest is 0." in run(*command, "1").stderr
+    assert not Path("image.branches.csv").exists() and not Path("image.swc").exists()
+
+
 def test_what_it_made_is_not_taken_for_gold(files, model, high):
     succeed("segment", "image.tif", "--model", model, "-q", "--threshold", high)
     Path("gold.swc").rename("hand.swc")  # not the image's name

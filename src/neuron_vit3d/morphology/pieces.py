@@ -189,16 +189,16 @@ class Found:
                 f"mask is empty: nothing to trace, the {self.num_sure} voxels that reach the threshold "
                 f"{self.levels.sure:g} lie too far apart; a lower threshold (--threshold) may help"
             )
+        if self.num_strong > most:
+            raise TraceError(
+                f"mask has {self.num_strong} foreground voxels ({self.num_strong / math.prod(self.shape):.0%} of shape "
+                f"{self.shape}), at most {most} are traced: raise the threshold or cut the volume"
+            )
         if self.num_sure == num_voxels > MAX_FILLED:
             what = "every voxel of the mask is set" if is_mask else f"every score reaches {self.levels.sure:g}"
             raise TraceError(
                 f"{what}: no neuron fills a whole volume, of shape {self.shape}"
                 + ("; the background must be 0, also that of labels" if is_mask else ": raise the threshold")
-            )
-        if self.num_strong > most:
-            raise TraceError(
-                f"mask has {self.num_strong} foreground voxels ({self.num_strong / math.prod(self.shape):.0%} of shape "
-                f"{self.shape}), at most {most} are traced: raise the threshold or cut the volume"
             )
 
 
