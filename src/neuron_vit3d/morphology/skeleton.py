@@ -2,10 +2,11 @@
 
 The method is that of Sato, Bitter, Bender, Kaufman and Nakajima, "TEASAR: tree-structure extraction algorithm for accurate
 and robust skeletons" (Pacific Graphics 2000): shortest paths from a root over the foreground, made expensive near its
-boundary so that they run along the center; the farthest voxel not yet covered gives the next path, and a path covers all
-that lies within a multiple of the local radius. Two things differ from the paper. The root is the thickest voxel, which in
-a neuron is the soma; and one run of Dijkstra's algorithm serves all paths of all components, since shortest paths from one
-root form a tree.
+boundary so that they run along the center; the farthest end of a branch not yet covered gives the next path, and a path
+covers all that lies within a multiple of the local radius. Three things differ from the paper. The root is the thickest
+voxel, which in a neuron is the soma; one run of Dijkstra's algorithm serves all paths of all components, since shortest
+paths from one root form a tree; and a path does not lead to every voxel that is not covered, but only to where a branch ends
+(see `ends.py`): a rough or flat neurite is covered nowhere by balls about its center line.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .ends import branch_ends
 from .foreground import Foreground
 
 
@@ -125,15 +127,22 @@ def center_lines(
     _, predecessors, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)
     del graph
     parents = np.where(predecessors < 0, NO_PARENT, predecessors).astype(np.int32)
+    way = _distance_from_root(foreground.points, parents)
+    ends = branch_ends(foreground, (rows, neighbours, lengths), parents, way, reach)
     ball = COVERED * reach + np.linalg.norm(foreground.spacing) / 2
-    return parents, _paths(foreground, ball, parents, component, targets)
+    return parents, _paths(foreground, ball, parents, component, targets, ends)
 
 
 def _paths(
-    foreground: Foreground, ball: np.ndarray, parents: np.ndarray, component: np.ndarray, targets: Sequence[int]
+    foreground: Foreground,
+    ball: np.ndarray,
+    parents: np.ndarray,
+    component: np.ndarray,
+    targets: Sequence[int],
+    ends: np.ndarray,
 ) -> np.ndarray:
-    """bool (n,): the voxels on the paths from the targets, and then from the farthest voxels that none of the paths covers
-    by balls of the radii (n,) `ball`, down to the skeleton so far.
+    """bool (n,): the voxels on the paths from the targets, and then from those of the ends that none of the paths covers by
+    balls of the radii (n,) `ball`, down to the skeleton so far.
 
     The end of a path that runs beside the skeleton is left out: where a neurite is an even number of voxels thick there are
     two ways along its middle, side by side. `parents` is changed there.
@@ -142,7 +151,6 @@ def _paths(
 
     points = foreground.points
     index = cKDTree(points, balanced_tree=False)
-    farthest_first = np.argsort(-_distance_from_root(points, parents), kind="stable")
     on_path = np.zeros(len(points), bool)
     covered = np.zeros(len(points), bool)
     joins = np.full(len(points), NO_PARENT, np.int32)  # the first voxel of the skeleton that a voxel touches
@@ -152,7 +160,7 @@ def _paths(
         memoryview, (parents, on_path, covered, served, ball, joins)
     )
     in_any_case = len(targets)
-    for i, target in enumerate([*targets, *farthest_first.tolist()]):
+    for i, target in enumerate([*targets, *ends.tolist()]):
         if i >= in_any_case and is_covered[target]:
             continue
         path = [target]
