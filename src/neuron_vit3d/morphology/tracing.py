@@ -9,6 +9,7 @@ import numpy as np
 from .at_once import Rules, center_lines_at_once, nearest_row
 from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
 from .by_region import REGION_SIDES, center_lines_by_region
+from .centering import centered, without_doubles
 from .pieces import Levels, Pieces, TraceError, look_through
 from .skeleton import Skeleton, prune_spurs, smooth, trim_tips
 from .swc import Tree
@@ -148,6 +149,8 @@ def trace_neurons(
     )
 
     comments = _report(lines.too_small, lines.sizes[left_out], min_component_voxels, bridge_distance)
+    if lines.is_whole:
+        skeletons = [without_doubles(centered(one, lines.foreground)) for one in skeletons]
     return [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
 
 
