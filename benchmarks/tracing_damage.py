@@ -44,7 +44,34 @@ def grown(side: int, seed: int, radii: tuple[float, float], kind: str = "dendrit
     tree = grow_tree((side, side, side), np.random.default_rng(seed), kind=kind)
     order = tree.radii.clip(max=np.percentile(tree.radii, 95))
     share = (order - order.min()) / max(np.ptp(order), 1e-9)
-    return Tree.from_parents(tree.xyz, radii[0] + (radii[1] - radii[0]) * share, tree.parent_index)
+    return apart(Tree.from_parents(tree.xyz, radii[0] + (radii[1] - radii[0]) * share, tree.parent_index))
+
+
+def apart(tree: Tree, room: float = 4.0) -> Tree:
+    """The tree without what would come nearer than `room` voxels to another part of it: where tubes merge, no line is right."""
+    parents = tree.parent_index
+    kept: list[int] = []
+    rows = np.full(len(tree), -1)
+    way: list[np.ndarray] = []  # of every kept node its distance along the tree to those kept before it
+    for node, parent in enumerate(parents.tolist()):
+        if parent >= 0 and rows[parent] < 0:
+            continue
+        others = np.array(kept, int)
+        if parent >= 0:
+            step = np.linalg.norm(tree.xyz[node] - tree.xyz[parent])
+            row = rows[parent]
+            along = np.append(way[row], [0.0, *(way[other][row] for other in range(row + 1, len(kept)))]) + step
+            touches = np.linalg.norm(tree.xyz[others] - tree.xyz[node], axis=1)
+            needed = tree.radii[others] + tree.radii[node] + room
+            if ((touches < needed) & (along > 2.5 * needed)).any():
+                continue
+        else:
+            along = np.zeros(len(kept))
+        rows[node] = len(kept)
+        kept.append(node)
+        way.append(along)
+    parents = np.where(parents[kept] < 0, -1, rows[np.maximum(parents[kept], 0)])
+    return Tree.from_parents(tree.xyz[kept], tree.radii[kept], parents)
 
 
 def curve(seed: int, length: float, margin: float) -> tuple[Tree, tuple[int, int, int]]:
@@ -173,13 +200,13 @@ def thin_with_gaps(side: int, seed: int) -> Case:
     return Case(mask, gold)
 
 
-def side_by_side(seed: int, apart: float) -> Case:
+def side_by_side(seed: int, distance: float) -> Case:
     """Two lines of radius 1, so many voxels between their axes, that leave a common stem."""
     rng = np.random.default_rng(seed)
     x = np.arange(8.0, 92.0)
     bend = 6 * np.sin(x / 17 + rng.uniform(0, 6))
     turn = rng.uniform(0, 2 * np.pi)
-    off = np.array([np.cos(turn), np.sin(turn)]) * apart / 2
+    off = np.array([np.cos(turn), np.sin(turn)]) * distance / 2
     first, second = (np.stack([x, 30 + bend + s * off[0], np.full(len(x), 30 + s * off[1])], axis=1) for s in (-1, 1))
     points = np.concatenate([[[5.0, *(first[0, 1:] + second[0, 1:]) / 2]], first, second])
     n = len(x)
@@ -205,8 +232,8 @@ def cases() -> Iterator[tuple[str, list[Callable[[], Case]]]]:
     yield "soma of radius 15 with a hole", of(soma, 4)
     yield "soma of radius 15 with a large hole", of(soma, 4, hole=12.0)
     yield "radius 1 with gaps, 128^3", of(thin_with_gaps, 8, 128)
-    for apart in (3.0, 4.0, 5.0):
-        yield f"two lines of radius 1, {apart:g} apart", of(side_by_side, 6, apart=apart)
+    for distance in (3.0, 4.0, 5.0):
+        yield f"two lines of radius 1, {distance:g} apart", of(side_by_side, 6, distance=distance)
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------

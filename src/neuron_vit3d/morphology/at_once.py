@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .cavities import cavities
 from .foreground import Foreground
 from .pieces import Levels, TraceError
 from .skeleton import Skeleton, extract_skeleton
@@ -51,6 +52,7 @@ def center_lines_at_once(
     signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
 ) -> CenterLines:
     """Of what `Found.signal` gives."""
+    signal, scores, is_strong, is_sure = with_cavities(signal, scores, is_strong, is_sure, rules)
     foreground = signal.subset(is_strong)
     component = foreground.components()
     sizes = np.bincount(component)
@@ -72,6 +74,22 @@ def center_lines_at_once(
     roots = [nearest_row(foreground.voxels, root, rules.spacing) for root in rules.roots]
     skeleton = extract_skeleton(foreground, component, confidence=confidence, roots=roots)
     return CenterLines(skeleton, foreground, True, np.bincount(component), too_small)
+
+
+def with_cavities(
+    signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
+) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
+    """What `Found.signal` gives, and what the strong voxels enclose is strong, too, with scores as high as they can be."""
+    inside = cavities(signal.subset(is_strong))
+    if not len(inside):
+        return signal, scores, is_strong, is_sure
+    known = signal.contains(np.stack(np.unravel_index(inside, signal.shape), axis=1))
+    signal, rows = signal.filled(inside[~known])
+    scores = np.where(rows < 0, np.float32(1), scores[rows])
+    is_strong, is_sure = (rows < 0) | is_strong[rows], (rows >= 0) & is_sure[rows]
+    weak = signal.rows_of(np.stack(np.unravel_index(inside[known], signal.shape), axis=1))
+    is_strong[weak], scores[weak] = True, 1
+    return signal, scores, is_strong, is_sure
 
 
 def large_components(sizes: np.ndarray, sure: np.ndarray | None, min_voxels: int) -> np.ndarray:

@@ -53,6 +53,15 @@ class Foreground:
         """The voxels where `keep`, a bool (n,) array, is set."""
         return Foreground(self.voxels[keep], self.keys[keep], self.strides, self.spacing, self.shape)
 
+    def filled(self, indices: np.ndarray) -> tuple["Foreground", np.ndarray]:
+        """The foreground with further voxels, given by flat indices into the volume (m,); and the row that each of its voxels
+        has here, -1 for the new ones."""
+        own = np.ravel_multi_index(self.voxels.T, self.shape)
+        indices = np.concatenate([own, indices])
+        order = np.argsort(indices, kind="stable")
+        rows = np.where(order < len(self), order, -1)
+        return Foreground.from_indices(indices[order], self.shape, self.spacing), rows
+
     def contains(self, points: np.ndarray) -> np.ndarray:
         """bool (m,): whether the voxel around each point (m, 3; z y x in voxels) is foreground."""
         keys = self._keys_of(np.rint(points))

@@ -11,6 +11,7 @@ from .at_once import Rules, center_lines_at_once, nearest_row
 from .branches import prune_branches
 from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
 from .by_region import REGION_SIDES, center_lines_by_region
+from .centering import centered, without_doubles
 from .evidence import with_scores
 from .fragments import join_groups, side_by_side
 from .pieces import Levels, Pieces, TraceError, look_through
@@ -170,6 +171,8 @@ def trace_neurons(
     )
 
     comments = _report(lines.too_small, lines.sizes[left_out], min_component_voxels, bridge_distance)
+    if lines.is_whole:
+        skeletons = [without_doubles(centered(one, lines.foreground)) for one in skeletons]
     trees = [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
     trees = [with_scores(tree, source, spacing, lowered, rules.deviation) for tree in trees]
     return [_told(prune_branches(tree, min_confidence, fragments=fragments), fragments) for tree in trees]
