@@ -38,7 +38,7 @@ from real_neurons_methods import (
     our_tree,
 )
 from real_neurons_stacks import PACKAGE, Stack, default_data_dir, digest_of, digest_of_files, find_stacks
-from real_neurons_tables import GROUPS, tables
+from real_neurons_tables import head, tables
 
 
 _HERE = Path(__file__).parent
@@ -129,7 +129,7 @@ def main(
     write_lines(lines_file, known)
     wanted = [(stack.name, one.method) for stack in found for outputs in plan.values() for one in outputs]
     lines = [known[key] for key in wanted if key in known]
-    text = "\n".join([*head(found, name, threshold), *tables(lines, name)])
+    text = "\n".join([*head([stack.group for stack in found], name, threshold), *tables(lines, name)])
     output.with_name(output.name + ".md").write_text(text + "\n")
     print(text.split("## Stacks")[0])
     print(f"{len(tasks)} scores of stacks in {(time.monotonic() - started) / 60:.1f} minutes")
@@ -168,7 +168,7 @@ def fingerprint(stack: Stack, scorer: Scorer, output: Output) -> str:
 
 
 def measure(task: Task) -> list[dict]:
-    """The lines of a task: runs in a process of its own."""
+    """The lines of a task: runs in a process of its own, whose one thread's time is what the seconds are."""
     import torch
     from real_neurons_figures import score_figures, tree_figures
 
@@ -176,14 +176,14 @@ def measure(task: Task) -> list[dict]:
     logging.getLogger("neuron_vit3d").setLevel(logging.ERROR)  # what each tree leaves out
     is_kept = task.cache is not None and task.cache.exists()
     volume, gold = task.stack.load()
-    started = time.monotonic()
+    started = time.process_time()
     scores = task.scorer.scores(volume, task.cache)
-    score_seconds = None if is_kept else time.monotonic() - started
+    score_seconds = None if is_kept else time.process_time() - started
     of_scores = score_figures(scores, gold)
     lines = []
     for output in task.outputs:
         threshold = task.scorer.mask_threshold(scores) if output.threshold is None else output.threshold
-        started = time.monotonic()
+        started = time.process_time()
         if output.by_kimimaro:
             tree = kimimaro_tree(scores >= threshold)
         else:
@@ -195,7 +195,7 @@ def measure(task: Task) -> list[dict]:
             "fingerprint": fingerprint(task.stack, task.scorer, output),
             "threshold_of_scores": threshold,
             "score_seconds": score_seconds,
-            "trace_seconds": time.monotonic() - started,
+            "trace_seconds": time.process_time() - started,
         }
         lines.append(line | of_scores | tree_figures(tree, gold, scores.shape))
         if task.overlays is not None:
@@ -244,29 +244,6 @@ def write_lines(path: Path, known: dict[tuple[str, str], dict]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text("".join(to_json(known[key]) + "\n" for key in sorted(known)))
     partial.replace(path)
-
-
-def head(stacks: list[Stack], model: str, threshold: float) -> list[str]:
-    counts = {group: sum(stack.group in members for stack in stacks) for group, members in GROUPS.items()}
-    return [
-        "# Traces of real neurons",
-        "",
-        f"`benchmarks/real_neurons.py`, {model} at threshold {threshold:g}: {counts['all real']} real stacks, {counts['tuff']} "
-        f"of them tuff, and {counts['synthetic']} synthetic neurons.",
-        "",
-        "Distances in voxels. F1, precision and recall: length of the tree within 2 voxels of the gold one (or 4; or, wide, the "
-        "gold radius there where that is larger). Branch points and tips: matched one to one within 5 voxels. Wrong length "
-        "inside: share of the length beyond 2 voxels that lies in the gold tube dilated by 2. AP, best Dice: of the scores, "
-        "against the voxels within 1 voxel of the gold lines, the rest of the gold tube and 1 voxel beyond left out. Trees are "
-        "our tracer's, but for kimimaro's. Differences: mean over the stacks, its 95 % interval (bootstrap of the stacks), and "
-        "on how many the first is better.",
-        "",
-        "Tuff traces are drawn in 7 to 578 fragments, whose ends count as tips, and which are not joined at branch points: "
-        "precision of branch points and recall of tips are too low there for any tree in one piece. The three rr30a stacks are "
-        "days of one field, of which five dendrites are traced, and others are visible; their radii, and those of rivulet_test "
-        "(made by a program), are placeholders, and spotspine's tree has 31 nodes.",
-        "",
-    ]
 
 
 def options() -> dict:

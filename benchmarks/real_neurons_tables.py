@@ -30,9 +30,10 @@ COLUMNS = {
     "length / gold": ("length_ratio", 2),
     "wrong length inside": ("wrong_inside", 3),
     "AP": ("average_precision", 3),
+    "AP in tiles": ("average_precision_tiles", 3),
     "best Dice": ("best_dice", 3),
-    "score, s": ("score_seconds", 1),
-    "trace, s": ("trace_seconds", 1),
+    "score, CPU s": ("score_seconds", 1),
+    "trace, CPU s": ("trace_seconds", 1),
 }
 # What is compared pair by pair, and whether more is better.
 COMPARED = {
@@ -44,10 +45,36 @@ COMPARED = {
     "branch points F1": True,
     "tips F1": True,
     "AP": True,
+    "AP in tiles": True,
     "best Dice": True,
 }
 GROUPS = {"tuff": ("tuff",), "all real": ("tuff", "other"), "synthetic": ("synthetic",)}
 _RESAMPLES, _SEED = 10_000, 0
+
+
+def head(groups: list[str], model: str, threshold: float) -> list[str]:
+    """Markdown that says what was measured on stacks of these groups, and how to read it."""
+    counts = {group: sum(one in members for one in groups) for group, members in GROUPS.items()}
+    return [
+        "# Traces of real neurons",
+        "",
+        f"`benchmarks/real_neurons.py`, {model} at threshold {threshold:g}: {counts['all real']} real stacks, {counts['tuff']} "
+        f"of them tuff, and {counts['synthetic']} synthetic neurons.",
+        "",
+        "Distances are in voxels. F1, precision and recall: length of the tree within 2 voxels of the gold one (or 4; or, wide, "
+        "the gold radius there where that is larger). Branch points and tips: matched one to one within 5 voxels. Wrong length "
+        "inside: share of the length beyond 2 voxels that lies in the gold tube dilated by 2. AP, best Dice: of the scores, "
+        "against the voxels within 1 voxel of the gold lines, the rest of the gold tube and 1 voxel beyond left out; in tiles: "
+        "only in those 192 x 192 pixels of a slice that a gold line runs through, for others may show neurites that nobody "
+        "traced. Trees are our tracer's, but for kimimaro's. Differences: mean over the stacks, its 95 % interval (bootstrap "
+        "of the stacks), and on how many the first is better.",
+        "",
+        "Tuff traces are drawn in 7 to 578 fragments, whose ends count as tips, and which are not joined at branch points: "
+        "precision of branch points and recall of tips are too low there for any tree in one piece. The three rr30a stacks are "
+        "days of one field, of which five dendrites are traced, and others are visible; their radii, and those of rivulet_test "
+        "(made by a program), are placeholders, and spotspine's tree has 31 nodes.",
+        "",
+    ]
 
 
 def tables(lines: list[dict], reference: str) -> list[str]:

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tubes import line, picture_of
 
-from neuron_vit3d import Volume, synthetic_neuron, write_volume
+from neuron_vit3d import Volume, rasterize, synthetic_neuron, write_volume
 from neuron_vit3d.morphology import Tree
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import real_neurons
-from real_neurons_figures import tree_figures, wrong_length_inside
+from real_neurons_figures import score_figures, tiles_of, tree_figures, wrong_length_inside
 from real_neurons_filters import above_background, background_subtraction, sato, two_largest_eigenvalues
 from real_neurons_methods import EMPTY, Scorer, load_model, our_tree
 from real_neurons_stacks import find_stacks
@@ -67,6 +67,18 @@ def test_wrong_length_inside_the_gold_tube():
     assert math.isnan(wrong_length_inside(gold, gold, SHAPE)) and math.isnan(wrong_length_inside(EMPTY, gold, SHAPE))
     both = Tree.from_parents(np.vstack([beside.xyz, away.xyz]), np.ones(4), [-1, 0, -1, 2])
     assert wrong_length_inside(both, gold, SHAPE) == pytest.approx(0.5)
+
+
+def test_what_nobody_traced_far_away_is_left_out_in_tiles():
+    shape = (2, 260, 300)
+    gold = line([10, 20, 0], [100, 20, 0], 1.0)
+    scores = rasterize(gold, shape).astype(np.float32) / 2
+    scores[:, 200:, 250:] = 1
+    figures = score_figures(scores, gold)
+    assert figures["average_precision"] < 0.2 and figures["average_precision_tiles"] == 1
+    tiles = tiles_of(scores == 1)
+    assert tiles.shape == shape and tiles[:, 192:, 192:].all()
+    assert not tiles[:, :192].any() and not tiles[:, :, :192].any()
 
 
 def some_lines() -> list[dict]:
