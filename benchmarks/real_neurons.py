@@ -19,6 +19,7 @@ import math
 import multiprocessing
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -110,7 +111,7 @@ def main(
     # Processes that are started now read them: one thread each, or they would fight for the cores.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     context, failed = multiprocessing.get_context("spawn"), []
-    with open(lines_file, "a") as file, ProcessPoolExecutor(jobs, context, has_kimimaro, (peers_dir,)) as pool:
+    with open(lines_file, "a") as file, ProcessPoolExecutor(jobs, context, begin, (os.getpid(), peers_dir)) as pool:
         running = {pool.submit(measure, task): task for task in tasks}
         for number, done in enumerate(as_completed(running), start=1):
             if done.exception() is not None:
@@ -165,6 +166,18 @@ def fingerprint(stack: Stack, scorer: Scorer, output: Output) -> str:
     code = [*sorted((PACKAGE / "morphology").glob("*.py")), PACKAGE / "evaluation" / "ranking.py"]
     code += [_HERE / "real_neurons_figures.py", _HERE / "real_neurons_methods.py"]
     return digest_of(scorer.fingerprint(stack), digest_of_files(*code), output.threshold, output.by_kimimaro)
+
+
+def begin(parent: int, peers_dir: str | None) -> None:
+    """Readies a process: it finds kimimaro, and it ends when its parent has been killed, instead of working on for nobody."""
+    has_kimimaro(peers_dir)
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def measure(task: Task) -> list[dict]:
