@@ -15,7 +15,7 @@ from .foreground import Foreground
 FRONT = 2.0
 # A branch is one if it goes on for longer than BUMP + BUMP_OF_RADIUS * the radius of what it leaves, measured from the front
 # that it leaves, which ends at the surface: with less, a rough surface is full of branches.
-BUMP, BUMP_OF_RADIUS = 1.0, 0.75
+BUMP, BUMP_OF_RADIUS = 1.0, 0.5
 
 
 def branch_ends(
@@ -35,7 +35,7 @@ def branch_ends(
         reach: (n,) distance from the boundary.
     """
     thickness = max(FRONT, foreground.spacing.max())
-    front = _fronts(np.floor(way / thickness).astype(np.int64), edges)
+    front = _fronts(np.floor(way / thickness + 1e-6).astype(np.int64), edges)
     count = int(front.max()) + 1
     first = _rows_of_least(way, front)
     leaves = parents[first]  # the voxel that a front comes from
@@ -57,7 +57,10 @@ def branch_ends(
 
     starts = np.flatnonzero((before >= 0) & (goes_on[np.maximum(before, 0)] != np.arange(count)))
     length = far[starts] - way[leaves[starts]]
-    starts = starts[length >= BUMP + BUMP_OF_RADIUS * thickest[before[starts]]]
+    radius = np.minimum(
+        thickest[before[starts]], way[leaves[starts]]
+    )  # near a root, where no front is wide yet, its own
+    starts = starts[length >= BUMP + BUMP_OF_RADIUS * radius]
     starts = np.concatenate([np.flatnonzero(before < 0), starts])
     last = _followed(goes_on, starts)
     ends = _last_of_each(front, before, parents, way)[last]

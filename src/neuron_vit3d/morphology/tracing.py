@@ -171,8 +171,9 @@ def trace_neurons(
     )
 
     comments = _report(lines.too_small, lines.sizes[left_out], min_component_voxels, bridge_distance)
-    if lines.is_whole:
-        skeletons = [without_doubles(centered(one, lines.foreground)) for one in skeletons]
+    if lines.is_whole:  # of regions only the lines are known here, which lie in the middle of nothing
+        skeletons = [centered(one, lines.foreground) for one in skeletons]
+    skeletons = [without_doubles(one) for one in skeletons]
     trees = [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
     trees = [with_scores(tree, source, spacing, lowered, rules.deviation) for tree in trees]
     return [_told(prune_branches(tree, min_confidence, fragments=fragments), fragments) for tree in trees]
