@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from neuron_vit3d import read_swc, read_volume, segmentation_scores, synthetic_neuron, tree_distance, write_volume
+from neuron_vit3d.data.labels import IGNORE_INDEX
 
 
 SEED = 2026  # not among the seeds of the training data (scripts/prepare_default_data.py)
@@ -29,11 +30,14 @@ def main() -> int:
     run("view", sample, folder / "sample.swc", "--gold", gold_swc, "-o", folder / "sample.compared.png")
 
     tree = read_swc(folder / "sample.swc")
-    masks = segmentation_scores(read_volume(folder / "sample.mask.tif"), neuron.mask)
+    found, seen = read_volume(folder / "sample.mask.tif"), neuron.visible_labels()
+    masks = segmentation_scores(found, seen == 1, ignore=seen == IGNORE_INDEX)
+    thin = segmentation_scores(found, neuron.mask)
     trees = tree_distance(tree, neuron.tree)
     print(f"\nvalid SWC with {len(tree.roots)} root and {len(tree)} nodes: {folder / 'sample.swc'}")
     print(f"picture, the tree in red: {folder / 'sample.png'}; over the known tree: {folder / 'sample.compared.png'}")
-    print(f"mask against the known one: Dice {masks['dice']:.3f}, clDice {masks['cldice']:.3f}")
+    print(f"mask against the neuron as wide as it is seen: Dice {masks['dice']:.3f}, clDice {masks['cldice']:.3f}")
+    print(f"mask against the neuron at its true radii, narrower than its image: Dice {thin['dice']:.3f}")
     print(
         f"tree against the known one: F1 {trees['f1']:.3f} within {trees['threshold']:g} voxels "
         f"(precision {trees['precision']:.3f}, recall {trees['recall']:.3f}), ESA {trees['esa']:.2f} voxels"

@@ -1,5 +1,6 @@
 """The command line as users meet it: what it writes and prints. What it refuses is in test_cli_bad_input.py."""
 
+import csv
 import io
 import json
 import os
@@ -31,6 +32,7 @@ from neuron_vit3d import (
 )
 from neuron_vit3d.cli import main
 from neuron_vit3d.data.pairs import DataError, find_pairs
+from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
@@ -68,7 +70,9 @@ def has_colour(path: Path, colour: tuple[int, int, int]) -> bool:
 
 def test_segment_writes_scores_mask_tree_and_picture(files, neuron, model, high):
     printed = succeed("segment", "image.tif", "-o", "out", "--model", model, "--threshold", high, "--quiet")
-    assert names(files / "out") == ["image.mask.tif", "image.png", "image.scores.tif", "image.swc"]
+    assert names(files / "out") == [
+        "image.branches.csv", "image.mask.tif", "image.png", "image.scores.tif", "image.swc",
+    ]  # fmt: skip
     assert all(f"out/{name}" in printed for name in names(files / "out"))
     scores, mask = read_volume("out/image.scores.tif"), read_volume("out/image.mask.tif")
     assert scores.array.dtype == np.float32 and scores.shape == SHAPE
@@ -82,6 +86,17 @@ def test_segment_writes_scores_mask_tree_and_picture(files, neuron, model, high)
     inside = np.round(tree.xyz).astype(int)
     assert (inside >= 0).all() and (inside < SHAPE[::-1]).all()
     assert has_colour(files / "out" / "image.png", PREDICTED)
+
+
+def test_segment_cuts_off_what_is_not_sure_and_keeps_fragments(files, model, high):
+    command = ["segment", "image.tif", "--model", model, "--quiet", "--threshold"]
+    assert "image.branches.csv" in succeed(*command, high) and Path("image.branches.csv").exists()
+    whole = len(read_swc("image.swc"))
+    printed = run(*command, high, "--fragments", "--min-confidence", "0.9").stdout
+    assert "(min_confidence)" in printed and "fragments as further roots" in printed
+    assert len(read_swc("image.swc")) < whole
+    assert "no score reaches the threshold 1; the highest is 0." in run(*command, "1").stderr
+    assert not Path("image.branches.csv").exists() and not Path("image.swc").exists()
 
 
 def test_what_it_made_is_not_taken_for_gold(files, model, high):
@@ -121,7 +136,7 @@ def test_segment_uses_finished_scores_again(files, neuron, model, high, monkeypa
     np.testing.assert_array_equal(read_volume("image.mask.tif").array, np.where(scores >= float(high), 255, 0))
     assert len(read_swc("image.swc")) and Path("image.scores.tif").read_bytes() == before["image.scores.tif"]
     without_tree, with_tree = (Image.open(io.BytesIO(before["image.png"])), Image.open("image.png"))
-    half = (0, 0, with_tree.width // 2 - 8, with_tree.height)  # the image alone
+    half = (0, 0, with_tree.width // 2 - 8, without_tree.height)  # the image alone, without the legend below
     np.testing.assert_array_equal(np.asarray(without_tree.crop(half)), np.asarray(with_tree.crop(half)))
     Path("image.scores.tif").write_bytes(before["image.scores.tif"][:-99])
     succeed(*command, high)  # damaged ones are made anew
@@ -212,7 +227,9 @@ def test_the_embedded_default_traces_a_neuron(files, neuron):
     """The checkpoint that the package brings: all of the main job, offline, as a shell runs it."""
     done = in_a_process("segment", "image.tif", "-o", "out", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
-    assert names(files / "out") == ["image.mask.tif", "image.png", "image.scores.tif", "image.swc"]
+    assert names(files / "out") == [
+        "image.branches.csv", "image.mask.tif", "image.png", "image.scores.tif", "image.swc",
+    ]  # fmt: skip
     tree = read_swc("out/image.swc")
     assert tree.num_components == 1 and len(tree) > 10
     assert tree_distance(tree, neuron.tree)["f1"] > 0.5
@@ -283,6 +300,63 @@ def test_trace_writes_beside_the_mask_or_where_it_is_told(files, neuron):
     assert np.linalg.norm(rooted.xyz[rooted.roots[0]] - neuron.tree.xyz[-1]) < 3
 
 
+def broken(folder: Path) -> np.ndarray:
+    """Writes broken.scores.npy: a sure line with a faint stretch, and another line too far away to be joined."""
+    scores = np.zeros((20, 20, 120), np.float32)
+    scores[9:12, 9:12, 5:60] = 0.9
+    scores[9:12, 9:12, 30:40] = 0.15
+    scores[9:12, 9:12, 90:115] = 0.8
+    np.save(folder / "broken.scores.npy", scores)
+    return scores
+
+
+def test_fragments_become_further_roots_where_asked(files):
+    broken(files)
+    assert "dropped 1 components" in succeed("trace", "broken.scores.npy")
+    assert read_swc("broken.swc").num_components == 1
+    assert "kept 1 fragments as further roots" in succeed("trace", "broken.scores.npy", "--fragments")
+    forest = read_swc("broken.swc")
+    assert forest.num_components == 2 and (forest.xyz[:, 0].min() < 10) and (forest.xyz[:, 0].max() > 110)
+    assert json.loads(succeed("evaluate", "broken.swc", "broken.swc", "--json"))["f1"] == 1
+    succeed("view", "image.tif", "broken.swc", "-o", "forest.png")
+    assert has_colour(files / "forest.png", PREDICTED)
+    assert fail("trace", "broken.scores.npy", "--fragments", "--neurons", "2").startswith(
+        "--fragments: cannot be used"
+    )
+
+
+def test_branches_have_a_table_beside_the_tree_and_doubtful_ones_go_where_asked(files):
+    broken(files)
+    succeed("trace", "broken.scores.npy", "-o", "a.swc")
+    tree, rows = read_swc("a.swc"), list(csv.DictReader(Path("a.branches.csv").open()))
+    assert {int(row["end"]) for row in rows} == set(tree.branches.end.tolist())
+    assert [float(row["length"]) for row in rows] == pytest.approx(tree.branches.length, abs=1e-3)
+    assert sum(float(row["bridged_voxels"]) for row in rows) == pytest.approx(10, abs=3)
+    lowest = min(float(row["confidence"]) for row in rows)
+    assert 0.3 < lowest < 0.9
+    printed = succeed("trace", "broken.scores.npy", "-o", "b.swc", "--min-confidence", lowest + 0.01)
+    assert "(min_confidence)" in printed and len(read_swc("b.swc")) < len(tree)
+    complaint = fail("trace", "broken.scores.npy", "--min-confidence", "1.5")
+    assert complaint == "--min-confidence: expected a number at least 0 and at most 1, got 1.5"
+
+
+def test_tables_of_branches_are_replaced_and_removed_with_their_trees(files):
+    broken(files)
+    Path("broken.branches.csv").write_text("mine")
+    refusal = "broken.branches.csv: is there already and was not made by this program; choose another --output"
+    assert fail("trace", "broken.scores.npy") == refusal
+    Path("broken.branches.csv").unlink()
+    for _ in range(2):  # its own it replaces
+        succeed("trace", "broken.scores.npy")
+    result = run("trace", "broken.scores.npy", "--neurons", "2")
+    assert "broken.swc: removed" in result.stderr and not Path("broken.branches.csv").exists()
+    assert Path("broken_1.branches.csv").exists() and Path("broken_2.branches.csv").exists()
+    assert run("trace", "broken.scores.npy", "--neurons", "3").exit_code == 0
+    assert not Path("broken_3.branches.csv").exists()
+    run("trace", "broken.scores.npy")
+    assert [name for name in names(files) if name.endswith(".csv")] == ["broken.branches.csv"]
+
+
 def test_a_gold_tree_drawn_in_fragments_is_mended_and_told(files):
     Path("fragments.swc").write_text("1 0 1 1 1 1 -1\n2 0 2 2 2 1 9\n")
     note = "neuron-vit3d: fragments.swc: 1 node(s) whose parent is missing became roots\n"
@@ -313,8 +387,11 @@ def test_evaluate_masks(files, neuron):
     expected = segmentation_scores(predicted, neuron.mask)
     write_volume(files / "scores.tif", Volume(np.where(predicted, 0.5, 0.49).astype(np.float32)))
     write_volume(files / "mask.v3draw", Volume(predicted))
-    for name in ("scores.tif", "mask.v3draw"):
-        assert json.loads(succeed("evaluate", name, "drawn.tif", "--json")) == expected
+    assert json.loads(succeed("evaluate", "mask.v3draw", "drawn.tif", "--json")) == expected
+    scores = read_volume("scores.tif")
+    for gold, truth in (("drawn.tif", neuron.mask), ("gold.swc", read_swc("gold.swc"))):
+        ranking = ranking_scores(scores, truth)
+        assert json.loads(succeed("evaluate", "scores.tif", gold, "--json")) == expected | ranking
     assert parse(succeed("evaluate", "mask.v3draw", "drawn.tif")) == pytest.approx(expected, abs=1e-4)
     with_tree = json.loads(succeed("evaluate", "mask.v3draw", "gold.swc", "--json"))
     assert with_tree == segmentation_scores(predicted, rasterize(neuron.tree, SHAPE))

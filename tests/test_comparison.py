@@ -12,6 +12,7 @@ from PIL import Image
 
 from neuron_vit3d import Volume, segmentation_scores, synthetic_neuron, tree_distance, write_volume
 from neuron_vit3d.cli_input import find_images
+from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.comparison import (
     Comparison,
     as_json,
@@ -49,6 +50,12 @@ def test_trees_and_masks_are_compared_as_what_they_are(neuron, tmp_path):
     assert trees == pytest.approx(tree_distance(moved, neuron.tree, threshold=1.5), abs=1e-3)
     masks = Comparison(tmp_path / "a.mask.tif", tmp_path / "gold.tif").figures()
     assert masks == segmentation_scores(np.roll(neuron.mask, 1, 2), neuron.mask)
+    scores = np.where(neuron.mask, 0.9, 0.2).astype(np.float32)
+    write_volume(tmp_path / "a.scores.tif", Volume(scores))
+    for gold, truth in (("gold.tif", neuron.mask), ("gold.swc", neuron.tree)):
+        figures = Comparison(tmp_path / "a.scores.tif", tmp_path / gold).figures()
+        expected = segmentation_scores(neuron.mask, neuron.mask) | ranking_scores(scores, truth)
+        assert figures == pytest.approx(expected)
     with pytest.raises(ValueError, match=r"gold\.tif: expected a gold SWC file"):
         Comparison(tmp_path / "moved.swc", tmp_path / "gold.tif")
 
@@ -181,6 +188,10 @@ def test_tables(tmp_path):
     assert means(figures) == {"dice": 0.75, "hd95": math.inf}
     rows = [line.split() for line in as_table(figures).splitlines()]
     assert rows[0] == ["dice", "hd95"] and rows[-1] == ["mean", "0.7500", "inf"]
+    mixed = {"mask": {"dice": 0.5}, "scores": {"dice": 1.0, "branch_points_precision": 0.25}}
+    assert means(mixed) == {"dice": 0.75} and "branch" not in as_table(mixed)
+    long = as_table({"one": mixed["scores"]}).splitlines()
+    assert len({len(row) for row in long}) == 1 and "branch_points_precision" in long[0]
     assert json.loads(as_json({"neurons": figures}))["neurons"]["another"] == {"dice": 1.0, "hd95": None}
     write_csv(tmp_path / "a.csv", figures)
     with open(tmp_path / "a.csv", newline="") as file:

@@ -11,7 +11,8 @@ from tiny_models import tiny_config
 from transformers import AutoImageProcessor
 
 from neuron_vit3d import NeuronViT3DImageProcessor
-from neuron_vit3d.model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
+from neuron_vit3d.model.image_processing_neuron_vit3d import scores_from_logits
+from neuron_vit3d.model.intensities import IntensityRange
 
 
 # -- intensities -----------------------------------------------------------------------------------------------------

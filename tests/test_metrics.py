@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from neuron_vit3d import Tree, Volume, read_swc, segmentation_scores, tree_distance, write_volume
+from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.metrics import METRICS
 
 
@@ -84,8 +85,13 @@ def test_masks_score_as_by_the_plain_function(masks, pairs, predicted_dtype, gol
             predictions=[predicted.astype(predicted_dtype) for predicted, _ in pairs],
             references=[gold.astype(gold_dtype) * 3 for _, gold in pairs],
         )
-    assert list(result) == [*KEYS, "hd95_infinite", "by_volume"]
-    assert result["by_volume"] == expected
+    if np.dtype(predicted_dtype).kind == "f":
+        for scores, (predicted, gold) in zip(expected, pairs, strict=True):
+            scores |= ranking_scores(predicted, gold)
+        assert result["average_precision"] == pytest.approx(np.mean([one["average_precision"] for one in expected]))
+    assert list(result) == [*expected[0], "hd95_infinite", "by_volume"]
+    for scores, one in zip(result["by_volume"], expected, strict=True):
+        assert scores == pytest.approx(one, rel=1e-12, nan_ok=True)
     finite = [scores["hd95"] for scores in expected if np.isfinite(scores["hd95"])]
     assert result["hd95_infinite"] == len(expected) - len(finite)
     assert result["hd95"] == pytest.approx(np.mean(finite) if finite else np.inf)

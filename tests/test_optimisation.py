@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tiny_runs import log_of, run_of_a_test, same, weights
+from tiny_runs import forget_accelerate, log_of, run_of_a_test, same, stop_at, weights
 from torch import nn
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Segmenter
@@ -26,6 +26,7 @@ from neuron_vit3d.training.optimisation import (
     learning_rate_factor,
     level_of,
     parameter_groups,
+    quicken_off_center,
     schedule,
 )
 from neuron_vit3d.training.trainer import train
@@ -284,3 +285,44 @@ def test_activation_checkpointing_changes_no_result(frozen, config, tmp_path, mo
     assert log_of(saving, "loss") == pytest.approx(log_of(plain, "loss"), abs=1e-5)
     for name, tensor in weights(saving).items():
         torch.testing.assert_close(tensor, weights(plain)[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+# -- the embedding's kernels of the slices around the center one --------------------------------------------------------
+
+
+def embedding_after(config: TrainingConfig, model: NeuronViT3DForSegmentation, steps: int) -> torch.Tensor:
+    """The 3D kernel after some steps whose gradients depend on the step alone."""
+    optimizer = torch.optim.AdamW(parameter_groups(model, config))
+    quicken_off_center(optimizer, model, config)
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(step)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+    return model.encoder.patch_embedding_3d.detach().clone()
+
+
+def test_off_center_kernels_learn_at_their_own_rate(config):
+    slow = replace(config, encoder_learning_rate=1e-3, weight_decay=0.1)
+    fast = replace(slow, encoder_learning_rate=1e-2)
+    own = replace(slow, off_center_learning_rate=1e-2)
+    kernels = {}
+    for name, options in (("slow", slow), ("fast", fast), ("own", own)):
+        torch.manual_seed(0)
+        kernels[name] = embedding_after(options, build_model(options)[0], steps=1)
+    center = kernels["own"].shape[2] // 2
+    around = [z for z in range(kernels["own"].shape[2]) if z != center]
+    torch.testing.assert_close(kernels["own"][:, :, around], kernels["fast"][:, :, around])
+    torch.testing.assert_close(kernels["own"][:, :, center], kernels["slow"][:, :, center], rtol=0, atol=0)
+
+
+def test_a_run_with_a_rate_of_its_own_goes_on_where_it_was(config, monkeypatch):
+    config = replace(config, off_center_learning_rate=0.05)
+    whole = weights(train(replace(config, output_dir=f"{config.output_dir}_whole")))
+    forget_accelerate()
+    with monkeypatch.context() as interrupted:
+        stop_at(interrupted, block=7)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    forget_accelerate()
+    assert same(weights(train(config)), whole)

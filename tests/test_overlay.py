@@ -1,10 +1,12 @@
 """The picture of a tracing: written whole, with the trees where they belong, whatever the volume's shape."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from neuron_vit3d.evaluation.overlay import GOLD, PREDICTED, Projections, write_overlay
+from neuron_vit3d.evaluation.overlay import DOUBTFUL, GOLD, PREDICTED, Projections, write_overlay
 from neuron_vit3d.morphology import Tree
 
 
@@ -99,6 +101,28 @@ def test_a_tree_without_edges_and_one_outside_the_image(tmp_path):
     assert coloured(write_overlay(tmp_path / "a.png", projections, [line((20, 20, 2))]), PREDICTED).any()
     outside = line((1e6, 1e6, 1e6), (1e6 + 5, 1e6, 1e6))
     assert not coloured(write_overlay(tmp_path / "b.png", projections, [outside]), PREDICTED).any()
+
+
+def test_doubtful_branches_have_another_colour_and_a_legend(tmp_path):
+    """A line forks into one that is sure and one that is not; without doubt the picture is as it is without scores."""
+    points = [(5, 20, 2), (20, 20, 2), (50, 20, 2), (35, 5, 2)]
+    fork = line(*points)
+    fork = dataclasses.replace(fork, parents=np.array([-1, 1, 2, 2]))
+    projections = projections_of(np.zeros((5, 40, 60), np.uint8))
+    plain = write_overlay(tmp_path / "a.png", projections, [fork])
+    sure = write_overlay(tmp_path / "b.png", projections, [dataclasses.replace(fork, scores=[1, 1, 0.5, 0.5])])
+    assert plain.read_bytes() == sure.read_bytes()
+    mixed = write_overlay(tmp_path / "c.png", projections, [dataclasses.replace(fork, scores=[1, 1, 0.9, 0.4])])
+    assert coloured(mixed, DOUBTFUL).sum() > 50 and coloured(mixed, PREDICTED).sum() > 50
+    with Image.open(plain) as before, Image.open(mixed) as after:
+        assert after.size == (before.width, before.height + 16)
+
+
+def test_a_tree_of_many_roots_has_a_ring_for_each(tmp_path):
+    projections = projections_of(np.zeros((5, 40, 60), np.uint8))
+    forest = Tree.from_parents(np.array([[5, 5, 2], [30, 20, 2], [50, 30, 2]], float), np.ones(3), np.full(3, -1))
+    three = coloured(write_overlay(tmp_path / "a.png", projections, [forest]), PREDICTED).sum()
+    assert three == 3 * coloured(write_overlay(tmp_path / "b.png", projections, [line((5, 5, 2))]), PREDICTED).sum()
 
 
 def test_nothing_half_written_is_left_and_the_old_picture_stays(tmp_path, monkeypatch):

@@ -319,6 +319,30 @@ def test_channel_is_chosen(model):
     np.testing.assert_array_equal(scores, segment(volume.channel(2), segmenter(model)).array)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, bool])
+def test_the_negative_read_inverted_is_the_image(model, dtype, caplog):
+    image = neuron_like(dtype=dtype) if dtype is not bool else Volume(neuron_like().array > 60)
+    negative = Volume(-image.array if dtype is np.float32 else np.invert(image.array), source="negative.tif")
+    expected = segment(image, segmenter(model)).array
+    np.testing.assert_allclose(segment(negative, segmenter(model, invert=True)).array, expected, atol=1e-5)
+    plain, inverted = segmenter(model), segmenter(model, invert=True)
+    assert plain.key(image.shape) != inverted.key(image.shape)
+
+
+def test_an_image_dark_on_bright_is_told_of(model, caplog):
+    image = neuron_like()
+    segment(image, segmenter(model))
+    assert not caplog.records
+    negative = Volume(255 - image.array, source="negative.tif")
+    segment(negative, segmenter(model, invert=True))
+    assert not caplog.records
+    segment(negative, segmenter(model))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("negative.tif: looks dark on bright") and "--invert" in record.getMessage()
+    segment(image, segmenter(model, invert=True))
+    assert "leave --invert out" in caplog.records[-1].getMessage()
+
+
 def test_model_of_several_channels_takes_all(tmp_path):
     model, volume = tiny_model(num_channels=2), neuron_like((2, 4, 30, 30))
     scores = segment(write_volume(tmp_path / "two.tif", volume), segmenter(model)).array

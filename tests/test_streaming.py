@@ -275,6 +275,8 @@ def test_bad_input(neurons):
         stream(neurons, rank=2, world_size=2)
     with pytest.raises(DataError, match="one channel, the processor expects 3"):
         StreamedBlocks(neurons, NeuronViT3DImageProcessor(num_channels=3), tile_size=24)
+    with pytest.raises(DataError, match="by percentiles, the processor's intensities are 'robust'"):
+        StreamedBlocks(neurons, NeuronViT3DImageProcessor(intensities="robust"), tile_size=24)
     with pytest.raises(DataError, match="interleave"):
         stream(neurons, interleave=0)
     with pytest.raises(DataError, match="resume"):

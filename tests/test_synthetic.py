@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from neuron_vit3d.data import synthetic_neuron, write_synthetic_pairs
 from neuron_vit3d.data.synthetic_clutter import smooth_field
-from neuron_vit3d.data.synthetic_image import _along_edges
+from neuron_vit3d.data.synthetic_image import along_edges
 from neuron_vit3d.morphology import Tree, check_tree, rasterize, read_swc
 from neuron_vit3d.volumes import read_volume
 
@@ -156,7 +156,7 @@ def test_smooth_field_has_unit_variance_and_is_smooth(scale):
 
 def test_points_along_edges_are_dense_and_interpolate():
     tree = Tree.from_parents([[0, 0, 0], [10, 0, 0], [10, 4, 0]], [1, 3, 2], [-1, 0, 1])
-    points, values = _along_edges(tree, tree.radii[:, None])
+    points, values = along_edges(tree, tree.radii[:, None])
     along_first = points[points[:, 1] == 0]
     assert np.diff(np.sort(along_first[:, 0])).max() <= 0.7
     on_first = (points[:, 1] == 0) & (points[:, 0] < 10)

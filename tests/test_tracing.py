@@ -360,12 +360,15 @@ def test_a_traced_tree_survives_the_file(tmp_path):
     ("given", "message"),
     [
         (np.zeros((4, 5, 6), bool), "mask is empty: nothing to trace"),
-        (np.zeros((4, 5, 6), np.float32), "mask is empty: nothing to trace"),
+        (np.zeros((4, 5, 6), np.float32), "mask is empty: nothing to trace, all scores are 0"),
+        (np.full((4, 5, 6), 0.31), "no score reaches the threshold 0.5; the highest is 0.31: try a lower .*, such as"),
+        (np.ones((17, 17, 17), np.uint8), "every voxel of the mask is set.*background must be 0"),
+        (np.ones((17, 17, 17), np.float32), "every score reaches 0.5.*raise the threshold"),
         (np.ones((5, 6), bool), r"axes \(z, y, x\).*\(5, 6\)"),
         (np.ones((2, 4, 5, 6), bool), r"axes \(z, y, x\).*\(2, 4, 5, 6\)"),
         (np.ones((0, 5, 6), bool), r"no empty axis.*\(0, 5, 6\)"),
         (np.full((4, 5, 6), np.nan), r"scores must lie in \[0, 1\], got nan"),
-        (np.where(np.arange(60).reshape(3, 4, 5) == 7, np.nan, 0.9), r"scores must lie in \[0, 1\], got nan"),
+        (np.where(np.arange(60).reshape(3, 4, 5) == 7, np.nan, 0.9), r"got nan at z 0, y 1, x 2"),
         (np.full((4, 5, 6), 1.5), r"scores must lie in \[0, 1\], got 1.5"),
         (np.full((4, 5, 6), -0.5), r"scores must lie in \[0, 1\], got -0.5"),
         (np.full((4, 5, 6), "a"), "got dtype <U1"),
@@ -426,7 +429,9 @@ def test_one_voxel_is_a_tree_of_one_node():
 
 @pytest.mark.slow
 def test_masks_that_are_no_neuron_take_bounded_work():
-    assert_one_sound_tree(trace(np.ones((48, 48, 48), bool)))
+    nearly_full = np.ones((48, 48, 48), bool)
+    nearly_full[0, 0, 0] = False
+    assert_one_sound_tree(trace(nearly_full))
     salt = np.zeros((120, 300, 300), bool)
     salt[::2, ::3, ::3] = True
     with pytest.raises(TraceError, match="none of the 600000 components"):

@@ -13,7 +13,7 @@ from .auto_classes import register
 
 if TYPE_CHECKING:
     from .data import load_bigneuron, synthetic_neuron
-    from .evaluation import segmentation_scores
+    from .evaluation import average_precision, segmentation_scores
     from .hub import publish
     from .inference import Segmenter, segment, segment_large
     from .model import (
@@ -49,6 +49,7 @@ _ON_FIRST_USE = {
     "segment": "inference",
     "segment_large": "inference",
     "Segmenter": "inference",
+    "average_precision": "evaluation",
     "segmentation_scores": "evaluation",
     "load_bigneuron": "data",
     "synthetic_neuron": "data",
@@ -65,6 +66,7 @@ __all__ = [
     "TraceError",
     "Tree",
     "Volume",
+    "average_precision",
     "load_bigneuron",
     "publish",
     "rasterize",

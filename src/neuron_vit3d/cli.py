@@ -3,17 +3,14 @@
 Errors that a user can cause are one line on standard error and exit status 2. Heavy imports wait until they are needed.
 """
 
-import functools
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .cli_errors import one_line_errors
 from .cli_input import (
     check_device,
     check_file,
@@ -27,7 +24,7 @@ from .cli_input import (
     parse_numbers,
     parse_voxel_size,
 )
-from .cli_output import describe_tree, note, numbered, remove_other_trees, signed
+from .cli_output import branches_of, note, numbered, remove_other_trees, remove_tree, signed, write_tree
 from .cli_segment import Work, projections_of, segment_regions, segment_slabs, trace_scores
 
 
@@ -39,38 +36,14 @@ app = typer.Typer(
 ImageArgument = Annotated[Path, typer.Argument(help="TIFF, v3draw, v3dpbd or npy file.", show_default=False)]
 ChannelOption = Annotated[int | None, typer.Option(help="Channel to use, from 0, where the image has several.")]
 ThresholdOption = Annotated[float, typer.Option(help="Scores at least this high are neuron.")]
+MinConfidenceOption = Annotated[float, typer.Option(help="Branches less sure than this are cut off, from 0 to 1.")]
+FragmentsOption = Annotated[
+    bool, typer.Option("--fragments", help="Keep what cannot be joined to the tree, as further roots of it.")
+]
 VoxelSizeOption = Annotated[
     str | None,
     typer.Option(help="z,y,x in micrometres, where the file does not say or is wrong. Example: 0.5,0.2,0.2"),
 ]
-
-
-def one_line_errors(command: Callable) -> Callable:
-    """Turns the errors that bad input raises into one line and exit status 2."""
-
-    @functools.wraps(command)
-    def wrapped(*args, **kwargs):
-        try:
-            quiet_libraries()
-            with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *_: note(str(message))
-                return command(*args, **kwargs)
-        except (ValueError, OSError, MemoryError) as error:
-            note(f"error: {str(error) or type(error).__name__}")
-            raise typer.Exit(2) from error
-        except RuntimeError as error:
-            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                note(f"error: --compile: cannot compile here: {str(error).strip().splitlines()[0]}")
-                raise typer.Exit(2) from error
-            if "memory" not in str(error):
-                raise
-            note(f"error: not enough memory, a smaller --tile-size or --batch-size needs less: {error}")
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt:
-            note("interrupted")
-            raise typer.Exit(130) from None
-
-    return wrapped
 
 
 @app.command()
@@ -85,6 +58,8 @@ def segment(
     threshold: ThresholdOption = 0.5,
     voxel_size: VoxelSizeOption = None,
     bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge when tracing, in voxels.")] = 16.0,
+    min_confidence: MinConfidenceOption = 0.0,
+    fragments: FragmentsOption = False,
     trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
     tile_size: Annotated[
         int | None, typer.Option(help="Side of a tile in pixels, about. Default: the model's.")
@@ -100,6 +75,7 @@ def segment(
         bool,
         typer.Option("--skip-background/--no-skip-background", help="Leave out tiles in which no neurite can be."),
     ] = True,
+    invert: Annotated[bool, typer.Option("--invert", help="The image is dark on bright: read its negative.")] = False,
     flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images: four times slower.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays for large volumes.")] = False,
     zarr: Annotated[
@@ -115,7 +91,9 @@ def segment(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc and NAME.png in the output folder.
+    """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc, NAME.branches.csv and NAME.png in the output folder.
+
+    The table has a row for each branch of the tree, with its confidence; the picture shows doubtful ones in another colour.
 
     Of an OME-Zarr image NAME.scores.ome.zarr and NAME.mask.ome.zarr, whatever its size: a region is in memory, and projections
     of the image; the same command goes on where it was interrupted; --shard, --workers and --scheduler share the work out.
@@ -123,6 +101,7 @@ def segment(
     voxel_size = parse_voxel_size(voxel_size)
     check_number("--threshold", threshold, above=0, at_most=1)
     check_number("--bridge-distance", bridge_distance, at_least=0)
+    check_number("--min-confidence", min_confidence, at_least=0, at_most=1)
     if batch_size is not None:
         check_number("--batch-size", batch_size, at_least=1)
     if tile_size is not None:
@@ -140,7 +119,10 @@ def segment(
     for result in results[2 if zarr else 0 :]:
         check_target(result, image)
     _, mask, swc, png = results
-    for result, is_made in ((mask, not zarr), (swc, trace), (png, True)):
+    branches = branches_of(swc)
+    if trace:
+        check_target(branches, image)
+    for result, is_made in ((mask, not zarr), (swc, trace), (branches, trace), (png, True)):
         if is_made:
             check_not_made_by_hand(result)
     import torch
@@ -153,6 +135,7 @@ def segment(
         "tile_overlap": tile_overlap,
         "slice_overlap": slice_overlap,
         "skip_background": skip_background,
+        "invert": invert,
         "flips": flips,
         "compile": compile,
         "batch_size": batch_size,
@@ -167,7 +150,7 @@ def segment(
         from .inference.large import write_mask
 
         share = write_mask(results[0], results[1], threshold, progress=not quiet)
-        projections = projections_of(image, channel, scores=results[0])
+        projections = projections_of(image, channel, invert, scores=results[0])
     else:
         share, projections = segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how)
     print(f"{results[0]}  {results[1]}  {share:.3%} of the voxels are neuron")
@@ -176,9 +159,11 @@ def segment(
 
     trees = []
     if trace:
-        trees = trace_scores(results[0], results[2], image, voxel_size, threshold, bridge_distance)
-    elif is_own_result(results[2]):
-        note(f"{results[2]}: is of an earlier run, and may not be this mask's tree")
+        rules = {"min_confidence": min_confidence, "fragments": fragments}
+        rules |= {"threshold": threshold, "bridge_distance": bridge_distance}
+        trees = trace_scores(results[0], swc, image, voxel_size, **rules)
+    elif is_own_result(swc):
+        note(f"{swc}: is of an earlier run, and may not be this mask's tree")
     print(write_overlay(results[3], projections, trees))
 
 
@@ -197,27 +182,38 @@ def trace(
         typer.Option(help="x,y,z in voxels, e.g. of the soma; repeat it for several neurons. Default: the thickest."),
     ] = None,
     neurons: Annotated[int, typer.Option(help="How many to trace, the largest; each to a file of its own.")] = 1,
+    min_confidence: MinConfidenceOption = 0.0,
+    fragments: FragmentsOption = False,
 ) -> None:
-    """Trace a mask or scores to an SWC file; several neurons to NAME_1.swc, NAME_2.swc ..."""
+    """Trace a mask or scores to an SWC file; several neurons to NAME_1.swc, NAME_2.swc ...
+
+    Beside each, NAME.branches.csv has a row for each branch, with its confidence.
+    """
     voxel_size = parse_voxel_size(voxel_size)
     check_number("--neurons", neurons, at_least=1)
+    check_number("--min-confidence", min_confidence, at_least=0, at_most=1)
     if root and neurons > 1:
         raise ValueError("--neurons: cannot be used with --root, which says how many by itself")
     check_file(mask)
     from .evaluation.comparison import is_tree
-    from .volumes.names import is_own_result
 
     if is_tree(mask):
         raise ValueError(f"{mask}: expected a mask or scores to trace, found a tree")
     unasked = output is None
     output = mask.with_name(image_name(mask) + ".swc") if output is None else output
     count, outputs = max(neurons, len(root or [])), [output]
+    if fragments and count > 1:
+        raise ValueError(
+            "--fragments: cannot be used for several neurons, for which of them they belong to is not known"
+        )
     if count > 1:
         outputs = [numbered(output, i) for i in range(1, count + 1)]
     for path in outputs:
         if unasked:
             check_not_made_by_hand(path)
         check_target(path, mask)
+        check_target(branches_of(path), mask)
+        check_not_made_by_hand(branches_of(path))
     from .morphology import trace_neurons
     from .volumes import open_volume
 
@@ -231,15 +227,15 @@ def trace(
                 threshold=threshold,
                 bridge_distance=bridge_distance,
                 min_branch_length=min_branch_length,
+                min_confidence=min_confidence,
+                fragments=fragments,
             )
     except ValueError as error:
         raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error
     for tree, path in zip(trees, outputs, strict=False):
-        tree = signed(tree, mask)
-        print(describe_tree(tree.write(path), tree))
+        write_tree(path, signed(tree, mask))
     for path in outputs[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
-        if is_own_result(path):
-            path.unlink()
+        remove_tree(path)
     if unasked:
         remove_other_trees(mask, output, count)
 
@@ -261,6 +257,7 @@ def evaluate(
 ) -> None:
     """Compare trees with gold trees, or masks with gold masks (or with the tubes of the gold trees).
 
+    Scores (floats) are compared as the mask of those of at least 0.5, and by their average precision.
     Of two folders, files of one name are compared (a.swc or a.mask.tif with a.swc, a.gold.swc or a.tif).
     """
     for path in (predicted, gold):
@@ -309,8 +306,9 @@ def evaluate(
     elif many:
         print(as_table(figures))
     else:
+        width = max(18, *map(len, figures))
         for key, value in figures.items():
-            print(f"{key:18} {value:.4f}" if isinstance(value, float) else f"{key:18} {value}")
+            print(f"{key:{width}} {value:.4f}" if isinstance(value, float) else f"{key:{width}} {value}")
 
 
 @app.command()
@@ -369,16 +367,6 @@ def view(
 
     projections = read_projections(image, channel)
     print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
-
-
-def quiet_libraries() -> None:
-    """No log lines, bars and tables of others between the lines of this program, which tells itself what matters."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    for name in ("neuron_vit3d", "tifffile"):
-        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def main() -> None:

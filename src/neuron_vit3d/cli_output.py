@@ -19,9 +19,40 @@ def signed(tree, source: Path):
 
 
 def describe_tree(path: Path, tree) -> str:
-    """One line on a traced tree, with what tracing left out."""
-    left_out = [comment for comment in tree.comments if "dropped" in comment]
-    return f"{path}  {len(tree)} nodes, {tree.length:.0f} voxels long" + "".join(f"; {text}" for text in left_out)
+    """One line on a traced tree and the table of its branches, with what tracing left out, and the fragments that it kept."""
+    from .morphology.branches import DOUBTFUL
+
+    branches = tree.branches
+    doubtful = int((branches.confidence < DOUBTFUL).sum())
+    words = [f"{len(tree)} nodes, {tree.length:.0f} voxels long"]
+    words += [f"{doubtful} of {len(branches)} branches doubtful"] if doubtful else []
+    words += [comment for comment in tree.comments if comment.startswith(("dropped", "kept"))]
+    return f"{path}  {branches_of(path)}  {'; '.join(words)}"
+
+
+def branches_of(swc: Path) -> Path:
+    """Where the table of a tree's branches goes: beside it, `a.swc` with `a.branches.csv`."""
+    return swc.with_name(f"{swc.stem if swc.suffix.lower() in ('.swc', '.eswc') else swc.name}.branches.csv")
+
+
+def write_tree(swc: Path, tree) -> None:
+    """Writes a tree and the table of its branches, each whole or not at all, and prints a line on it."""
+    from .morphology.branches import branches_text
+    from .volumes.volume import replacing
+
+    with replacing(branches_of(swc)) as partial:
+        partial.write_text(branches_text(tree.branches), encoding="utf-8")
+        tree.write(swc)  # so late that a full disk leaves an earlier pair as it was
+    print(describe_tree(swc, tree))
+
+
+def remove_tree(swc: Path) -> None:
+    """Removes a tree and the table of its branches, as far as this program made them."""
+    from .volumes.names import is_own_result
+
+    for path in (swc, branches_of(swc)):
+        if is_own_result(path):
+            path.unlink()
 
 
 def numbered(output: Path, number: int) -> Path:
@@ -49,5 +80,5 @@ def _remove_tree_of(source: Path, path: Path) -> None:
         with path.open(encoding="utf-8", errors="replace") as file:
             found = re.search(f"^# {TRACED_BY} from (.+)$", file.read(4096), re.MULTILINE)
         if found and found[1] == printable(source.name):
-            path.unlink()
+            remove_tree(path)
             note(f"{path}: removed, it was traced from {source.name} with another number of neurons")

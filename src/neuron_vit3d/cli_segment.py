@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cli_input import check_number, parse_shard
-from .cli_output import describe_tree, note, signed
+from .cli_output import note, remove_tree, signed, write_tree
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ def segment_regions(image: Path, model: str | None, scores: Path, work: Work, **
         return segment_large(image, model, out=scores, shard=work.parsed_shard(), engine=engine, **how) is not None
 
 
-def projections_of(image: Path, channel: int | None, scores: Path):
+def projections_of(image: Path, channel: int | None, invert: bool, scores: Path):
     """Of the channels of an image that the model was given which made the scores."""
     from .evaluation.overlay import Projections
     from .inference.channel_reader import ChannelReader
     from .volumes.zarr import RESULT
     from .volumes.zarr_writer import attributes_of
 
-    with ChannelReader(image, attributes_of(scores)[RESULT]["num_channels"], channel) as source:
+    with ChannelReader(image, attributes_of(scores)[RESULT]["num_channels"], channel, invert=invert) as source:
         projections = Projections(source.shape)
         for box in source.boxes():
             projections.add_box(box, source.read_box(box).max(axis=0))
@@ -132,23 +132,19 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
         raise
 
 
-def trace_scores(scores: Path, swc: Path, image: Path, voxel_size, threshold: float, bridge_distance: float) -> list:
-    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none."""
+def trace_scores(scores: Path, swc: Path, image: Path, voxel_size, **how) -> list:
+    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none; `how` as `trace`
+    takes it."""
     from .morphology import TraceError, trace
     from .volumes import open_volume
 
     try:
         with open_volume(scores) as reader:
-            tree = trace(
-                reader,
-                voxel_size=voxel_size or reader.voxel_size,
-                threshold=threshold,
-                bridge_distance=bridge_distance,
-            )
+            tree = trace(reader, voxel_size=voxel_size or reader.voxel_size, **how)
     except TraceError as error:
-        swc.unlink(missing_ok=True)  # an earlier run's tree would not be this mask's
+        remove_tree(swc)  # an earlier run's would not be this mask's
         note(f"no tree was written: {error}")
         return []
     tree = signed(tree, image)
-    print(describe_tree(tree.write(swc), tree))
+    write_tree(swc, tree)
     return [tree]

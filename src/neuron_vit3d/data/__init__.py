@@ -10,6 +10,7 @@ _HOMES = {
     "PreparationOptions": "preparation",
     "StreamedBlocks": "streaming",
     "TracedVolume": "traced_volume",
+    "WildNeuron": "wild",
     "check_alignment": "alignment",
     "find_pairs": "pairs",
     "load_bigneuron": "bigneuron",
@@ -17,6 +18,8 @@ _HOMES = {
     "read_pair": "pairs",
     "SyntheticNeuron": "synthetic",
     "synthetic_neuron": "synthetic",
+    "visible_labels": "visible",
+    "wild_neuron": "wild",
     "write_synthetic_pairs": "synthetic",
 }
 
@@ -28,12 +31,15 @@ __all__ = [
     "StreamedBlocks",
     "SyntheticNeuron",
     "TracedVolume",
+    "WildNeuron",
     "check_alignment",
     "find_pairs",
     "load_bigneuron",
     "prepare",
     "read_pair",
     "synthetic_neuron",
+    "visible_labels",
+    "wild_neuron",
     "write_synthetic_pairs",
 ]
 

@@ -81,6 +81,8 @@ class BlockDataset(Dataset):
         seed: of everything random.
         balance: what is drawn from equally often: "neuron", each volume; "lab", each lab, then each of its volumes
             (those that name no lab count as one); "volume", each voxel.
+        fresh: what gives a volume for a block by `draw(index, rng)`, such as `FreshNeurons`; None: nothing.
+        fresh_share: share of the blocks that are cut from it; all of them where there are no volumes.
 
     Items are dicts: `pixel_values` (channels, num_slices, tile, tile) float32, normalised; `labels`
     (num_output_slices, tile, tile) int64, 255 where the tile reaches beyond the volume.
@@ -100,6 +102,8 @@ class BlockDataset(Dataset):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         balance: Literal["neuron", "lab", "volume"] = "neuron",
+        fresh=None,
+        fresh_share: float = 0.0,
     ):
         self.volumes = [
             ArrayVolume(volume.name, volume.image, volume.labels) if isinstance(volume, LabelledVolume) else volume
@@ -108,7 +112,10 @@ class BlockDataset(Dataset):
         self.processor, self.length = processor, length
         self.tile_size, self.foreground_probability, self.seed = tile_size, foreground_probability, seed
         self.augmentation = augmentation or Augmentation()
-        self._odds = np.cumsum(_odds(self.volumes, balance))
+        self.fresh, self.fresh_share = fresh, fresh_share
+        if fresh is not None and not self.volumes:
+            self.fresh_share = 1.0
+        self._odds = None if self.fresh_share == 1 else np.cumsum(_odds(self.volumes, balance))
         # In shared memory, so that what one worker has found out all know, and workers that live on hear of an epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._intensities = torch.full((len(self.volumes), 2, processor.num_channels), torch.nan, dtype=torch.float64)
@@ -150,32 +157,36 @@ class BlockDataset(Dataset):
         if not 0 <= index < self.length:  # without it a plain `for` over the dataset would never end
             raise IndexError(f"block {index} of {self.length}")
         rng = np.random.default_rng([self.seed, int(self._epoch), index])
-        which, origin = self._choose(rng), None
+        chosen, origin = self._choose(rng, index), None
 
         def cut(view: View, labelled: slice, rng: np.random.Generator, donor: bool):
             nonlocal origin
-            source = self._choose_another(which, rng) if donor else which
-            volume = self.volumes[source]
+            source = self._choose_another(chosen, rng, index) if donor else chosen
+            volume = self.volumes[source] if isinstance(source, int) else source
             probability = 1.0 if donor else self.foreground_probability
             place = choose_place(volume, view, probability, rng)
             if not donor:
                 origin = (volume.name, place, view.window)
             image, labels = cut_window(volume, place, view, labelled)
-            return self.processor.scale(image, self.intensities(source)), labels
+            known = self.intensities(source) if isinstance(source, int) else source.intensity_range(self.processor)
+            return self.processor.scale(image, known), labels
 
         block = make_block(cut, self.processor, self.augmentation, self.tile_size, rng)
         return block, origin
 
-    def _choose(self, rng: np.random.Generator) -> int:
+    def _choose(self, rng: np.random.Generator, index: int) -> int | VolumeWithLabels:
+        """The number of one of the volumes, or a fresh one."""
+        if self.fresh_share and (self.fresh_share == 1 or rng.random() < self.fresh_share):
+            return self.fresh.draw(index, rng)
         return min(int(np.searchsorted(self._odds, rng.random(), side="right")), len(self.volumes) - 1)
 
-    def _choose_another(self, which: int, rng: np.random.Generator) -> int:
+    def _choose_another(self, chosen, rng: np.random.Generator, index: int) -> int | VolumeWithLabels:
         """A volume other than this one where there is another; by the same odds as long as chance allows."""
         for _ in range(8):
-            other = self._choose(rng)
-            if other != which:
+            other = self._choose(rng, index)
+            if other is not chosen and other != chosen:
                 return other
-        return (which + 1) % len(self.volumes)
+        return (chosen + 1) % len(self.volumes) if isinstance(chosen, int) else other
 
 
 def choose_place(

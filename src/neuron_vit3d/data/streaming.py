@@ -87,6 +87,12 @@ class StreamedBlocks(IterableDataset):
             raise DataError(f"expected a dataset of the config 'blocks', found none of its column {min(missing)!r}")
         if processor.num_channels != 1:
             raise DataError(f"stored blocks have one channel, the processor expects {processor.num_channels}")
+        if getattr(processor, "intensities", "percentiles") != "percentiles":
+            raise DataError(
+                f"stored blocks hold their neuron's black and white by percentiles, the processor's intensities are "
+                f"{processor.intensities!r}: stream the config 'volumes', or make the processor with "
+                "intensities='percentiles'"
+            )
         if balance not in ("neuron", "lab", "volume"):
             raise DataError(f"balance: expected 'neuron', 'lab' or 'volume', got {balance!r}")
         if interleave < 1:

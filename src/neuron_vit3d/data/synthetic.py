@@ -20,6 +20,7 @@ from neuron_vit3d.volumes import Volume, write_volume
 
 from .synthetic_image import draw_microscope, take_picture
 from .synthetic_tree import HABITS, grow_tree
+from .visible import visible_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +31,17 @@ class SyntheticNeuron:
         volume: uint8 (z, y, x), with a voxel size.
         tree: the neuron, in voxels of the volume, one root.
         mask: bool (z, y, x), `rasterize(tree, volume.shape)`.
+        blur: (z, y, x) standard deviations of the picture's point spread function, voxels; None where unknown.
     """
 
     volume: Volume
     tree: Tree
     mask: np.ndarray
+    blur: tuple[float, float, float] | None = None
+
+    def visible_labels(self) -> np.ndarray:
+        """Label the neuron as wide as it is seen: uint8 (z, y, x), 0 background, 1 neuron, 255 ignored."""
+        return visible_labels(self.tree, self.volume.shape, self.blur or (0.0, 0.0, 0.0))
 
 
 def synthetic_neuron(
@@ -59,7 +66,7 @@ def synthetic_neuron(
     Raises:
         ValueError: an argument outside what is said above.
     """
-    shape = _checked_shape(shape)
+    shape = checked_shape(shape)
     if quality not in (None, "clean", "noisy"):
         raise ValueError(f"quality must be 'clean', 'noisy' or None, got {quality!r}")
     if kind is not None and kind not in HABITS:
@@ -78,7 +85,7 @@ def synthetic_neuron(
     microscope = draw_microscope(camera, quality=quality, spiny=kind == "dendrite", anisotropy=anisotropy)
     image = take_picture(tree, shape, microscope, camera)
     voxel_size = (round(pixel_size * anisotropy, 3), pixel_size, pixel_size)
-    return SyntheticNeuron(Volume(image, voxel_size), tree, rasterize(tree, shape))
+    return SyntheticNeuron(Volume(image, voxel_size), tree, rasterize(tree, shape), microscope.blur)
 
 
 def write_synthetic_pairs(
@@ -119,7 +126,8 @@ def write_synthetic_pairs(
     return images
 
 
-def _checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+def checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Give a shape as three numbers, or raise ValueError for one in which no neuron fits."""
     sizes = tuple(int(n) for n in shape)
     if len(sizes) != 3 or sizes[0] < 4 or min(sizes[1:]) < 32:
         raise ValueError(f"shape must be (z, y, x) of at least (4, 32, 32), got {tuple(shape)}")

@@ -100,7 +100,7 @@ def take_picture(
     peaks = m.contrast * rng.gamma(0.9, 0.22, size=len(points)).clip(0.03, 1.5)  # most are faint
     _paint(light, points, radii, peaks / _blur_loss(radii, m.blur) ** 1.3)
     image = gaussian_filter(light, m.blur, truncate=3.0)
-    image += m.haze * _out_of_focus(image)
+    image += m.haze * out_of_focus(image)
     image += _background(shape, m, rng, tissue)
     if m.cells:
         other_cells(image, m.cells, m.contrast, rng)
@@ -119,21 +119,24 @@ def _light_of_tree(
     """float32 (z, y, x): the neurite before the blur, as bright as it takes to peak around `contrast` after it."""
     nearest = np.clip(np.rint(tree.xyz[:, ::-1]).astype(np.int64), 0, np.array(shape) - 1)
     brightness = np.exp(m.fading * (tissue[tuple(nearest.T)] + 0.5 * rng.standard_normal(len(tree)).clip(-2, 2)))
-    brightness *= _gaps(tree, m.gaps_per_length, rng)
+    brightness *= draw_gaps(tree, m.gaps_per_length, rng)
     child, parent = tree.edges.T
     rise = np.zeros(len(tree))
     edge = tree.xyz[child] - tree.xyz[parent]
     rise[child] = np.abs(edge[:, 2]) / np.maximum(np.linalg.norm(edge, axis=1), 1e-9)
     loss = _blur_loss(tree.radii, m.blur, rise)
     brightness *= m.contrast * loss**0.35 / loss  # thin neurites stay a little dimmer than thick ones
-    points, values = _along_edges(tree, np.stack([tree.radii, brightness], axis=1))
+    points, values = along_edges(tree, np.stack([tree.radii, brightness], axis=1))
     light = np.zeros(shape, dtype=np.float32)
     _paint(light, points, values[:, 0], values[:, 1])
     return light
 
 
-def _along_edges(tree: Tree, values: np.ndarray, spacing: float = 0.7) -> tuple[np.ndarray, np.ndarray]:
-    """Points (p, 3) at most `spacing` apart along all edges, the nodes included, and (p, k) values interpolated there."""
+def along_edges(tree: Tree, values: np.ndarray, spacing: float | np.ndarray = 0.7) -> tuple[np.ndarray, np.ndarray]:
+    """Points (p, 3) at most `spacing` apart along all edges, the nodes included, and (p, k) values interpolated there.
+
+    `spacing` is one number or one for each of `tree.edges`.
+    """
     child, parent = tree.edges.T
     lengths = np.linalg.norm(tree.xyz[child] - tree.xyz[parent], axis=1)
     counts = np.maximum(1, np.ceil(lengths / spacing)).astype(np.int64)
@@ -148,7 +151,7 @@ def _along_edges(tree: Tree, values: np.ndarray, spacing: float = 0.7) -> tuple[
     return mix(tree.xyz), mix(values)
 
 
-def _gaps(tree: Tree, per_length: float, rng: np.random.Generator) -> np.ndarray:
+def draw_gaps(tree: Tree, per_length: float, rng: np.random.Generator) -> np.ndarray:
     """(n,) factors: 1, and near 0 along stretches of 6 to 20 voxels that run from random nodes towards the root."""
     factors = np.ones(len(tree))
     parent = tree.parent_index
@@ -208,7 +211,7 @@ def _paint(light: np.ndarray, points: np.ndarray, radii: np.ndarray, values: np.
             np.maximum.at(flat, index[inside], value[inside].astype(np.float32))
 
 
-def _out_of_focus(image: np.ndarray) -> np.ndarray:
+def out_of_focus(image: np.ndarray) -> np.ndarray:
     """The image blurred over tens of voxels, computed on a coarse grid."""
     from scipy.ndimage import gaussian_filter, uniform_filter
 

@@ -95,7 +95,22 @@ def grow_tree(shape: tuple[int, int, int], rng: np.random.Generator, *, kind: st
     Returns:
         Tree in voxels with one root, parents before children, every node inside the volume.
     """
-    return _Growth(shape, rng, HABITS[kind], anisotropy).grow()
+    return grow_habit(shape, rng, HABITS[kind], anisotropy)
+
+
+def grow_habit(
+    shape: tuple[int, int, int],
+    rng: np.random.Generator,
+    habit: Habit,
+    anisotropy: float = 1.0,
+    *,
+    trunk_radius: float | None = None,
+) -> Tree:
+    """Grow one random neuron of any habit, as `grow_tree` does; `trunk_radius` replaces the one that is drawn."""
+    growth = _Growth(shape, rng, habit, anisotropy)
+    if trunk_radius is not None:
+        growth.trunk_radius = trunk_radius
+    return growth.grow()
 
 
 class _Growth:

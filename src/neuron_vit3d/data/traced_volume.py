@@ -55,7 +55,7 @@ class TracedVolume:
         if self.policy.ignore_untraced and self.signal_level is None:
             raise DataError(f"{self.name}: untraced signal can be ignored only where the row has a signal_level")
         self._swc, self._voxels, self._dataset, self._index = row["swc"], voxels, dataset, index
-        self._intensities: dict[tuple[float, float], tuple[np.ndarray, np.ndarray]] = {}
+        self._intensities: dict[tuple[str, float, float], tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
     def from_dataset(cls, dataset, index: int, *, policy: LabelPolicy | None = None) -> TracedVolume:
@@ -124,7 +124,7 @@ class TracedVolume:
 
     def intensity_range(self, processor) -> tuple[np.ndarray, np.ndarray]:
         """Black and white as the processor finds them (in large volumes from evenly spaced slices); kept."""
-        key = (processor.lower_percentile, processor.upper_percentile)
+        key = (processor.intensities, processor.lower_percentile, processor.upper_percentile)
         if key not in self._intensities:
             step = -(-int(np.prod(self.shape, dtype=np.int64)) // _ENOUGH_VOXELS)
             self._intensities[key] = processor.intensity_range(self.image[:, ::step])

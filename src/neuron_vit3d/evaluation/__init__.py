@@ -1,6 +1,7 @@
 """What came out, compared with what a human drew."""
 
+from .ranking import average_precision, ranking_scores
 from .segmentation import segmentation_scores
 
 
-__all__ = ["segmentation_scores"]
+__all__ = ["average_precision", "ranking_scores", "segmentation_scores"]

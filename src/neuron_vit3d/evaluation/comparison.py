@@ -23,6 +23,7 @@ from ..volumes import (
 )
 from ..volumes.volume import replacing
 from .overlay import Projections, write_mask_difference, write_tree_difference
+from .ranking import ranking_scores
 from .segmentation import segmentation_scores
 
 
@@ -53,18 +54,25 @@ class Comparison:
                 )
             self.predicted, self.gold = read_swc(predicted), read_gold(gold)
             return
-        self.predicted = read_mask(predicted)
-        self.gold = rasterize(read_gold(gold), self.predicted.shape) if is_tree(gold) else read_mask(gold)
+        voxels = read_labels(predicted)
+        self.scores = voxels if voxels.dtype.kind == "f" else None
+        self.predicted = _as_mask(voxels)
+        self.gold_tree = read_gold(gold) if is_tree(gold) else None
+        self.gold = read_mask(gold) if self.gold_tree is None else rasterize(self.gold_tree, self.predicted.shape)
         if self.gold.shape != self.predicted.shape:
             raise ValueError(
                 f"{gold}: expected the shape of {predicted}, {self.predicted.shape} (z, y, x), found {self.gold.shape}"
             )
 
     def figures(self) -> dict[str, float]:
-        """What `tree_distance` or `segmentation_scores` say."""
+        """What `tree_distance` says of trees, and `segmentation_scores` of masks; of scores `ranking_scores` besides, which
+        leaves out what a gold tree is not sure of."""
         if self.is_tree:
             return tree_distance(self.predicted, self.gold, threshold=self.threshold)
-        return segmentation_scores(self.predicted, self.gold)
+        figures = segmentation_scores(self.predicted, self.gold)
+        if self.scores is not None:
+            figures |= ranking_scores(self.scores, self.gold if self.gold_tree is None else self.gold_tree)
+        return figures
 
     def write_picture(self, path: Path, image: Path | None = None) -> Path:
         """Writes a PNG: what agrees, what was missed and what is extra, each in its colour, over the image or over black.
@@ -140,8 +148,14 @@ def neuron_name(path: Path) -> str:
 
 
 def means(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Of each figure, over the neurons; what is not finite for one of them is not finite."""
-    return {key: float(np.mean([one[key] for one in figures.values()])) for key in next(iter(figures.values()))}
+    """Averages each figure that all neurons have; what is not finite for one of them is not finite."""
+    return {key: float(np.mean([one[key] for one in figures.values()])) for key in _common_keys(figures)}
+
+
+def _common_keys(figures: dict[str, dict[str, float]]) -> list[str]:
+    """Keys of all neurons, in order: masks lack what only scores have."""
+    first, *others = figures.values()
+    return [key for key in first if all(key in other for other in others)]
 
 
 def as_table(figures: dict[str, dict[str, float]]) -> str:
@@ -149,8 +163,12 @@ def as_table(figures: dict[str, dict[str, float]]) -> str:
     rows = {**figures, "mean": means(figures)}
     keys = list(rows["mean"])
     width = max(map(len, rows))
-    lines = [" " * width + "".join(f"  {key:>16}" for key in keys)]
-    lines += [f"{name:{width}}" + "".join(f"  {row[key]:16.4f}" for key in keys) for name, row in rows.items()]
+    columns = {key: max(len(key), 16) for key in keys}
+    lines = [" " * width + "".join(f"  {key:>{size}}" for key, size in columns.items())]
+    lines += [
+        f"{name:{width}}" + "".join(f"  {row[key]:{size}.4f}" for key, size in columns.items())
+        for name, row in rows.items()
+    ]
     return "\n".join(lines)
 
 
@@ -169,7 +187,7 @@ def write_csv(path: Path, figures: dict[str, dict[str, float]]) -> None:
     """Writes a CSV file, a row for each neuron; whole or not at all."""
     with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        keys = list(next(iter(figures.values())))
+        keys = _common_keys(figures)
         writer.writerow(["neuron", *keys])
         writer.writerows([name, *(row[key] for key in keys)] for name, row in figures.items())
 
@@ -186,9 +204,22 @@ def read_gold(path: Path) -> Tree:
 
 def read_mask(path: Path) -> np.ndarray:
     """A mask (z, y, x): what is not 0, or scores of at least 0.5."""
+    return _as_mask(read_labels(path))
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """The voxels (z, y, x) of a mask, or of scores, as the file has them.
+
+    Raises:
+        VolumeError: some are not finite, or the file has several channels.
+    """
     volume: Volume = single_channel(read_volume(path))
     check_finite(volume)
-    return volume.array >= 0.5 if volume.dtype.kind == "f" else volume.array != 0
+    return volume.array
+
+
+def _as_mask(voxels: np.ndarray) -> np.ndarray:
+    return voxels >= 0.5 if voxels.dtype.kind == "f" else voxels != 0
 
 
 def read_projections(path: Path, channel: int | None = None) -> Projections:

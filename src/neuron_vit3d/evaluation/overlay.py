@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..morphology.branches import DOUBTFUL as THRESHOLD
+from ..morphology.branches import doubtful_nodes
 from ..volumes.names import SEGMENTED_BY
 from ..volumes.volume import replacing
 
 
-PREDICTED, GOLD = (255, 80, 60), (60, 220, 120)
+PREDICTED, GOLD, DOUBTFUL = (255, 80, 60), (60, 220, 120), (255, 210, 0)
 # Told apart by those who see no red or no green, too.
 AGREES, MISSED, EXTRA = (86, 180, 255), (255, 210, 0), (255, 60, 60)
 _LEGEND = (("agrees", AGREES), ("missed", MISSED), ("extra", EXTRA))
@@ -51,13 +53,17 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
     Args:
         path: the picture's file.
         projections: of the image.
-        trees: predicted trees (red), coordinates in the image's voxels.
+        trees: predicted trees (red), coordinates in the image's voxels. Branches whose confidence is known and below 0.5
+            (`branches.DOUBTFUL`) are yellow; where there are any, a legend says so.
         gold: the gold tree (green, drawn beneath), or None.
     """
     plain = _panel(projections)
     lines = [] if gold is None else [_lines(gold, GOLD)]
-    lines += [_lines(tree, PREDICTED) for tree in trees]
-    return _write(path, plain, _panel(projections, lines))
+    doubtful = [doubtful_nodes(tree) for tree in trees]
+    for tree, nodes in zip(trees, doubtful, strict=True):
+        lines += [_lines(tree, PREDICTED, ~nodes), _lines(tree, DOUBTFUL, nodes)]
+    legend = (("traced", PREDICTED), (f"doubtful: confidence below {THRESHOLD:g}", DOUBTFUL))
+    return _write(path, plain, _panel(projections, lines), legend if any(map(np.any, doubtful)) else ())
 
 
 def write_tree_difference(
@@ -98,9 +104,12 @@ class Lines(NamedTuple):
     rings: np.ndarray = np.empty((0, 3))
 
 
-def _lines(tree, colour: tuple[int, int, int]) -> Lines:
+def _lines(tree, colour: tuple[int, int, int], nodes: np.ndarray | None = None) -> Lines:
+    """The edges of a tree and its roots; or of some nodes, bool (n,): the edges to their parents, and the roots among them."""
+    nodes = np.ones(len(tree), bool) if nodes is None else nodes
     child, parent = np.asarray(tree.edges).reshape(-1, 2).T
-    return Lines(tree.xyz[child], tree.xyz[parent], colour, tree.xyz[tree.roots])
+    taken, roots = nodes[child], tree.roots
+    return Lines(tree.xyz[child[taken]], tree.xyz[parent[taken]], colour, tree.xyz[roots[nodes[roots]]])
 
 
 def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:

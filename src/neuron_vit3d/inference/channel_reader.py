@@ -19,13 +19,21 @@ class ChannelReader:
         volume: a file that `read_volume` reads, or a [`Volume`].
         num_channels: the model's; where it takes several, the volume must have just as many.
         channel: the one for a model of one channel, where the volume has several.
+        invert: read the negative: dark becomes bright. Of whole numbers it is counted from the other end of their range.
 
     Raises:
         VolumeError: as `open_volume`; also fewer or more channels than the model takes.
         ValueError: `channel` is given to a model of several.
     """
 
-    def __init__(self, volume: str | os.PathLike | Volume, num_channels: int, channel: int | None = None):
+    def __init__(
+        self,
+        volume: str | os.PathLike | Volume,
+        num_channels: int,
+        channel: int | None = None,
+        *,
+        invert: bool = False,
+    ):
         if num_channels > 1 and channel is not None:
             raise ValueError(f"the model takes {num_channels} channels at once; channel = {channel} cannot be chosen")
         with ExitStack() as stack:
@@ -36,18 +44,23 @@ class ChannelReader:
             self.readers: list[VolumeReader] = [first, *others]
             self._stack = stack.pop_all()
         self.name, self.shape, self.voxel_size = first.source, first.shape, first.voxel_size
-        self.num_channels = num_channels
+        self.num_channels, self.invert = num_channels, invert
         self._one_at_a_time = threading.Lock()
 
     def read(self, z: int, z_end: int) -> np.ndarray:
         """Slices z to z_end - 1 of every channel; may be called from several threads."""
         with self._one_at_a_time:
-            return np.stack([reader.read(z, z_end) for reader in self.readers])
+            return self._as_asked(np.stack([reader.read(z, z_end) for reader in self.readers]))
 
     def read_box(self, box: Box) -> np.ndarray:
         """The same of a box (z, y, x)."""
         with self._one_at_a_time:
-            return np.stack([reader.read_box(box) for reader in self.readers])
+            return self._as_asked(np.stack([reader.read_box(box) for reader in self.readers]))
+
+    def _as_asked(self, voxels: np.ndarray) -> np.ndarray:
+        if not self.invert:
+            return voxels
+        return -voxels if voxels.dtype.kind == "f" else np.invert(voxels)
 
     def boxes(self) -> Iterator[Box]:
         """Boxes that cover the volume; see [`VolumeReader`]."""

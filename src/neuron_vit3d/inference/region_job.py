@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..model.image_processing_neuron_vit3d import IntensityRange
+from ..model.intensities import IntensityRange
 from ..volumes import Volume, VolumeError
 from ..volumes.on_disk import on_disk
 from ..volumes.volume import new_folder
@@ -20,7 +20,7 @@ from .background import Contrast, enough, highest_in_blocks, is_small, levels_in
 from .channel_reader import BoxReader, ChannelReader, ahead
 from .progress_folder import Look, ProgressFolder
 from .regions import Region, RegionGrid
-from .segment import Segmenter, check_range, check_voxels
+from .segment import Segmenter, check_range, check_voxels, tell_of_inversion
 
 
 # Scores are rounded to multiples of 1 / this: they shrink when compressed, and background is 0, which is not stored.
@@ -141,8 +141,11 @@ class LargeJob:
             contrast = Contrast(box.shape[1:])
             contrast.add(box)
             stands_out = contrast.result()
-        projection, sample = IntensityRange(self.source.shape).look_at(core, _origin(region))
+        projection, sample = self._intensity_range().look_at(core, _origin(region))
         return Look(projection, sample, core.min(), core.max(), stands_out)
+
+    def _intensity_range(self) -> IntensityRange:
+        return IntensityRange(self.source.shape, self.segmenter.processor.intensities)
 
     # -- the plan ---------------------------------------------------------------------------------------------------
 
@@ -150,7 +153,7 @@ class LargeJob:
         """Black, white and how much the background stands out, of the whole volume; whoever comes first decides."""
         if self.progress.plan() is not None:
             return
-        collected, lowest, highest = IntensityRange(self.source.shape), np.inf, -np.inf
+        collected, lowest, highest = self._intensity_range(), np.inf, -np.inf
         by_block = []
         for region in self.regions:
             look = self.progress.look(region.index)
@@ -159,6 +162,7 @@ class LargeJob:
             if self.segmenter.skip_background:
                 by_block.append(highest_in_blocks(look.stands_out, region.grid).ravel())
         check_range(lowest, highest, self.source.name)
+        tell_of_inversion(collected, self.source.name, inverted=self.segmenter.invert)
         processor = self.segmenter.processor
         black, white = collected.result(processor.lower_percentile, processor.upper_percentile)
         plan = {"black": black.tolist(), "white": white.tolist(), "enough": 0.0}

@@ -5,6 +5,7 @@ segment("neuron.tif", "user/checkpoint", out="neuron.scores.tif")     # slab by 
 """
 
 import hashlib
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,8 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.blocks import BlockGrid, Stitcher, check_slice_overlap
-from ..model.image_processing_neuron_vit3d import IntensityRange, scores_from_logits
+from ..model.image_processing_neuron_vit3d import scores_from_logits
+from ..model.intensities import IntensityRange
 from ..model.loading import load_whole, read_config
 from ..volumes import SlabWriter, Volume, VolumeError, read_volume
 from .background import Contrast, needed_blocks
@@ -27,6 +29,8 @@ from .batches import Batches, to_host
 from .channel_reader import ChannelReader, ahead
 from .windows import Window, block_of, windows_of
 
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "assets" / "default"
 _VOXELS_AT_ONCE = 1 << 24  # read for the first look at the intensities
@@ -50,7 +54,7 @@ def segment(
         out: write the scores to this TIFF as they come, and return them mapped from it; without it they are in memory.
         progress: show a progress bar.
         options: of [`Segmenter`]: processor, device, dtype, tile_size, tile_overlap, slice_overlap, batch_size,
-            skip_background, flips, compile.
+            skip_background, invert, flips, compile.
 
     Returns:
         Volume of float32 scores in [0, 1], axes (z, y, x), with the input's voxel size.
@@ -90,6 +94,7 @@ class Segmenter:
         batch_size: blocks that go through the model at once; None: 8, on a GPU 32.
         skip_background: leave out the tiles in which no neurite can be (see `background.py`); their scores are 0. Volumes
             of fewer than 192 blocks are looked at as a whole.
+        invert: the image is dark on bright. An image that looks so and is not inverted is told of by a warning.
         flips: average the scores of each block and its three mirror images (in y, in x, in both); takes four times as long.
         compile: compile the model by `torch.compile`, for batches that are full or half full at least: the first of each
             size of tile takes up to some minutes, all others less time. On a CPU the weights become part of what is
@@ -108,6 +113,7 @@ class Segmenter:
         slice_overlap: int | None = None,
         batch_size: int | None = None,
         skip_background: bool = True,
+        invert: bool = False,
         flips: bool = False,
         compile: bool = False,
     ):
@@ -120,7 +126,7 @@ class Segmenter:
         if batch_size is None:  # a GPU takes hardly longer for many blocks of a small model than for a few
             batch_size = 32 if self.device.type == "cuda" else 8
         self.dtype, self.batch_size = dtype, batch_size
-        self.skip_background, self.flips = skip_background, flips
+        self.skip_background, self.invert, self.flips = skip_background, invert, flips
         self.model = model.to(self.device).eval()
         if not getattr(model, "is_quantized", False):  # half precision is slow on CPUs, and autocast refuses float16
             model.float()
@@ -140,7 +146,7 @@ class Segmenter:
     def key(self, shape: tuple[int, int, int]) -> str:
         """A word for what decides the scores of a volume of this shape: weights, image processor, blocks, options, device. The
         batch size is not in it: memory may call for another one, which changes no more than the scores' last bits."""
-        options = (self.grid(shape), self.skip_background, self.flips, self.dtype)
+        options = (self.grid(shape), self.skip_background, self.flips, self.dtype, *["inverted"] * self.invert)
         return hashlib.sha256(f"{self.model_key()}{options}{self.device.type}".encode()).hexdigest()
 
     def model_key(self) -> str:
@@ -154,7 +160,7 @@ class Segmenter:
 
     def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> ChannelReader:
         """The channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
-        return ChannelReader(volume, self.processor.num_channels, channel)
+        return ChannelReader(volume, self.processor.num_channels, channel, invert=self.invert)
 
     def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
         """The blocks that a volume of this shape (slices, height, width) is cut into."""
@@ -229,7 +235,7 @@ class Segmenter:
 
     def _look_at(self, source: ChannelReader) -> tuple[tuple[np.ndarray, np.ndarray], Contrast | None]:
         """Black and white of the volume, and where it stands out, from one pass; refuses what cannot be segmented."""
-        collected = IntensityRange(source.shape)
+        collected = IntensityRange(source.shape, self.processor.intensities)
         contrast = Contrast(source.shape) if self.skip_background else None
         lowest, highest = np.inf, -np.inf
         for z, z_end in _ranges(source.shape, _VOXELS_AT_ONCE):
@@ -240,6 +246,7 @@ class Segmenter:
             if contrast is not None:
                 contrast.add(slab)
         check_range(lowest, highest, source.name)
+        tell_of_inversion(collected, source.name, inverted=self.invert)
         return collected.result(self.processor.lower_percentile, self.processor.upper_percentile), contrast
 
     def _slices_to_label(self, source, grid, intensities, steps, windows) -> Iterator[tuple[tuple, list[Window]]]:
@@ -328,6 +335,17 @@ def check_range(lowest: float, highest: float, name: str) -> None:
     """Raises VolumeError for an image of one value."""
     if lowest == highest:
         raise VolumeError(f"{name}: expected an image, got the value {lowest} in every voxel")
+
+
+def tell_of_inversion(collected: IntensityRange, name: str, *, inverted: bool) -> None:
+    """Warns of an image that looks dark on bright, as it is read."""
+    if collected.is_inverted():
+        logger.warning(
+            "%s: looks dark on bright%s, while neurons are expected to be bright on dark; %s",
+            name,
+            " once it is inverted" if inverted else "",
+            "leave --invert out" if inverted else "try --invert (invert=True)",
+        )
 
 
 def _ranges(shape: tuple[int, int, int], voxels: int) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ import torch
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
 from .blocks import BlockGrid, check_slice_overlap, cut, stitch, tile_side
+from .intensities import DEFAULT_PERCENTILES, METHODS, IntensityRange, compressed
 
 
 class NeuronViT3DImageProcessor(BaseImageProcessor):
@@ -19,10 +20,13 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         lower_percentile (`float`, defaults to 1.0): this percentile of the volume becomes black (0).
         upper_percentile (`float`, defaults to 99.5): this percentile of the volume's maximum projection becomes white
             (1). Neurites fill a thousandth of a volume but a few hundredths of its projection, so the projection tells
-            how bright they are whatever the depth.
+            how bright they are whatever the depth. With robust intensities: of the projection's cells.
         image_mean, image_std (`float` or `list[float]`, default to 0.5): intensities in [0, 1] are then normalised as
             the 2D model's pictures were; one number, or one a channel.
         patch_size (`int`, defaults to 16): of the model, whose patches tiles are made of.
+        intensities (`str`, defaults to "percentiles"): "robust" finds black and white such that one bright soma, scale bar
+            or slice does not move them, and compresses what is brighter than white; "percentiles" scales linearly and clips,
+            as checkpoints of before do. See `intensities.py`.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -40,6 +44,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         image_std: float | list[float] = 0.5,
         slice_overlap: int = 0,
         patch_size: int = 16,
+        intensities: str = "percentiles",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -54,6 +59,9 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         self.upper_percentile = upper_percentile
         self.image_mean = image_mean
         self.image_std = image_std
+        self.intensities = intensities
+        if intensities not in METHODS:
+            raise ValueError(f"intensities must be one of {', '.join(METHODS)}; got {intensities!r}")
         check_slice_overlap(slice_overlap, num_output_slices)
         if not (np.asarray(image_std) > 0).all():
             raise ValueError(f"image_std must be positive; got {image_std}")
@@ -67,11 +75,14 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
             image_mean, image_std: instead of the configuration's; a number or one a colour. Where the image has as many
                 channels as the pictures had colours each keeps its own; otherwise they are averaged, as the kernels of
                 the colours are summed.
-            kwargs: of the processor: tile_size, tile_overlap, slice_overlap, lower_percentile, upper_percentile.
+            kwargs: of the processor: tile_size, tile_overlap, slice_overlap, lower_percentile, upper_percentile, and
+                intensities, whose own percentiles are taken where none are given.
         """
-        known = {"tile_size", "tile_overlap", "slice_overlap", "lower_percentile", "upper_percentile"}
+        known = {"tile_size", "tile_overlap", "slice_overlap", "lower_percentile", "upper_percentile", "intensities"}
         if unknown := kwargs.keys() - known:
             raise ValueError(f"the image processor has no option {min(unknown)!r}")
+        lower, upper = DEFAULT_PERCENTILES.get(kwargs.get("intensities", "percentiles"), (None, None))
+        kwargs = {"lower_percentile": lower, "upper_percentile": upper, **kwargs}
         mean = config.image_mean if image_mean is None else image_mean
         std = config.image_std if image_std is None else image_std
         return cls(
@@ -128,7 +139,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
     def intensity_range(self, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Black and white of each channel of a volume (channels, slices, height, width) in memory."""
-        collected = IntensityRange(volume.shape[1:])
+        collected = IntensityRange(volume.shape[1:], self.intensities)
         collected.add(volume)
         return collected.result(self.lower_percentile, self.upper_percentile)
 
@@ -139,6 +150,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         scaled = volume.astype(wide)  # a copy, then all in place: new memory takes longer than the arithmetic
         scaled -= black
         scaled /= white - black
+        if self.intensities == "robust":
+            return compressed(scaled).astype(np.float32, copy=False)
         return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32, copy=False)
 
     def standardise(self, scaled: np.ndarray) -> np.ndarray:
@@ -185,47 +198,6 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         if volume.dtype.kind == "f" and not np.isfinite(volume).all():
             raise ValueError(f"expected finite voxels, got {np.count_nonzero(~np.isfinite(volume))} that are not")
         return volume
-
-
-class IntensityRange:
-    """Finds black and white of a volume that is read slab by slab, or box by box: `add` all, then take the `result`.
-
-    Keeps the maximum projection and a sample of about a million voxels, whatever the volume's size.
-    """
-
-    def __init__(self, shape: tuple[int, int, int]):
-        self.shape = shape
-        self.projection = None  # (channels, height, width)
-        self.samples = []  # (channels, voxels) each
-        self.stride = max(1, round((np.prod(shape, dtype=float) / 1e6) ** (1 / 2)))
-
-    def add(self, box: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
-        """Box (channels, slices, height, width) of the volume whose first pixel is at `origin` (y, x)."""
-        self.merge(*self.look_at(box, origin), origin)
-
-    def look_at(self, box: np.ndarray, origin: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """What `merge` is told of a box: its projection (channels, height, width) and a sample (channels, voxels)."""
-        box = box.view(np.uint8) if box.dtype == bool else box  # numpy has no percentiles of booleans
-        y, x = (-start % self.stride for start in origin)
-        return box.max(axis=1), box[..., y :: self.stride, x :: self.stride].reshape(len(box), -1)
-
-    def merge(self, projection: np.ndarray, sample: np.ndarray, origin: tuple[int, int]) -> None:
-        (y, x), (channels, height, width) = origin, projection.shape
-        if self.projection is None:
-            lowest = -np.inf if projection.dtype.kind == "f" else np.iinfo(projection.dtype).min
-            self.projection = np.full((channels, *self.shape[1:]), lowest, projection.dtype)
-        part = self.projection[:, y : y + height, x : x + width]
-        np.maximum(part, projection, out=part)
-        self.samples.append(sample)
-
-    def result(self, lower_percentile: float, upper_percentile: float) -> tuple[np.ndarray, np.ndarray]:
-        """Black and white, one a channel, float64; white is above black even in a constant volume."""
-        sample = np.concatenate(self.samples, axis=1)
-        black = np.array([np.percentile(channel, lower_percentile) for channel in sample], float)
-        white = np.array([np.percentile(channel, upper_percentile) for channel in self.projection], float)
-        highest = self.projection.max(axis=(1, 2)).astype(float)
-        white = np.where(white > black, white, highest)  # a neuron smaller than the percentile leaves out
-        return black, np.where(white > black, white, black + 1.0)
 
 
 def scores_from_logits(logits: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,8 @@ from .foreground import Foreground
 
 _VOXELS_AT_ONCE = 1 << 24
 _TILE = 48
+# So few voxels, all of them foreground, may be cut out of a soma; of more, something else was meant.
+MAX_FILLED = 4096
 Box = tuple[slice, slice, slice]  # z, y, x
 
 
@@ -102,6 +104,12 @@ def look_through(
         around, core = with_halo(box, halo, scores.shape)
         read = scores.read(around)
         low, high = read.min(), read.max()  # NaN wherever there is one
+        if np.isnan(high):
+            at = np.argwhere(np.isnan(read))[0] + [one.start for one in around]
+            raise TraceError(
+                f"scores must lie in [0, 1], got nan at z {at[0]}, y {at[1]}, x {at[2]}; where nothing is known put 0"
+            )
+        found.highest = max(found.highest, float(high))
         if not (low >= 0 and high <= 1):
             raise TraceError(f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers")
         for tile in _tiles_with_signal(read, core, levels.weak, halo) if high >= levels.weak else ():
@@ -121,6 +129,7 @@ class Found:
         self.levels, self.shape, self.most, self.cell = levels, shape, most, cell
         self.indices, self.values, self.sure = [], [], []
         self.num_weak = self.num_strong = self.num_sure = 0
+        self.highest = 0.0  # of all scores
         self.cells = np.zeros([-(-side // (cell or side)) for side in shape], np.int64)
         self._first_whole = 0  # the first piece of which weak voxels are kept
 
@@ -163,16 +172,33 @@ class Found:
     def check_count(self, most: int) -> None:
         """
         Raises:
-            TraceError: no sure voxel, none that is strong once it is smoothed, or more than `most` strong ones.
+            TraceError: no sure voxel, none that is strong once it is smoothed, nothing but sure ones, or more than `most`
+                strong ones.
         """
-        if self.num_sure == 0 or self.num_strong == 0:
+        num_voxels, is_mask = math.prod(self.shape), self.levels.keep_sure
+        if self.num_sure == 0 and not is_mask and self.highest > 0:
             raise TraceError(
-                f"mask is empty: nothing to trace in a volume of shape {self.shape}; a lower threshold may help"
+                f"mask is empty: nothing to trace, no score reaches the threshold {self.levels.sure:g}; the highest is "
+                f"{self.highest:.3g}: try a lower threshold (--threshold), such as {self.highest / 2:.2g}"
+            )
+        if self.num_sure == 0:
+            what = "voxels of the mask" if is_mask else "scores"
+            raise TraceError(f"mask is empty: nothing to trace, all {what} are 0 in a volume of shape {self.shape}")
+        if self.num_strong == 0:
+            raise TraceError(
+                f"mask is empty: nothing to trace, the {self.num_sure} voxels that reach the threshold "
+                f"{self.levels.sure:g} lie too far apart; a lower threshold (--threshold) may help"
             )
         if self.num_strong > most:
             raise TraceError(
                 f"mask has {self.num_strong} foreground voxels ({self.num_strong / math.prod(self.shape):.0%} of shape "
                 f"{self.shape}), at most {most} are traced: raise the threshold or cut the volume"
+            )
+        if self.num_sure == num_voxels > MAX_FILLED:
+            what = "every voxel of the mask is set" if is_mask else f"every score reaches {self.levels.sure:g}"
+            raise TraceError(
+                f"{what}: no neuron fills a whole volume, of shape {self.shape}"
+                + ("; the background must be 0, also that of labels" if is_mask else ": raise the threshold")
             )
 
 

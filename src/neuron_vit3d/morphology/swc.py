@@ -46,6 +46,9 @@ class Tree:
         radii: (n,) float64, voxels.
         parents: (n,) int64, the *id* of each node's parent, -1 for a root (any negative number becomes -1).
         comments: header lines without `#`.
+        scores: (n,) float64 in [0, 1], what the traced scores say at each node; None where they are not known, as after
+            `read_swc`: an SWC file has no place for them.
+        bridged: (n,) bool, the nodes at which the tree crosses a gap of the foreground; None where that is not known.
 
     Raises:
         SWCError: the shapes do not agree, or ids, types or parents are not whole numbers.
@@ -57,6 +60,8 @@ class Tree:
     radii: np.ndarray
     parents: np.ndarray
     comments: tuple[str, ...] = ()
+    scores: np.ndarray | None = None
+    bridged: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "types", "parents"):
@@ -67,6 +72,10 @@ class Tree:
         object.__setattr__(self, "comments", tuple(self.comments))
         n = self.ids.size
         expected = {"ids": (n,), "types": (n,), "xyz": (n, 3), "radii": (n,), "parents": (n,)}
+        for name, dtype in (("scores", np.float64), ("bridged", bool)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=dtype))
+                expected[name] = (n,)
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise SWCError(f"tree of {n} nodes: {name} must have shape {shape}, got {getattr(self, name).shape}")
@@ -167,6 +176,24 @@ class Tree:
         """Summed length of all edges, in voxels."""
         child, parent = self.edges.T
         return float(np.linalg.norm(self.xyz[child] - self.xyz[parent], axis=1).sum())
+
+    @cached_property
+    def branches(self) -> np.recarray:
+        """The branches (b,): the paths between roots, branch points and tips; a parent comes before its children where that
+        holds for the nodes.
+
+        Fields:
+            start, end: ids of the first and the last node; the first is shared with the branch that this one leaves. They are
+                the same for a root without children, which is a branch without length.
+            parent_branch: row of the branch that it leaves, -1 at a root.
+            length: voxels, as `Tree.length`.
+            mean_radius: mean radius of the nodes after the first, voxels.
+            confidence: mean of `scores` at these nodes, in [0, 1]; NaN where the tree has none.
+            bridged_voxels: the part of the length that crosses gaps; NaN where that is not known.
+        """
+        from .branches import find_branches
+
+        return find_branches(self)[0]
 
     def write(self, path: str | os.PathLike) -> Path:
         """Write the tree as SWC such that `read_swc` gives back the same numbers, bit for bit. Returns the path.

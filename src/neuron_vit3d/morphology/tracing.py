@@ -1,5 +1,6 @@
 """A mask, or the scores it comes from, becomes a tree: `trace`; or several: `trace_neurons`."""
 
+import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -7,9 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from .at_once import Rules, center_lines_at_once, nearest_row
+from .branches import prune_branches
 from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
 from .by_region import REGION_SIDES, center_lines_by_region
 from .centering import centered, without_doubles
+from .evidence import with_scores
+from .fragments import join_groups, side_by_side
 from .pieces import Levels, Pieces, TraceError, look_through
 from .skeleton import Skeleton, prune_spurs, smooth, trim_tips
 from .swc import Tree
@@ -41,6 +45,8 @@ def trace(
     min_component_voxels: int = 10,
     root: tuple[float, float, float] | None = None,
     smoothing: float = 0.7,
+    min_confidence: float = 0.0,
+    fragments: bool = False,
 ) -> Tree:
     """Trace the neuron in a mask or in scores into one tree with radii.
 
@@ -72,9 +78,14 @@ def trace(
         smoothing: standard deviation of the Gaussian that scores are smoothed by first (a mask's are 1 and 0). A model labels
             slice by slice, and what is rough or porous grows twigs. Foreground is then where smoothed scores are at least
             0.7 times the threshold, for the Gaussian lowers what is thin; of a mask 0.35, and all of the mask. 0: none.
+        min_confidence: branches (`Tree.branches`) that are less sure are cut off, end branches first; the root stays. In
+            [0, 1]. The confidence of a branch is the mean of the scores along it, so across a gap they are low; that of a
+            mask's branch is the share of it that bridges no gap.
+        fragments: keep what could not be joined to the tree, and is at least `min_branch_length` long, as further roots of
+            it, the largest first; for stains that are broken.
 
     Returns:
-        A Tree with one root, parents before children, coordinates x y z in voxels, nodes about one voxel apart and radii in
+        A Tree with one root (or more, with `fragments`), which knows its scores and where it bridges gaps, parents before children, coordinates x y z in voxels, nodes about one voxel apart and radii in
         units of the smallest voxel side (`rasterize` knows no voxel sizes: at anisotropic voxels it draws them too thick in
         z). What was left out is counted in `comments`, and logged as a warning.
 
@@ -91,6 +102,8 @@ def trace(
         min_branch_length=min_branch_length,
         min_component_voxels=min_component_voxels,
         smoothing=smoothing,
+        min_confidence=min_confidence,
+        fragments=fragments,
     )[0]
 
 
@@ -104,11 +117,13 @@ def trace_neurons(
     min_branch_length: float = 3.0,
     min_component_voxels: int = 10,
     smoothing: float = 0.7,
+    min_confidence: float = 0.0,
+    fragments: bool = False,
 ) -> list[Tree]:
     """Trace several neurons of one volume, a tree for each.
 
     Args:
-        scores_or_mask, and all that is named: as in [`trace`].
+        scores_or_mask, and all that is named: as in [`trace`]; fragments: of one neuron only.
         neurons: how many; of the connected trees those with the largest surface are kept. Or where they begin (x, y, z in
             voxels, such as their somata): each becomes the root of a tree, in the order given. Neurons that touch are
             cut apart where the ways along the branches to their roots are equally long.
@@ -123,10 +138,17 @@ def trace_neurons(
     if voxel_size is None:
         voxel_size = getattr(scores_or_mask, "voxel_size", None)
     _check_parameters(threshold, voxel_size, bridge_distance, min_branch_length, min_component_voxels, smoothing)
+    if not 0 <= min_confidence <= 1:
+        raise TraceError(f"min_confidence must lie in [0, 1], got {min_confidence}")
     _check_kind(source)
     roots = [] if isinstance(neurons, int) else [np.array(_checked_root(root, source.shape))[::-1] for root in neurons]
     if not roots and (not isinstance(neurons, int) or neurons < 1):
         raise TraceError(f"expected at least one neuron to trace, got {neurons!r}")
+    count = len(roots) or neurons
+    if fragments and count > 1:
+        raise TraceError(
+            f"fragments: cannot be kept of {count} neurons, for which of them they belong to is not known"
+        )
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
     sure = 0.5 if source.is_mask else threshold
@@ -145,14 +167,16 @@ def trace_neurons(
     skeleton = prune_spurs(lines.skeleton, min_length=min_branch_length)
     skeleton = trim_tips(skeleton, source.shape)
     skeletons, left_out = _join_components(
-        skeleton, bridge_distance, min_branch_length, roots or None, neurons if not roots else len(roots)
+        skeleton, bridge_distance, min_branch_length, roots or None, count, fragments
     )
 
     comments = _report(lines.too_small, lines.sizes[left_out], min_component_voxels, bridge_distance)
     if lines.is_whole:  # of regions only the lines are known here, which lie in the middle of nothing
         skeletons = [centered(one, lines.foreground) for one in skeletons]
     skeletons = [without_doubles(one) for one in skeletons]
-    return [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
+    trees = [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
+    trees = [with_scores(tree, source, spacing, lowered, rules.deviation) for tree in trees]
+    return [_told(prune_branches(tree, min_confidence, fragments=fragments), fragments) for tree in trees]
 
 
 def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
@@ -163,11 +187,25 @@ def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
     return Tree.from_parents(skeleton.points[:, ::-1], skeleton.reach, skeleton.parents, types, comments=comments)
 
 
+def _told(tree: Tree, fragments: bool) -> Tree:
+    """The tree with a comment on its fragments, where they were asked for."""
+    if not fragments:
+        return tree
+    return dataclasses.replace(
+        tree, comments=(*tree.comments, f"kept {len(tree.roots) - 1} fragments as further roots")
+    )
+
+
 def _join_components(
-    skeleton: Skeleton, bridge_distance: float, min_branch_length: float, roots: list[np.ndarray] | None, count: int
+    skeleton: Skeleton,
+    bridge_distance: float,
+    min_branch_length: float,
+    roots: list[np.ndarray] | None,
+    count: int,
+    fragments: bool,
 ) -> tuple[list[Skeleton], np.ndarray]:
     """Rooted trees, those of the roots (z y x) or the `count` largest, and which components (number of components,) bool are
-    in none."""
+    in none. With `fragments` all that is long enough goes into the first."""
     surfaces = np.bincount(skeleton.component, skeleton.edge_lengths * skeleton.reach)
     links = find_links(skeleton, bridge_distance)
     links = links.subset(drop_weak_ends(skeleton, links, min_branch_length))
@@ -187,7 +225,15 @@ def _join_components(
         own_rows = [row for row in rows if keep[row]]
         parts = join_apart(skeleton.subset(keep), own, new_row[own_rows].tolist())
         trees |= dict(zip(own_rows, parts, strict=True))
-    return [trees[row] for row in rows], ~np.isin(group, group[skeleton.component[rows]])
+    is_taken = np.isin(group, group[skeleton.component[rows]])
+    skeletons = [trees[row] for row in rows]
+    if fragments:
+        lengths = np.bincount(group, np.bincount(skeleton.component, skeleton.edge_lengths))
+        others = np.setdiff1d(np.flatnonzero(lengths >= min_branch_length), group[is_taken])
+        others = others[np.argsort(-np.bincount(group, surfaces)[others], kind="stable")]
+        skeletons[0] = side_by_side([skeletons[0], *join_groups(skeleton, links, group, others)])
+        is_taken |= np.isin(group, others)
+    return skeletons, ~is_taken
 
 
 def _report(

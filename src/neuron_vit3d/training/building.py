@@ -5,6 +5,7 @@ import torch
 from ..inference import load_checkpoint
 from ..model import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.decoder import Classifier
+from ..model.intensities import DEFAULT_PERCENTILES
 from ..model.loading import one_clear_error, picture_statistics
 from .config import TrainingConfig, TrainingError
 
@@ -33,6 +34,9 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
     if base_config.model_type == "neuron_vit3d":
         _refuse_contradiction(config, base_config, shape)
         model, processor = load_checkpoint(config.base_model)
+        if config.intensities and config.intensities != processor.intensities:
+            processor.intensities = config.intensities
+            processor.lower_percentile, processor.upper_percentile = DEFAULT_PERCENTILES[config.intensities]
         if config.num_output_slices > base_config.num_output_slices:
             label_more_slices(model, processor, config.num_output_slices)
         return model, processor
@@ -46,7 +50,10 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
             config.base_model, inflation=config.initialisation, dtype=torch.float32, **shape
         )
     processor = NeuronViT3DImageProcessor.for_model(
-        model.config, tile_size=config.tile_size, tile_overlap=config.tile_size // 6
+        model.config,
+        tile_size=config.tile_size,
+        tile_overlap=config.tile_size // 6,
+        intensities=config.intensities or "robust",
     )
     return model, processor
 

@@ -5,6 +5,7 @@ import math
 from dataclasses import asdict, dataclass, field
 
 from ..model.inflation import INFLATIONS
+from ..model.intensities import METHODS
 from .losses import LOSSES
 
 
@@ -17,11 +18,12 @@ _RANGES = {
         (1, math.inf),
     ),
     **dict.fromkeys(("evaluation_steps", "checkpoint_steps", "keep_checkpoints", "log_steps"), (1, math.inf)),
-    **dict.fromkeys(("learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clipping"), (0, math.inf)),
+    **dict.fromkeys(("learning_rate", "encoder_learning_rate", "off_center_learning_rate"), (0, math.inf)),
+    **dict.fromkeys(("weight_decay", "gradient_clipping"), (0, math.inf)),
     **dict.fromkeys(("warmup_steps", "unfreeze_steps", "early_stopping", "num_workers"), (0, math.inf)),
     **dict.fromkeys(("min_radius", "max_radius", "edge_band"), (0, math.inf)),
     **dict.fromkeys(("cldice_weight", "skeleton_weight"), (0, math.inf)),
-    **dict.fromkeys(("foreground_probability", "layer_decay"), (0, 1)),
+    **dict.fromkeys(("foreground_probability", "layer_decay", "synthetic_share"), (0, 1)),
     "ema_decay": (0, 0.999999),
     "frozen_layers": (-1, math.inf),
 }
@@ -36,6 +38,8 @@ _FREE_TO_CHANGE = (
     "report_to",
     "activation_checkpointing",
 )
+# What options were, before there was one, that are something else by default today.
+_WERE = {"intensities": "percentiles"}
 
 
 class TrainingError(ValueError):
@@ -83,6 +87,13 @@ class TrainingConfig:
     max_steps: int = field(default=1000, metadata={"help": "Optimiser steps."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Of the decoder, at its highest."})
     encoder_learning_rate: float = field(default=1e-4, metadata={"help": "Of the encoder, at its highest."})
+    off_center_learning_rate: float = field(
+        default=0.0,
+        metadata={
+            "help": "Of the embedding's kernels of all slices but the center one, which center inflation sets to 0; "
+            "0: as the encoder."
+        },
+    )
     layer_decay: float = field(
         default=1.0,
         metadata={"help": "Each encoder layer learns at this times the rate of the one above; 1: all alike."},
@@ -132,6 +143,21 @@ class TrainingConfig:
     ignore_untraced: bool = field(
         default=False, metadata={"help": "Training ignores what is as bright as the neuron and not in its tree."}
     )
+    intensities: str = field(
+        default="",
+        metadata={
+            "help": f"How black and white are found: {', '.join(METHODS)} (default: robust; a 3D checkpoint's own)."
+        },
+    )
+    synthetic_share: float = field(
+        default=0.0, metadata={"help": "Share of blocks that show synthetic neurons, made as they are needed."}
+    )
+    synthetic_without: list[str] = field(
+        default_factory=list, metadata={"help": "Ingredients that the pictures of synthetic neurons do without."}
+    )
+    synthetic_backgrounds: list[str] = field(
+        default_factory=list, metadata={"help": "Images of tissue that synthetic neurons may be painted onto."}
+    )
     channel: int = field(default=-1, metadata={"help": "Image channel to use; -1: images have one."})
     mixed_precision: str = field(
         default="auto", metadata={"help": "no, bf16, fp16, or auto: bf16 where the machine multiplies it natively."}
@@ -162,6 +188,7 @@ class TrainingConfig:
             ("balance", BALANCES),
             ("loss", LOSSES),
             ("radius", ("given", "image")),
+            ("intensities", ("", *METHODS)),
             ("mixed_precision", PRECISIONS),
         ):
             if getattr(self, name) not in values:
@@ -178,7 +205,7 @@ class TrainingConfig:
     def difference(self, earlier: dict) -> str | None:
         """The first option that keeps this run from continuing the earlier one, in words; None: it can continue."""
         # An option that is newer than that run was as it is by default. (JSON has lists where there may be tuples.)
-        earlier = {**asdict(TrainingConfig("")), **earlier}
+        earlier = {**asdict(TrainingConfig("")), **_WERE, **earlier}
         for key, value in json.loads(json.dumps(asdict(self))).items():
             if key not in _FREE_TO_CHANGE and earlier[key] != value:
                 return f"{key} was {earlier[key]!r} and is {value!r} now"

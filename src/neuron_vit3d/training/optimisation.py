@@ -74,6 +74,36 @@ def parameter_groups(model: NeuronViT3DForSegmentation, config: TrainingConfig) 
     ]
 
 
+def quicken_off_center(optimizer: torch.optim.Optimizer, model: NeuronViT3DForSegmentation, config: TrainingConfig):
+    """Lets the embedding's kernels of all slices but the center one learn at their own rate.
+
+    They are a part of one tensor, for which an optimiser has one rate. So each step's change of them is made larger by the
+    ratio of the rates, which is what AdamW would do: its step and its weight decay are in proportion to the rate.
+
+    After center inflation they are 0, and at the encoder's rate they stay next to nothing: a trained center kernel had a norm
+    of 26, its neighbours 0.3 to 0.4, and accuracy without them was better.
+    """
+    rate, own = config.encoder_learning_rate, config.off_center_learning_rate
+    kernel = model.get_input_embeddings().weight
+    if not own or own == rate or not rate or not kernel.requires_grad:
+        return
+    before = torch.empty_like(kernel, requires_grad=False)
+    slices = torch.arange(kernel.shape[1], device=kernel.device) % model.config.num_slices
+    off_center = slices != model.config.num_slices // 2
+
+    @torch.no_grad()
+    def keep(*_) -> None:
+        before.copy_(kernel)
+
+    @torch.no_grad()
+    def enlarge(*_) -> None:
+        change = kernel[:, off_center] - before[:, off_center]
+        kernel[:, off_center] += (own / rate - 1) * change
+
+    optimizer.register_step_pre_hook(keep)
+    optimizer.register_step_post_hook(enlarge)
+
+
 def schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> torch.optim.lr_scheduler.LambdaLR:
     """Learning rates of all groups by step; a function of the step alone, so that a run can be continued."""
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from ..data.bigneuron import is_prepared, load_bigneuron
+from ..data.fresh_neurons import FreshNeurons
 from ..data.labels import LabelPolicy
 from ..data.pairs import DataError, LabelledVolume, Pair, find_pairs, read_pair
 from ..data.traced_volume import TracedVolume
+from ..data.wild import INGREDIENTS
+from ..volumes import read_volume
 from .config import TrainingConfig, TrainingError
 
 
@@ -37,7 +40,7 @@ def read_data(config: TrainingConfig) -> tuple[list[LabelledVolume | TracedVolum
         return _read_dataset(config)
     train_pairs = _choose("train_data", config.train_data, config.names)
     validation_pairs = _choose("validation_data", config.validation_data, config.validation_names)
-    if not train_pairs:
+    if not train_pairs and not config.synthetic_share:
         raise TrainingError("train_data: expected at least one folder of pairs to train on, got none")
     both = {pair.image.resolve() for pair in train_pairs} & {pair.image.resolve() for pair in validation_pairs}
     if both:
@@ -52,6 +55,25 @@ def read_data(config: TrainingConfig) -> tuple[list[LabelledVolume | TracedVolum
     validation = [read_pair(pair, channel=channel, policy=given) for pair in validation_pairs]
     _refuse_same_image(train, validation)
     return train, validation
+
+
+def fresh_neurons(config: TrainingConfig) -> FreshNeurons | None:
+    """The synthetic neurons that a run makes for itself; None where it wants none.
+
+    Raises:
+        VolumeError: a background cannot be read.
+        TrainingError: an ingredient that there is not.
+    """
+    if not config.synthetic_share:
+        return None
+    if unknown := set(config.synthetic_without) - set(INGREDIENTS):
+        raise TrainingError(
+            f"synthetic_without: expected ingredients out of {', '.join(INGREDIENTS)}, got {min(unknown)!r}"
+        )
+    backgrounds = [read_volume(path).array for path in config.synthetic_backgrounds]
+    return FreshNeurons(
+        seed=config.seed, batch_size=config.batch_size, without=config.synthetic_without, backgrounds=backgrounds
+    )
 
 
 def check_channels(volumes: list[LabelledVolume | TracedVolume], expected: int) -> None:

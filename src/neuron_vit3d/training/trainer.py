@@ -31,9 +31,16 @@ from .config import TrainingConfig, TrainingError
 from .logbook import Logbook, check_trackers, write_whole
 from .losses import SegmentationLoss
 from .memory import memory_advice, told_of_workers
-from .optimisation import WeightAverage, drop_frozen_gradients, freeze_layers, parameter_groups, schedule
+from .optimisation import (
+    WeightAverage,
+    drop_frozen_gradients,
+    freeze_layers,
+    parameter_groups,
+    quicken_off_center,
+    schedule,
+)
 from .processes import refuse_lone_process, sum_over_processes, synchronise_batch_norm
-from .reading import check_channels, checksums, read_data
+from .reading import check_channels, checksums, fresh_neurons, read_data
 from .validation import best_threshold, shift_threshold, unique_names, validation_dice
 
 
@@ -92,6 +99,8 @@ def train(config: TrainingConfig) -> Path:
         augmentation=Augmentation() if config.augment else Augmentation.none(),
         seed=config.seed,
         balance=config.balance,
+        fresh=fresh_neurons(config),
+        fresh_share=config.synthetic_share,
     )
     loader = DataLoader(
         dataset,
@@ -103,6 +112,7 @@ def train(config: TrainingConfig) -> Path:
         generator=torch.Generator(),
     )
     optimizer = torch.optim.AdamW(parameter_groups(model, config))
+    quicken_off_center(optimizer, model, config)
     if accelerator.num_processes > 1:
         model = synchronise_batch_norm(model, accelerator.device)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)

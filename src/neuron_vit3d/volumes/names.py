@@ -29,6 +29,8 @@ _HEADERS_ALONE = (".nhdr", ".oif", ".vsi", ".xlif")
 # What stands near the beginning of the trees, masks and pictures that the command line makes of an image.
 TRACED_BY = "traced by neuron-vit3d"
 SEGMENTED_BY = "made by neuron-vit3d"
+# And how the tables of branches begin; a comment there would be in the way of those who read them.
+BRANCHES_BEGIN = "branch,start,end,parent_branch,length,mean_radius,confidence,bridged_voxels"
 
 
 def is_volume_name(name: str) -> bool:
@@ -53,9 +55,9 @@ def volume_stem(name: str) -> str:
 
 
 def is_own_result(path: Path) -> bool:
-    """Whether a file is there and is a tree, a mask or a picture that `neuron-vit3d segment` or `trace` made."""
+    """Whether a file is there and is a tree, a table of branches, a mask or a picture that `neuron-vit3d segment` or `trace` made."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
         head = file.read(4096)
-    return any(mark.encode() in head for mark in (TRACED_BY, SEGMENTED_BY))
+    return any(mark.encode() in head for mark in (TRACED_BY, SEGMENTED_BY, BRANCHES_BEGIN))

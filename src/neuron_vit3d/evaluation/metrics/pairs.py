@@ -80,9 +80,11 @@ def check_exists(path: str | os.PathLike, name: str) -> None:
 
 
 def means(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of every key over the rows in which it is finite; where it is in none, what the first row has."""
+    """Mean of every key that all rows have over those in which it is finite; where it is in none, what the first row has."""
     result = {}
     for key, first in rows[0].items():
+        if not all(key in row for row in rows):
+            continue
         finite = [row[key] for row in rows if math.isfinite(row[key])]
         result[key] = fmean(finite) if finite else first
     return result

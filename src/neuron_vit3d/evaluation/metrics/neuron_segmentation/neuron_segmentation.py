@@ -11,6 +11,7 @@ import evaluate
 import numpy as np
 
 from neuron_vit3d.evaluation.metrics.pairs import FEATURES, StoredAsBytes, check_exists, is_path, means, pack, unpack
+from neuron_vit3d.evaluation.ranking import ranking_scores
 from neuron_vit3d.evaluation.segmentation import segmentation_scores
 from neuron_vit3d.volumes import Volume, check_finite, read_volume, single_channel
 from neuron_vit3d.volumes.volume import checked_voxel_size
@@ -34,8 +35,11 @@ Returns:
     dice, precision, recall, f1, iou, cldice: means over the volumes, in [0, 1].
     hd95: mean over the volumes in which it is finite; infinite if it is in none. It is infinite where one mask is empty
         and the other is not, and one such volume would hide all others in the mean.
+    average_precision, best_dice, best_threshold: where all predictions are floats, means over the volumes of what
+        `neuron_vit3d.evaluation.ranking_scores` says of them as scores.
     hd95_infinite: number of volumes that the mean of hd95 leaves out for that reason.
-    by_volume: list of dicts, for each volume in order what `neuron_vit3d.segmentation_scores` returns.
+    by_volume: list of dicts, for each volume in order what `neuron_vit3d.segmentation_scores` returns, and of scores what
+        `neuron_vit3d.evaluation.ranking_scores` returns.
 
 Raises:
     ValueError: different numbers of predictions and references, a mask that is not 3D, masks of different shapes, NaN, a
@@ -96,11 +100,12 @@ class NeuronSegmentation(StoredAsBytes, evaluate.Metric):
                 f"expected masks of one shape (z, y, x), got {names[0]} {predicted.shape} and {names[1]} {labels.shape}"
             )
         # Which label is to be ignored is known in `compute` only, so references keep theirs.
-        return pack(mask=_mask(predicted)), pack(labels=labels)
+        is_scores = predicted.dtype.kind == "f"
+        return pack(scores=predicted) if is_scores else pack(mask=_mask(predicted)), pack(labels=labels)
 
     def _compute(self, predictions, references, voxel_size=None, ignore_index=None):
         by_volume = [
-            _scores(unpack(prediction)["mask"], unpack(reference)["labels"], voxel_size, ignore_index)
+            _scores(*unpack(prediction).values(), unpack(reference)["labels"], voxel_size, ignore_index)
             for prediction, reference in zip(predictions, references, strict=True)
         ]
         infinite = sum(math.isinf(scores["hd95"]) for scores in by_volume)
@@ -115,7 +120,9 @@ class NeuronSegmentation(StoredAsBytes, evaluate.Metric):
 
 def _scores(predicted, labels, voxel_size, ignore_index) -> dict[str, float]:
     ignore = None if ignore_index is None else labels == ignore_index
-    scores = segmentation_scores(predicted, _mask(labels), ignore=ignore, voxel_size=voxel_size)
+    scores = segmentation_scores(_mask(predicted), _mask(labels), ignore=ignore, voxel_size=voxel_size)
+    if predicted.dtype.kind == "f":
+        scores |= ranking_scores(predicted, _mask(labels), ignore=ignore)
     return {name: float(score) for name, score in scores.items()}
 
 

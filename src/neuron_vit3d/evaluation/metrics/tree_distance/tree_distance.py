@@ -18,8 +18,8 @@ from neuron_vit3d.morphology import SWCError, Tree, read_swc, tree_distance
 
 
 _DESCRIPTION = """\
-How far traced neurons are from the trees that a human drew: BigNeuron's distances (ESA, DSA, PDS), and precision, recall and
-F1 by length, as the mean over trees and for each tree.
+How far traced neurons are from the trees that a human drew: BigNeuron's distances (ESA, DSA, PDS), precision, recall and
+F1 by length, of branch points and of tips, as the mean over trees and for each tree.
 """
 
 _INPUTS = """
@@ -36,6 +36,12 @@ Returns:
     pds, pds12, pds21, precision, recall, f1: means over all trees, in [0, 1]. A prediction without nodes has pds 1 and
         precision, recall and f1 0.
     length_predicted, length_gold: means over all trees, in voxels.
+    precision_wide, recall_wide, f1_wide: precision, recall and f1 within the larger of `threshold` and the reference's radius
+        there.
+    branch_points_precision, branch_points_recall, branch_points_f1: of the nodes in which three or more edges meet, matched
+        one to one within 5 voxels; 1 where neither tree has any.
+    tips_precision, tips_recall, tips_f1: the same of the nodes with one edge.
+    length_ratio: mean of length_predicted over length_gold; of the trees in which it is finite.
     threshold: as given.
     empty_predictions: number of predictions without nodes, which the means of the distances leave out.
     by_tree: list of dicts, for each tree in order what `neuron_vit3d.tree_distance` returns.
