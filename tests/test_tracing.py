@@ -69,7 +69,8 @@ def test_a_rasterized_tree_is_found_again(seed):
     mask = rasterize(gold, (64, 64, 64))
     tree = trace(mask)
     assert_one_sound_tree(tree)
-    assert in_mask(tree, ndimage.binary_dilation(mask)).all()  # smoothing fills its pores
+    # Smoothing fills its pores, and what branches side by side enclose is filled, too.
+    assert in_mask(tree, ndimage.binary_dilation(mask, iterations=2)).all()
     scores = tree_distance(tree, gold)
     # Branches of these trees run into one another, and what lies side by side without background between it is one neurite.
     assert scores["precision"] > 0.95 and scores["recall"] > 0.75
@@ -476,7 +477,7 @@ def test_neurons_begin_at_the_roots_given_in_their_order():
 
 def test_neurons_that_touch_are_cut_apart_half_way():
     mask = tube((5, 10, 15), (75, 10, 15), radius=2, shape=(30, 40, 80))
-    left, right = trace_neurons(mask, [(8, 10, 15), (72, 10, 15)])
+    left, right = trace_neurons(mask, [(12, 10, 15), (68, 10, 15)])
     assert abs(left.xyz[:, 0].max() - 40) < 3 and abs(right.xyz[:, 0].min() - 40) < 3
     whole = trace(mask)
     assert len(left) + len(right) == len(whole)

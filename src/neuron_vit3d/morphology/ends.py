@@ -15,7 +15,7 @@ from .foreground import Foreground
 FRONT = 2.0
 # A branch is one if it goes on for longer than BUMP + BUMP_OF_RADIUS * the radius of what it leaves, measured from the front
 # that it leaves, which ends at the surface: with less, a rough surface is full of branches.
-BUMP, BUMP_OF_RADIUS = 1.0, 0.5
+BUMP, BUMP_OF_RADIUS = 1.0, 0.75
 
 
 def branch_ends(

@@ -23,8 +23,8 @@ NO_PARENT = -1
 # The cost of a voxel falls with this power of its distance from the boundary. Unlike the paper's 5000 (1 - d / d_max)^16 it
 # does not depend on the thickest place of the mask, so that thin neurites stay centered beside a large soma.
 CENTERING_POWER = 3.0
-# A path covers what is nearer than so many times the local radius: an end there is one of the neurite's own surface.
-COVERED = 1.0
+# A path covers what is nearer than so many times the local radius, and a little more.
+COVERED = 1.1
 # Balls of at least this radius are not taken again about nodes near their center.
 LARGE_BALL = 8.0
 
@@ -109,7 +109,8 @@ def center_lines(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of every voxel the next one on the way to its root, (n,) int32, and whether it lies on a center line, (n,) bool.
 
-    As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case.
+    As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case. A path covers what is nearer than
+    COVERED local radii and half a voxel's diagonal: so far may the lattice of voxels keep it from the middle.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
@@ -128,7 +129,7 @@ def center_lines(
     parents = np.where(predecessors < 0, NO_PARENT, predecessors).astype(np.int32)
     way = _distance_from_root(foreground.points, parents)
     ends = branch_ends(foreground, (rows, neighbours, lengths), parents, way, reach)
-    ball = COVERED * reach
+    ball = COVERED * reach + np.linalg.norm(foreground.spacing) / 2
     return parents, _paths(foreground, ball, parents, component, targets, ends)
 
 
