@@ -8,6 +8,7 @@ is made of model_cards/default.yaml, the run's own files and the report of `scri
 """
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ from transformers import HfArgumentParser
 from neuron_vit3d.hub import model_card
 from neuron_vit3d.hub.assemble import copy_record
 from neuron_vit3d.inference import DEFAULT_CHECKPOINT, load_checkpoint
+from neuron_vit3d.training.validation import shift_threshold
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -33,6 +35,9 @@ GRAYS = 48  # shades in the card's picture: with more, it would weigh as much as
 @dataclass
 class Arguments:
     run_dir: str | None = field(default=None, metadata={"help": "Output folder of scripts/train.py."})
+    logit: float = field(
+        default=0.0, metadata={"help": "Scores of this logit become 0.5; see experiments/choose_threshold.py."}
+    )
     card_only: bool = field(default=False, metadata={"help": "Only make the embedded default's card again."})
     picture: str | None = field(default=None, metadata={"help": "Make this picture, reduced, the card's."})
     facts: str = field(default=str(CARDS / "default.yaml"), metadata={"help": "Facts for the card."})
@@ -45,7 +50,7 @@ def main() -> int:
         return 2
     try:
         if arguments.run_dir:
-            embed(Path(arguments.run_dir), arguments.facts)
+            embed(Path(arguments.run_dir), arguments.facts, arguments.logit)
         elif arguments.card_only:
             model_card(DEFAULT_CHECKPOINT, arguments.facts).save(DEFAULT_CHECKPOINT / "README.md")
         else:
@@ -56,13 +61,14 @@ def main() -> int:
     return 0
 
 
-def embed(run: Path, facts: str) -> None:
-    """Replaces the embedded default by a run's model, whole or not at all."""
+def embed(run: Path, facts: str, logit: float) -> None:
+    """Replaces the embedded default by a run's model, its threshold moved by `logit`, whole or not at all."""
     partial = DEFAULT_CHECKPOINT.with_name(".default.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         model, processor = load_checkpoint(run)
         model.config.name_or_path = ""
+        shift_threshold(model, 1 / (1 + math.exp(-logit)))
         model.to(torch.float16).save_pretrained(partial)
         processor.save_pretrained(partial)
         take_out_code(partial)

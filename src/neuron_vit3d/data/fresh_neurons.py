@@ -20,7 +20,7 @@ STREAMS = 4
 AT_HAND = 6
 BLOCKS_OF_A_NEURON = 24
 # One neuron in so many imitates a confocal image (`synthetic_neuron`), half of them noisy ones; the others are wild.
-IMITATED = 2
+IMITATED = 3
 # Slices, height and width: room for a tile of 192 pixels that is turned or widened.
 SHAPE = (24, 224, 224)
 
@@ -66,7 +66,7 @@ class FreshNeurons:
     def _make(self, stream: int, number: int) -> ArrayVolume:
         seed = int(np.random.SeedSequence([self.seed, stream, number]).generate_state(1, np.uint64)[0])
         if number % IMITATED == 0:
-            neuron = synthetic_neuron(self.shape, seed=seed, quality=None if number // IMITATED % 2 else "noisy")
+            neuron = synthetic_neuron(self.shape, seed=seed, quality=None if number % 2 else "noisy")
             labels = neuron.visible_labels()
         else:
             neuron = wild_neuron(self.shape, seed=seed, without=self.without, backgrounds=self.backgrounds)
