@@ -1,6 +1,6 @@
 """Which score of a trained run is neuron? Told by the traces of synthetic stacks full of tissue, in which neurites are rare.
 
-python experiments/choose_threshold.py runs/default --real data/default/real/validation
+python experiments/choose_threshold.py runs/wild --real data/wild/real/validation
 
 Prints, by the logit of the score that is taken for the threshold, the mean Dice and the mean wide F1 of the trees over five noisy
 synthetic stacks, and with --real the mean Dice of the labelled volumes there. `scripts/embed_default.py --logit` takes the choice.
@@ -20,7 +20,7 @@ from neuron_vit3d.inference import Segmenter
 
 
 LOGITS = range(10)
-COUNT, FIRST_SEED, SHAPE = 5, 820_000, (32, 256, 256)  # the noisy stacks of scripts/prepare_default_data.py
+COUNT, FIRST_SEED, SHAPE = 5, 820_000, (32, 256, 256)  # no training draws these
 LEAST = 1e-7  # scores nearer to 0 or 1 have no logit in float32
 
 
@@ -49,7 +49,7 @@ def main() -> int:
     for name, values in rows.items():
         if values:
             lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in np.mean(values, axis=0))} |")
-    text = "\n".join(["# Threshold of the default\n", "Made by `experiments/choose_threshold.py`.\n", *lines])
+    text = "\n".join(["# Threshold of a trained run\n", "Made by `experiments/choose_threshold.py`.\n", *lines])
     print(text)
     if options.output:
         options.output.write_text(text + "\n")

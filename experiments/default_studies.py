@@ -1,10 +1,10 @@
-"""What pays in the making of the default: pre-training, depth, and each ingredient of the synthetic pictures.
+"""What pays in teaching a model on wild pictures: pre-training, depth, and each ingredient of the synthetic pictures.
 
 python experiments/default_studies.py pretraining --base-model vit-tiny-patch16-224 --work-dir runs/pretraining
 python experiments/default_studies.py ingredients --base-model vit-tiny-patch16-224 --work-dir runs/ingredients
 python experiments/default_studies.py report pretraining
 
-Every arm is trained by the default's recipe, only shorter and on smaller tiles, with several seeds, and is then measured on real
+Every arm is trained by the recipe of experiments/results/wild_model.md, only shorter and on smaller tiles, with several seeds, and is then measured on real
 stacks with traces, of which none is trained on: average precision of the scores of every fourth slice, the band between center
 line and gold surface left out. One line of JSON a stack goes to experiments/results/; what is there is not computed again, and an
 interrupted training goes on where it was. The analysis: seeds are averaged within a stack, arms are compared with the first one
@@ -61,7 +61,7 @@ STUDIES = {"pretraining": PRETRAINING, "ingredients": LEAVE_ONE_OUT}
 
 
 def recipe(output: Path, base_model: str, backgrounds: list[Path], steps: int, seed: int) -> TrainingConfig:
-    """As the default is trained (model_cards/default.yaml), on synthetic neurons alone, shorter and on smaller tiles."""
+    """As experiments/results/wild_model.md says, on synthetic neurons alone, shorter and on smaller tiles."""
     return TrainingConfig(
         output_dir=str(output),
         base_model=base_model,

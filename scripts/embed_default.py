@@ -38,6 +38,9 @@ class Arguments:
     logit: float = field(
         default=0.0, metadata={"help": "Scores of this logit become 0.5; see experiments/choose_threshold.py."}
     )
+    intensities: str = field(
+        default="", metadata={"help": "How it finds black and white, if not as it was trained: capped."}
+    )
     card_only: bool = field(default=False, metadata={"help": "Only make the embedded default's card again."})
     picture: str | None = field(default=None, metadata={"help": "Make this picture, reduced, the card's."})
     facts: str = field(default=str(CARDS / "default.yaml"), metadata={"help": "Facts for the card."})
@@ -50,7 +53,7 @@ def main() -> int:
         return 2
     try:
         if arguments.run_dir:
-            embed(Path(arguments.run_dir), arguments.facts, arguments.logit)
+            embed(Path(arguments.run_dir), arguments.facts, arguments.logit, arguments.intensities)
         elif arguments.card_only:
             model_card(DEFAULT_CHECKPOINT, arguments.facts).save(DEFAULT_CHECKPOINT / "README.md")
         else:
@@ -61,13 +64,14 @@ def main() -> int:
     return 0
 
 
-def embed(run: Path, facts: str, logit: float) -> None:
+def embed(run: Path, facts: str, logit: float, intensities: str) -> None:
     """Replaces the embedded default by a run's model, its threshold moved by `logit`, whole or not at all."""
     partial = DEFAULT_CHECKPOINT.with_name(".default.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         model, processor = load_checkpoint(run)
         model.config.name_or_path = ""
+        processor.intensities = intensities or processor.intensities
         shift_threshold(model, 1 / (1 + math.exp(-logit)))
         model.to(torch.float16).save_pretrained(partial)
         processor.save_pretrained(partial)

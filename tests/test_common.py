@@ -201,7 +201,8 @@ def test_what_does_not_fit_into_memory_is_split_between_layers_never_inside(fami
         if type(module).__name__ in whole:
             assert not any(key.startswith(f"{name}.") for key in split.hf_device_map)
     with torch.no_grad():
-        torch.testing.assert_close(split(block).logits, model(block).logits, atol=1e-5, rtol=0)
+        # Logits are of the order of ten here, and some processors round one or two bits otherwise.
+        torch.testing.assert_close(split(block).logits, model(block).logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -145,7 +145,7 @@ def test_the_origin_of_a_varied_block_is_not_that_of_what_was_mixed_in(neuron, m
             r"(\w+), slice (\d+), tile of (\d+) from y (-?\d+), x (-?\d+)", dataset.origin(index)
         ).groups()
         assert {volume.name for volume, *_ in cuts} == {"neuron", "other"}
-        drawn = dataset.volumes[dataset._choose(np.random.default_rng([dataset.seed, 0, index]))].name
+        drawn = dataset.volumes[dataset._choose(np.random.default_rng([dataset.seed, 0, index]), index)].name
         places = [(place, view.window) for volume, place, view, _ in cuts if volume.name == name]
         assert name == drawn and places == [((int(z), int(y), int(x)), int(window))]
 

@@ -26,7 +26,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         patch_size (`int`, defaults to 16): of the model, whose patches tiles are made of.
         intensities (`str`, defaults to "percentiles"): "robust" finds black and white such that one bright soma, scale bar
             or slice does not move them, and compresses what is brighter than white; "percentiles" scales linearly and clips,
-            as checkpoints of before do. See `intensities.py`.
+            as checkpoints of before do; "capped" does, too, but white is at most three times the robust one. See
+            `intensities.py`.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
