@@ -64,7 +64,7 @@ def main() -> int:
     return 0
 
 
-def embed(run: Path, facts: str, logit: float, intensities: str) -> None:
+def embed(run: Path, facts: str, logit: float = 0.0, intensities: str = "") -> None:
     """Replaces the embedded default by a run's model, its threshold moved by `logit`, whole or not at all."""
     partial = DEFAULT_CHECKPOINT.with_name(".default.partial")
     shutil.rmtree(partial, ignore_errors=True)

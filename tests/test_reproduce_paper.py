@@ -99,7 +99,8 @@ def test_several_slices_are_scored_apart_and_averaged_and_projections_in_one_sli
     assert noted == {"3 output slices", "3 output slices, averaged"}
 
 
-def test_every_neuron_is_tested_in_one_fold_and_never_trained_on_there():
+def test_every_neuron_is_tested_in_one_fold_and_never_trained_on_there(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     module = runpy.run_path(str(SCRIPT))
     names = [f"n{i}" for i in range(12)]
     data = module["Data"]("folder", names[:8], names[8:10], names[10:])
