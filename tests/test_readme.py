@@ -39,8 +39,8 @@ INSTEAD = [
     ),
     (
         "neuron-vit3d segment image.tif --model runs/first -o out/",
-        "neuron-vit3d segment image.tif --model runs/first -o out/ --threshold 0.001",
-        "after two steps a model holds all to be background",
+        "neuron-vit3d segment image.tif --model runs/first -o first/ --threshold 0.001",
+        "after two steps a model holds all to be background, or none: its tree, if any, is no good to later blocks",
     ),
 ]
 
