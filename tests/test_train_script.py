@@ -173,7 +173,8 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(options, volumes
     two = replace(config, batch_size=2, output_dir=str(tmp_path / "two"))
     run_two_processes(two)
     one = train(replace(config, batch_size=4))
-    for key, tolerance in (("loss", 1e-4), ("dice", 2e-3), ("best_threshold_dice", 2e-3)):
+    # On a processor without AVX-512 two of the twenty losses differ by 1.06e-4, in this code and in that of before alike.
+    for key, tolerance in (("loss", 2e-4), ("dice", 2e-3), ("best_threshold_dice", 2e-3)):
         ours, theirs = log_of(one, key), log_of(two.output_dir, key)
         assert len(ours) > 0 and ours == pytest.approx(theirs, abs=tolerance), key
     fast = config.learning_rate > 1e-2
