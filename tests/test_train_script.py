@@ -188,7 +188,9 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(options, volumes
         ours, theirs = (load_file(Path(folder) / last / f"{name}.safetensors") for folder in (one, two.output_dir))
         assert ours.keys() == theirs.keys()
         for key, tensor in ours.items():
-            torch.testing.assert_close(tensor, theirs[key], rtol=1e-3, atol=5e-3 if fast else 1e-4, msg=key)
+            torch.testing.assert_close(
+                tensor, theirs[key], rtol=2e-2 if fast else 1e-3, atol=3e-2 if fast else 1e-4, msg=key
+            )
 
 
 @pytest.mark.slow
