@@ -44,7 +44,6 @@ def main(
     synthetic: Annotated[int, typer.Option(help="How many synthetic neurons.")] = 12,
     output: Annotated[Path | None, typer.Option(help="Markdown file. Default: standard output.")] = None,
 ) -> None:
-    logging.getLogger("neuron_vit3d").setLevel(logging.ERROR)
     kinds = {"synthetic": synthetic_stacks(synthetic)}
     if data_dir is not None:
         kinds["real (tuff)"] = real_stacks(data_dir)
@@ -166,4 +165,5 @@ def row(name: str, here: np.ndarray, wrong: np.ndarray, size: np.ndarray) -> str
 
 
 if __name__ == "__main__":
+    logging.getLogger("neuron_vit3d").setLevel(logging.ERROR)
     typer.run(main)

@@ -171,6 +171,7 @@ def fingerprint(stack: Stack, scorer: Scorer, output: Output) -> str:
 def begin(parent: int, peers_dir: str | None) -> None:
     """Readies a process: it finds kimimaro, and it ends when its parent has been killed, instead of working on for nobody."""
     has_kimimaro(peers_dir)
+    logging.getLogger("neuron_vit3d").setLevel(logging.ERROR)  # what each tree leaves out is not to be told
 
     def end_with_parent() -> None:
         while os.getppid() == parent:
@@ -186,7 +187,6 @@ def measure(task: Task) -> list[dict]:
     from real_neurons_figures import score_figures, tree_figures
 
     torch.set_num_threads(1)
-    logging.getLogger("neuron_vit3d").setLevel(logging.ERROR)  # what each tree leaves out
     is_kept = task.cache is not None and task.cache.exists()
     volume, gold = task.stack.load()
     started = time.process_time()
