@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Set up once, and again when what is to be installed changes. An interrupted set-up leaves no stamp.
 STAMP := $(VENV)/.installed
 DEMO := demo
+# Test files run in so many processes at once, each with one thread.
+WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -19,7 +21,7 @@ demo: $(STAMP) ## Segment and trace a sample neuron with the embedded default, o
 	HF_HUB_OFFLINE=1 $(BIN)/python scripts/demo.py $(DEMO)
 
 test: $(STAMP) ## Run all tests (those on real data only where it lies beside the checkout)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 # torchao beside the environment, not in it: transformers imports it wherever it is, and it is slow and loud.
 test-quantization: $(STAMP) ## Run the tests of quantised loading, with torchao

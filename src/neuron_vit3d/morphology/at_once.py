@@ -8,22 +8,24 @@ from .cavities import cavities
 from .foreground import Foreground
 from .pieces import Levels, TraceError
 from .skeleton import Skeleton, extract_skeleton
+from .smoothing import AlongLines, Gaussian
 from .weak_bridges import weak_bridges
 
 
 # So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is noise.
 MAX_COMPONENTS = 20_000
 # Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
-WEAK_REACH = 2.5
+WEAK_REACH = 3.5
 
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """What counts as signal, and what of it is traced. deviation: of the Gaussian that scores are smoothed by, z y x in
-    voxels; spacing: voxel sides z y x, the smallest being 1; roots: z y x in voxels."""
+    """What counts as signal, and what of it is traced. fills_cavities: what the foreground encloses is foreground; spacing:
+    voxel sides z y x, the smallest being 1; roots: z y x in voxels."""
 
     levels: Levels
-    deviation: np.ndarray
+    smoothing: Gaussian | AlongLines
+    fills_cavities: bool
     spacing: np.ndarray
     min_component_voxels: int
     bridge_distance: float
@@ -79,9 +81,9 @@ def center_lines_at_once(
 def with_cavities(
     signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """What `Found.signal` gives, and what the strong voxels enclose is strong, too, with scores as high as they can be; nothing
-    is where nothing is smoothed."""
-    inside = cavities(signal.subset(is_strong)) if rules.deviation.any() else ()
+    """What `Found.signal` gives, and what the strong voxels enclose is strong, too, with scores as high as they can be, where
+    cavities are filled."""
+    inside = cavities(signal.subset(is_strong)) if rules.fills_cavities else ()
     if not len(inside):
         return signal, scores, is_strong, is_sure
     known = signal.contains(np.stack(np.unravel_index(inside, signal.shape), axis=1))

@@ -16,7 +16,7 @@ import numpy as np
 
 from .at_once import CenterLines, Rules, large_components, nearest_row, with_cavities
 from .foreground import Foreground
-from .pieces import Box, Pieces, TraceError, Window, look_through, smoothing_halo, with_halo
+from .pieces import Box, Pieces, TraceError, Window, look_through, with_halo
 from .region_bridges import bridge_regions
 from .skeleton import center_lines, extract_skeleton
 
@@ -185,8 +185,8 @@ def _add_lines(
 def _strong_in(source: Pieces, core: Box, rules: Rules) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
     """The strong voxels in a region, in its coordinates; their distances from the boundary, scores, and which are sure."""
     for halo in HALOS:
-        around, inner = with_halo(core, [halo + more for more in smoothing_halo(rules.deviation)], source.shape)
-        found = look_through(Window(source, around), rules.levels, rules.deviation, most=MAX_WINDOW_VOXELS)
+        around, inner = with_halo(core, [halo + more for more in rules.smoothing.halo], source.shape)
+        found = look_through(Window(source, around), rules.levels, rules.smoothing, most=MAX_WINDOW_VOXELS)
         if found.num_strong > MAX_WINDOW_VOXELS:
             if halo > HALOS[0]:
                 break  # content with what the window before showed

@@ -23,8 +23,9 @@ ENOUGH = 22
 # A cut through a thick neurite is open to one or two sides, in its plane. So fewer lines will do where so much of the 27 cells
 # around is foreground: between the halves of a tube of radius 4 that are three voxels apart it is about 0.4, between two lines
 # of radius 1 that are four voxels apart 0.28. At 0.22 more cuts are mended, and trees with branches side by side suffer.
-ENOUGH_IN_SOLID, SOLID = 18, 0.33
+ENOUGH_IN_SOLID, SOLID = 20, 0.33
 PASSES = 3
+NEAREST = 3
 # Cells along a side of what is looked at at once.
 CHUNK = 64
 _SIDES = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)]
@@ -32,7 +33,7 @@ _SIDES = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)]
 
 def cavities(foreground: Foreground) -> np.ndarray:
     """(m,) int64: flat indices, ascending, of the background voxels that the foreground encloses."""
-    from scipy.ndimage import uniform_filter
+    from scipy.ndimage import binary_propagation, uniform_filter
 
     size = np.maximum(np.rint(CELL / foreground.spacing), 1).astype(np.int64)
     cells = foreground.voxels // size
@@ -41,13 +42,14 @@ def cavities(foreground: Foreground) -> np.ndarray:
     for corner, share in _chunks(cells, shape, math.prod(size.tolist())):
         is_full = share > 0
         enough = np.where(uniform_filter(share, 3, mode="constant") >= SOLID, ENOUGH_IN_SOLID, ENOUGH)
-        inside = _is_inside(is_full, enough)
-        if not inside.any():
+        inside, round_about = _is_inside(is_full, enough)
+        if not round_about.any():
             continue
         for _ in range(
             PASSES - 1
         ):  # what is near one side of a wide cavity is too far from the other, but not from its middle
-            inside |= _is_inside(is_full | inside, enough)
+            inside |= _is_inside(is_full | inside, enough)[0]
+        inside = binary_propagation(round_about, mask=inside)
         # The shell's own cells are half empty; what of them lies beside the cavity, is inside, too.
         core = (slice(REACH, -REACH),) * 3
         inside = inside[core] | (_grown(inside)[core] & is_full[core])
@@ -75,17 +77,25 @@ def _chunks(cells: np.ndarray, shape: tuple[int, int, int], voxels: int) -> Iter
         yield corner, share
 
 
-def _is_inside(is_full: np.ndarray, enough: np.ndarray) -> np.ndarray:
-    """bool: the empty cells from which `enough` of the 26 lines meet a full one within REACH cells."""
-    hits = np.zeros(is_full.shape, np.uint8)
-    for step in _SIDES:
-        met = _moved(is_full, step, 1)
-        length = 1
-        while length < REACH:  # what is met within twice the length, is met now or from so much farther
-            met |= _moved(met, step, length)
-            length *= 2
-        hits += met
-    return (hits >= enough) & ~is_full
+def _is_inside(is_full: np.ndarray, enough: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """bool: the empty cells from which `enough` of the 26 lines meet a full one within REACH cells; and those of them from which
+    they meet it at distances that differ little, within twice the nearest, rounded up to a power of two."""
+    from scipy.ndimage import distance_transform_cdt
+
+    if not is_full.any():
+        return np.zeros_like(is_full), np.zeros_like(is_full)
+    nearest = distance_transform_cdt(~is_full, "chessboard")
+    round_about = np.zeros_like(is_full)
+    met = [_moved(is_full, step, 1) for step in _SIDES]
+    length = 1
+    while length < REACH:
+        for one, step in zip(met, _SIDES, strict=True):
+            one |= _moved(one, step, length)  # what is met within twice the length, is met now or from so much farther
+        length *= 2
+        hits = np.sum(met, axis=0, dtype=np.uint8)
+        round_about |= (hits >= enough) & (NEAREST * nearest >= length)
+    inside = (hits >= enough) & ~is_full
+    return inside, round_about & inside
 
 
 def _moved(cells: np.ndarray, step: tuple[int, int, int], count: int) -> np.ndarray:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 
 import numpy as np
 
+from .at_once import Rules
 from .pieces import Pieces
 from .swc import Tree
 
@@ -17,22 +17,21 @@ from .swc import Tree
 RING_RADIUS = 2.5
 # Points on a ring: one for each neighbour of a voxel in a plane.
 RING = 8
-_NEAR = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
 
 
-def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, level: float, deviation: np.ndarray) -> Tree:
+def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -> Tree:
     """Adds to a tree what the scores that it was traced from say at its nodes.
 
-    At a node it is the highest of: the score of the voxel it lies in, and, around nodes of at least RING_RADIUS, the means over
-    two rings across the neurite. A gap crosses the whole neurite and stays one; the inside of a hollow neurite is none. Where
-    neither this nor the smoothed score reaches the level of the foreground, the tree is `bridged`.
+    At a node it is the highest of: the score of the voxel it lies in, the smoothed one, and, around nodes of at least RING_RADIUS,
+    the means over two rings across the neurite. A gap crosses the whole neurite and stays one; the inside of a hollow neurite is
+    none. Where this does not reach the level of the foreground, the tree is `bridged`. Scores become relative to the threshold,
+    which is 0.5 then: what is sure in a noisy stack has lower scores than in a clean one.
 
     Args:
         tree: coordinates in voxels, radii in units of the smallest voxel side.
         source: the scores, or a mask.
         spacing: (3,) voxel sides z y x, the smallest being 1.
-        level: of the foreground, of smoothed scores.
-        deviation: (3,) of the Gaussian that they are smoothed by, z y x in voxels; it is taken over the nearest 27 voxels.
+        rules: the level of the foreground, of smoothed scores, and how they are smoothed.
 
     Returns:
         The tree with `scores` and `bridged`. A mask says yes or no: its scores are 0 where the tree is bridged, else 1.
@@ -46,29 +45,21 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, level: float, d
     rings = (circle @ _across(tree, spacing)[thick]) / spacing  # (t, RING, 3), of radius 1, in voxels
     radii = np.stack([tree.radii[thick] / 2, tree.radii[thick] - 1])
     on_rings = centers[thick, None] + radii[..., None, None] * rings  # (2, t, RING, 3)
-    scores, on_rings = np.split(_looked_up(source, np.concatenate([centers, on_rings.reshape(-1, 3)])), [n])
+    looked_up = _looked_up(source, np.concatenate([centers, on_rings.reshape(-1, 3)]))
+    scores, on_rings = np.split(rules.smoothing.relative(looked_up).astype(np.float64), [n])
     of_rings = on_rings.reshape(2, len(thick), RING).mean(axis=2).max(axis=0)
     scores[thick] = np.maximum(scores[thick], of_rings)
 
+    level = rules.levels.strong
     bridged = scores < level
     low = np.flatnonzero(bridged)
     if len(low):
-        weights = _gaussian(deviation)
-        near = _NEAR[weights > 0]
-        around = np.rint(centers[low])[:, None] + near
-        smoothed = _looked_up(source, around.reshape(-1, 3)).reshape(len(low), -1) @ weights[weights > 0]
+        smoothed = rules.smoothing.at(np.rint(centers[low]).astype(np.int64), lambda voxels: _looked_up(source, voxels))
         bridged[low] = smoothed < level
+        scores[low] = np.maximum(scores[low], smoothed)
     if source.is_mask:
         scores = np.where(bridged, 0.0, 1.0)
     return dataclasses.replace(tree, scores=scores, bridged=bridged)
-
-
-def _gaussian(deviation: np.ndarray) -> np.ndarray:
-    """(27,) float64: weights of the voxels around one, which sum to 1; along axes with deviation 0 only its own plane has any."""
-    with np.errstate(divide="ignore"):
-        along = np.exp(-0.5 / np.asarray(deviation, float) ** 2)  # of a step of one voxel
-    weights = np.prod(np.where(_NEAR == 0, 1.0, along), axis=1)
-    return weights / weights.sum()
 
 
 def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .foreground import Foreground
+from .smoothing import AlongLines, Gaussian
 
 
 _VOXELS_AT_ONCE = 1 << 24
@@ -61,11 +62,13 @@ def slabs(shape: tuple[int, int, int]) -> Iterator[Box]:
 @dataclass(frozen=True)
 class Levels:
     """Of scores: the foreground is what is at least `strong` after smoothing; what is at least `weak` may bridge it; and
-    what is at least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case."""
+    what is at least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case. before: what
+    scores reach nowhere is nowhere `weak` after smoothing."""
 
     weak: float
     strong: float
     sure: float
+    before: float
     keep_sure: bool = False
 
     def is_strong(self, smoothed: np.ndarray, sure: np.ndarray) -> np.ndarray:
@@ -88,18 +91,18 @@ class Window:
 
 
 def look_through(
-    scores: Pieces | Window, levels: Levels, deviation: np.ndarray, *, most: int, cell: int | None = None
+    scores: Pieces | Window, levels: Levels, smoothing: Gaussian | AlongLines, *, most: int, cell: int | None = None
 ) -> "Found":
     """Find the voxels whose smoothed scores are at least `weak`.
 
-    deviation: of the Gaussian, z y x in voxels. most: of more weak voxels than these, only the strong ones are kept; of more
+    most: of more weak voxels than these, only the strong ones are kept; of more
     strong ones none, they are only counted. cell: of cubes with so long sides the strong voxels are counted.
 
     Raises:
         TraceError: scores outside [0, 1], or not finite.
     """
     found = Found(levels, scores.shape, most, cell)
-    halo = smoothing_halo(deviation)
+    halo = smoothing.halo
     for box in scores.boxes():
         around, core = with_halo(box, halo, scores.shape)
         read = scores.read(around)
@@ -112,14 +115,10 @@ def look_through(
         found.highest = max(found.highest, float(high))
         if not (low >= 0 and high <= 1):
             raise TraceError(f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers")
-        for tile in _tiles_with_signal(read, core, levels.weak, halo) if high >= levels.weak else ():
+        for tile in _tiles_with_signal(read, core, levels.before, halo) if high >= levels.before else ():
             wide, inner = with_halo(tile, halo, read.shape)
-            found.add(_smoothed(read[wide], deviation)[inner].ravel(), read[tile].ravel(), moved(tile, around))
+            found.add(smoothing(read[wide])[inner].ravel(), read[tile].ravel(), moved(tile, around))
     return found
-
-
-def smoothing_halo(deviation: np.ndarray) -> list[int]:
-    return [int(4 * along + 0.5) for along in deviation]
 
 
 class Found:
@@ -202,8 +201,8 @@ class Found:
             )
 
 
-def _tiles_with_signal(scores: np.ndarray, core: Box, weak: float, halo: list[int]) -> Iterator[Box]:
-    """Boxes in `core` outside of which no smoothed score is `weak`, since none in its reach is: most of a volume is empty."""
+def _tiles_with_signal(scores: np.ndarray, core: Box, level: float, halo: list[int]) -> Iterator[Box]:
+    """Boxes in `core` outside of whose reach no score is at least `level`: most of a volume is empty."""
     sides = [max(_TILE, 4 * more) for more in halo]
     starts = (range(one.start, one.stop, side) for one, side in zip(core, sides, strict=True))
     for corner in itertools.product(*starts):
@@ -211,7 +210,7 @@ def _tiles_with_signal(scores: np.ndarray, core: Box, weak: float, halo: list[in
             slice(start, min(start + side, one.stop)) for start, side, one in zip(corner, sides, core, strict=True)
         )
         wide, _ = with_halo(tile, halo, scores.shape)
-        plane = (is_signal := scores[wide] >= weak).any(axis=0)
+        plane = (is_signal := scores[wide] >= level).any(axis=0)
         if not plane.any():
             continue
         ends = [np.flatnonzero(line)[[0, -1]] for line in (is_signal.any(axis=(1, 2)), plane.any(1), plane.any(0))]
@@ -219,13 +218,6 @@ def _tiles_with_signal(scores: np.ndarray, core: Box, weak: float, halo: list[in
             slice(max(one.start, around.start + first - more), min(one.stop, around.start + last + 1 + more))
             for one, around, (first, last), more in zip(tile, wide, np.asarray(ends).tolist(), halo, strict=True)
         )
-
-
-def _smoothed(scores: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
-
-    scores = np.asarray(scores, np.float32)
-    return gaussian_filter(scores, deviation, mode="nearest", truncate=4.0) if deviation.any() else scores
 
 
 def moved(box: Box, origin: Box) -> Box:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .at_once import Rules
 from .foreground import Foreground
-from .pieces import Box, Pieces, Window, look_through, smoothing_halo, with_halo
+from .pieces import Box, Pieces, Window, look_through, with_halo
 from .weak_bridges import weak_bridges
 
 
@@ -50,7 +50,7 @@ def bridge_regions(
     if component.max() == 0:
         return lines, reach, scores, sizes
     found = []
-    halo = [min(math.ceil(rules.max_weak_cost / 2), MAX_HALO) + more for more in smoothing_halo(rules.deviation)]
+    halo = [min(math.ceil(rules.max_weak_cost / 2), MAX_HALO) + more for more in rules.smoothing.halo]
     for region in regions:
         around, _ = with_halo(region, halo, lines.shape)
         near = _rows_in(lines, around)
@@ -86,7 +86,7 @@ def _bridges_in(
     source: Pieces, box: Box, line_voxels: np.ndarray, line_component: np.ndarray, rules: Rules, most: int
 ) -> list[_Bridge]:
     """The bridges within a box between the components of these voxels (l, 3) of lines (l,)."""
-    signal, scores, is_strong, _ = look_through(Window(source, box), rules.levels, rules.deviation, most=most).signal(
+    signal, scores, is_strong, _ = look_through(Window(source, box), rules.levels, rules.smoothing, most=most).signal(
         rules.spacing
     )
     corner = np.array([one.start for one in box])

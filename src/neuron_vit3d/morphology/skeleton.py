@@ -161,8 +161,12 @@ def _paths(
     )
     in_any_case = len(targets)
     for i, target in enumerate([*targets, *ends.tolist()]):
-        if i >= in_any_case and is_covered[target]:
-            continue
+        if i >= in_any_case:
+            # Where a branch comes back to another (in a mask a loop is closed by any touch) only its end is covered.
+            while is_covered[target] and not is_on_path[target] and parent_of[target] >= 0:
+                target = parent_of[target]
+            if is_covered[target]:
+                continue
         path = [target]
         while (node := parent_of[path[-1]]) >= 0 and not is_on_path[node]:
             path.append(node)

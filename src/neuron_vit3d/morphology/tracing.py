@@ -14,8 +14,10 @@ from .by_region import REGION_SIDES, center_lines_by_region
 from .centering import centered, without_doubles
 from .evidence import with_scores
 from .fragments import join_groups, side_by_side
+from .noise import LogOdds
 from .pieces import Levels, Pieces, TraceError, look_through
 from .skeleton import Skeleton, prune_spurs, smooth, trim_tips
+from .smoothing import AlongLines, Gaussian
 from .swc import Tree
 
 
@@ -38,7 +40,7 @@ SOMA, SOMA_RADIUS, SOMA_TO_NEURITE = 1, 5.0, 3.0
 def trace(
     scores_or_mask,
     *,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     voxel_size: tuple[float, float, float] | None = None,
     bridge_distance: float = 16.0,
     min_branch_length: float = 3.0,
@@ -112,7 +114,7 @@ def trace_neurons(
     scores_or_mask,
     neurons: int | Sequence[tuple[float, float, float]],
     *,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     voxel_size: tuple[float, float, float] | None = None,
     bridge_distance: float = 16.0,
     min_branch_length: float = 3.0,
@@ -152,12 +154,8 @@ def trace_neurons(
         )
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
-    sure = 0.5 if source.is_mask else threshold
-    lowered = sure * (SMOOTHED if smoothing else 1.0)
-    weak = lowered * (WEAK_SIGNAL if bridge_distance else 1.0)
-    levels = Levels(weak, lowered, sure, keep_sure=source.is_mask)
-    rules = Rules(levels, smoothing / spacing, spacing, min_component_voxels, bridge_distance, roots)
-    found = look_through(source, levels, rules.deviation, most=VOXELS_AT_ONCE, cell=REGION_SIDES[-1])
+    rules = _rules(source, threshold, smoothing, spacing, min_component_voxels, bridge_distance, roots)
+    found = look_through(source, rules.levels, rules.smoothing, most=VOXELS_AT_ONCE, cell=REGION_SIDES[-1])
     most = min(MAX_FOREGROUND_VOXELS, max(VOXELS_AT_ONCE, int(MAX_SHARE * math.prod(source.shape))))
     found.check_count(most)
     if found.num_strong <= VOXELS_AT_ONCE:
@@ -176,8 +174,22 @@ def trace_neurons(
         skeletons = [centered(one, lines.foreground) for one in skeletons]
     skeletons = [without_doubles(one) for one in skeletons]
     trees = [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
-    trees = [with_scores(tree, source, spacing, lowered, rules.deviation) for tree in trees]
+    trees = [with_scores(tree, source, spacing, rules) for tree in trees]
     return [_told(prune_branches(tree, min_confidence, fragments=fragments), fragments) for tree in trees]
+
+
+def _rules(source, threshold, smoothing, spacing, min_component_voxels, bridge_distance, roots) -> Rules:
+    weak = WEAK_SIGNAL if bridge_distance else 1.0
+    if source.is_mask:
+        smoother = Gaussian(smoothing / spacing)
+        strong = 0.5 * (SMOOTHED if smoothing else 1.0)
+        levels = Levels(weak * strong, strong, 0.5, before=weak * strong, keep_sure=True)
+    else:
+        odds = LogOdds(source)
+        sure = odds.threshold() if threshold is None else threshold
+        smoother = AlongLines(sure, odds.sureness(sure) if smoothing else math.inf, smoothing / spacing, spacing)
+        levels = Levels(0.5 * weak, 0.5, sure, before=smoother.before(0.5 * weak))
+    return Rules(levels, smoother, smoothing > 0, spacing, min_component_voxels, bridge_distance, roots)
 
 
 def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
@@ -265,14 +277,14 @@ def _check_kind(source: Pieces) -> None:
 
 
 def _check_parameters(
-    threshold: float,
+    threshold: float | None,
     voxel_size: tuple[float, float, float] | None,
     bridge_distance: float,
     min_branch_length: float,
     min_component_voxels: int,
     smoothing: float,
 ) -> None:
-    if not 0 < threshold <= 1:
+    if threshold is not None and not 0 < threshold <= 1:
         raise TraceError(f"threshold must lie in (0, 1], got {threshold}")
     if voxel_size is not None:
         sides = np.asarray(voxel_size, float)

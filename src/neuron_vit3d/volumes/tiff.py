@@ -211,7 +211,7 @@ class _Stack:
         except Exception as error:
             kind = page.keyframe
             how = f"{kind.compression.name} compression of {page.dtype} voxels, predictor {int(kind.predictor)}"
-            raise ValueError(f"{how}, cannot be decoded ({error}); the package imagecodecs may help") from error
+            raise ValueError(f"{how}, cannot be decoded; the package imagecodecs may help ({error})") from error
 
     def close(self) -> None:
         self._tiff.close()
