@@ -103,7 +103,7 @@ def two_pieces() -> np.ndarray:
     scores = np.zeros((20, 20, 140), np.float32)
     scores[9:12, 9:12, 5:60] = 0.9
     scores[9:12, 9:12, 86:130] = 0.6
-    scores[1:5, 1:5, 75:79] = 0.9
+    scores[1:4, 1:4, 75:78] = 0.9
     return scores
 
 
@@ -114,7 +114,7 @@ def test_fragments_are_further_roots_the_largest_first():
     np.testing.assert_array_equal(forest.xyz[: len(alone)], alone.xyz)
     assert (forest.xyz[len(alone) :, 0] > 80).all() and forest.roots.tolist() == [0, len(alone)]
     assert forest.comments[-1] == "kept 1 fragments as further roots"
-    assert "dropped 1 components" in forest.comments[0]  # the speck, which has no line
+    assert len(forest.comments) == 1 and (forest.xyz[:, 2] > 7).all()  # the speck is smoothed away
     assert tree_distance(forest, forest)["f1"] == 1
     with pytest.raises(TraceError, match="fragments: cannot be kept of 2 neurons"):
         trace_neurons(scores, 2, fragments=True)
