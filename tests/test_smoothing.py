@@ -61,9 +61,19 @@ def test_who_is_sure_asks_no_neighbours():
 def test_scores_become_relative_to_the_threshold():
     lines = AlongLines(0.2, np.inf, NONE, ISOTROPIC)
     relative = lines.relative(np.array([0.0, 0.1, 0.2, 0.6, 1.0]))
-    assert relative[2] == pytest.approx(0.5) and (np.diff(relative) > 0).all()
+    assert relative[2] == pytest.approx(0.5, abs=1e-4) and (np.diff(relative) > 0).all()
     np.testing.assert_allclose(log_odds(relative.astype(float)[[0, -1]]), [-MOST_EVIDENCE, MOST_EVIDENCE], rtol=1e-3)
     assert lines.before(float(relative[1])) == pytest.approx(0.1, rel=1e-4)
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.3, 0.5, 0.7, 0.99, 1.0])
+def test_a_score_that_is_the_threshold_reaches_it_and_background_does_not(threshold):
+    scores = np.zeros((9, 9, 40), np.float32)
+    scores[3:6, 3:6] = threshold
+    for sureness in (0.0, UNSURE, SURE):
+        lines = AlongLines(threshold, sureness, NONE, ISOTROPIC)
+        assert (lines.relative(scores[3:6, 3:6]) >= 0.5).all() and (lines(scores)[3:6, 3:6] >= 0.5).all()
+        assert lines(scores)[0].max() < 0.3 and np.isfinite(lines(scores)).all()
 
 
 def test_nothing_reaches_a_level_where_no_score_in_reach_does():

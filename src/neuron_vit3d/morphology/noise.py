@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .pieces import Pieces
-from .smoothing import log_odds
+from .smoothing import FARTHEST, log_odds
 
 
 # Neurites are where the log odds are so many upper deviations above their median. For the default's scores of the eight fly
@@ -20,8 +20,7 @@ LOWEST, HIGHEST = 0.02, 0.99
 # Scores tell of no noise where half of them are higher than this (there is no background), or vary more (what is above the
 # background is neurite). Medians of stacks lie between -9.2 and -7.4, upper deviations between 0.6 and 2.9.
 HIGHEST_MEDIAN, MOST_DEVIATION = -3.0, 3.5
-# Log odds are counted in bins of this width, up to this far from 0: float32 knows no scores nearer to 1.
-_WIDTH, _FARTHEST = 0.01, 16.0
+_WIDTH = 0.01  # of the bins that log odds are counted in
 # So many voxels tell enough of a volume of any size.
 _VOXELS = 1 << 26
 
@@ -30,7 +29,7 @@ class LogOdds:
     """How often which log odds occur in a stack; scores of exactly 0 are left out: there was nothing that a model looked at."""
 
     def __init__(self, scores: Pieces):
-        self.values = np.arange(int(2 * _FARTHEST / _WIDTH) + 1) * _WIDTH - _FARTHEST
+        self.values = np.arange(int(2 * FARTHEST / _WIDTH) + 1) * _WIDTH - FARTHEST
         self.counts = np.zeros(len(self.values), np.int64)
         every = max(1, math.ceil(math.prod(scores.shape) / _VOXELS))
         for number, box in enumerate(scores.boxes()):
@@ -39,7 +38,7 @@ class LogOdds:
 
     def _add(self, scores: np.ndarray) -> None:
         odds = log_odds(scores[(scores > 0) & (scores <= 1)].astype(np.float32))
-        bins = np.rint((np.clip(odds, -_FARTHEST, _FARTHEST) + _FARTHEST) / _WIDTH).astype(np.int64)
+        bins = np.rint((np.clip(odds, -FARTHEST, FARTHEST) + FARTHEST) / _WIDTH).astype(np.int64)
         self.counts += np.bincount(bins, minlength=len(self.counts))
 
     def threshold(self) -> float:
@@ -59,7 +58,7 @@ class LogOdds:
 
     def sureness(self, threshold: float) -> float:
         """How far above the threshold half of what is above it is, in log odds; infinite where nothing is."""
-        level = min(float(log_odds(np.float64(threshold))), _FARTHEST)
+        level = min(float(log_odds(np.float64(threshold))), FARTHEST)
         above = self.values >= level
         return self._median(above) - level if self.counts[above].any() else math.inf
 

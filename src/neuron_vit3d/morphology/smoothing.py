@@ -15,8 +15,11 @@ import numpy as np
 
 
 # Log odds farther from the threshold count as so far: one voxel may not outvote a line of others. And no farther than so many
-# times what neurites are above it, or a background that is all but 0 would outvote whoever is not as sure of a neurite.
-MOST_EVIDENCE, MOST_OF_SURENESS = 8.0, 2.0
+# times what neurites are above it, or a background that is all but 0 would outvote whoever is not as sure of a neurite; but where
+# these are just at the threshold, it still counts.
+LEAST_EVIDENCE, MOST_EVIDENCE, MOST_OF_SURENESS = 2.0, 8.0, 2.0
+# float32 knows no scores nearer to 1 than these log odds; and a score that is the threshold reaches it, however it was rounded.
+FARTHEST, ROUNDING = 16.0, 1e-5
 # Where half of the voxels above the threshold are less than UNSURE above it (in log odds), their neighbours are asked; where half
 # are more than SURE, no voxel needs that, and neurites side by side stay apart. That half is 3.4 to 4.8 on the fly neurons, and
 # 5.6 to 9 on most synthetic ones.
@@ -73,9 +76,9 @@ class AlongLines:
     """
 
     def __init__(self, threshold: float, sureness: float, deviation: np.ndarray, spacing: np.ndarray):
-        self.level = float(log_odds(np.float64(threshold)))
+        self.level = min(float(log_odds(np.float64(threshold))), FARTHEST) - ROUNDING
         self.share = np.float32(np.clip((SURE - sureness) / (SURE - UNSURE), 0, 1))
-        self.most = np.float32(min(MOST_EVIDENCE, MOST_OF_SURENESS * sureness))
+        self.most = np.float32(np.clip(MOST_OF_SURENESS * sureness, LEAST_EVIDENCE, MOST_EVIDENCE))
         self.deviation = np.asarray(deviation, float)
         self.lines = [
             (step, max(1, round(HALF_LINE / np.linalg.norm(step * spacing)))) for step in np.array(_DIRECTIONS)

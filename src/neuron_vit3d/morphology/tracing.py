@@ -195,7 +195,7 @@ def _rules(
         strong = 0.5 * (SMOOTHED if smoothing else 1.0)
         levels = Levels(weak * strong, strong, 0.5, before=weak * strong, keep_sure=True)
     else:
-        odds = LogOdds(source)
+        odds = LogOdds(source) if smoothing or threshold is None else None
         sure = odds.threshold() if threshold is None else threshold
         smoother = AlongLines(sure, odds.sureness(sure) if smoothing else math.inf, smoothing / spacing, spacing)
         levels = Levels(0.5 * weak, 0.5, sure, before=smoother.before(0.5 * weak))
