@@ -2,11 +2,11 @@
 
 import numpy as np
 from scipy import ndimage
-from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
 from neuron_vit3d import Tree
+from neuron_vit3d.morphology.graphs import sparse_graph
 from neuron_vit3d.morphology.skeleton import Skeleton, trim_tips
 
 
@@ -45,7 +45,7 @@ def by_skeletonize(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     points = np.argwhere(skeletonize(mask)).astype(float)
     pairs = cKDTree(points).query_pairs(BRIDGE if len(points) < 50_000 else 1.8, output_type="ndarray")
     lengths = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
-    graph = coo_array((lengths, pairs.T), shape=(len(points),) * 2).tocsr()
+    graph = sparse_graph(pairs.T, len(points), lengths)
     tree = minimum_spanning_tree(graph).tocoo()
     reach = ndimage.distance_transform_edt(mask)[tuple(points.astype(int).T)]
     return points, np.stack([tree.row, tree.col], axis=1), reach
@@ -53,7 +53,7 @@ def by_skeletonize(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 def trimmed(points: np.ndarray, edges: np.ndarray, reach: np.ndarray, shape: tuple[int, int, int]) -> Tree:
     """A forest z y x as a tree file would hold it, its tips shortened as `trace` does it."""
-    graph = coo_array((np.ones(len(edges)), np.asarray(edges, int).T), shape=(len(points),) * 2).tocsr()
+    graph = sparse_graph(np.asarray(edges, int).T, len(points))
     component = connected_components(graph, directed=False)[1]
     parents = np.full(len(points), -1)
     for root in np.unique(component, return_index=True)[1]:

@@ -109,3 +109,30 @@ for thread in threads: thread.join(60)
 print([thread.is_alive() for thread in threads])
 """
     assert run(code)[-1] == "[False, False]"
+
+
+def test_asking_for_the_configurations_does_not_load_ours():
+    code = """
+import sys, neuron_vit3d
+from transformers import AutoConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+print([name for name in sys.modules if name.startswith("neuron_vit3d.model")], "neuron_vit3d" in CONFIG_MAPPING)
+print([name for name in ("transformers.modeling_utils", "transformers.pipelines") if name in sys.modules])
+print("neuron_vit3d" in list(CONFIG_MAPPING.keys()), AutoConfig.for_model("neuron_vit3d").model_type)
+from neuron_vit3d import NeuronViT3DConfig
+print(CONFIG_MAPPING["neuron_vit3d"] is NeuronViT3DConfig, NeuronViT3DConfig in CONFIG_MAPPING._extra_content.values())
+import pickle
+print(pickle.loads(pickle.dumps(CONFIG_MAPPING))["neuron_vit3d"] is NeuronViT3DConfig)
+"""
+    assert run(code) == ["[] True", "[]", "True neuron_vit3d", "True True", "True"]
+
+
+def test_where_transformers_keeps_configurations_elsewhere_ours_is_registered_at_once():
+    code = """
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING, AutoConfig
+from collections import ChainMap
+CONFIG_MAPPING._extra_content = ChainMap()
+import neuron_vit3d
+print(AutoConfig.for_model("neuron_vit3d").model_type, type(CONFIG_MAPPING._extra_content).__name__)
+"""
+    assert run(code) == ["neuron_vit3d ChainMap"]

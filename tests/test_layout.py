@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "data": {"volumes", "morphology"},
     "inference": {"volumes", "model"},
     "evaluation": {"morphology", "volumes"},
-    "training": {"data", "model", "inference", "evaluation", "volumes"},
+    "training": {"data", "model", "inference", "evaluation", "volumes", "morphology"},
     "hub": {"model"},
     "apps": {"volumes", "morphology", "model", "data", "inference", "evaluation", "training", "hub"},
 }

@@ -11,12 +11,38 @@ import importlib.abc
 import importlib.util
 import sys
 import threading
+from collections import UserDict
+from collections.abc import Mapping
 from types import ModuleType
 
 
-def _register_config() -> None:
-    from transformers import AutoConfig
+class _LateConfigs(UserDict):
+    """Configurations by model type, of which the package's own is imported when somebody asks for it.
 
+    A program that asks for `AutoConfig` pays for our configuration, and the libraries it needs, only if it meets one.
+    """
+
+    MODEL_TYPE = "neuron_vit3d"  # of NeuronViT3DConfig, which is not imported to ask
+
+    def __init__(self, others: Mapping):
+        super().__init__(others)
+        self.data.setdefault(self.MODEL_TYPE, None)
+
+    def __getitem__(self, model_type: str):
+        if model_type == self.MODEL_TYPE and self.data[model_type] is None:
+            from .model.configuration_neuron_vit3d import NeuronViT3DConfig
+
+            self.data[model_type] = NeuronViT3DConfig
+        return super().__getitem__(model_type)
+
+
+def _register_config() -> None:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, AutoConfig
+
+    if isinstance(getattr(CONFIG_MAPPING, "_extra_content", None), dict):
+        CONFIG_MAPPING._extra_content = _LateConfigs(CONFIG_MAPPING._extra_content)
+        return
+    # Another release of transformers, which keeps them elsewhere: the public way, which takes the class itself.
     from .model.configuration_neuron_vit3d import NeuronViT3DConfig
 
     AutoConfig.register(NeuronViT3DConfig.model_type, NeuronViT3DConfig)

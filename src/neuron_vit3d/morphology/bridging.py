@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .graphs import sparse_graph
 from .pieces import TraceError
 from .skeleton import NO_PARENT, Skeleton
 
@@ -44,7 +45,6 @@ class Links:
 
 def find_links(skeleton: Skeleton, bridge_distance: float) -> Links:
     """The minimum spanning forest of the links that bridge gaps of at most `bridge_distance` (smallest voxel sides)."""
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import minimum_spanning_tree
 
     num_components = int(skeleton.component.max()) + 1
@@ -53,7 +53,7 @@ def find_links(skeleton: Skeleton, bridge_distance: float) -> Links:
     # Data are ranks, from 1: an explicit zero would be no edge, and ties are broken the same way each time.
     rank = np.empty(len(links))
     rank[np.argsort(links.cost, kind="stable")] = np.arange(1, len(links) + 1)
-    graph = coo_array((rank, (first, second)), shape=(num_components, num_components)).tocsr()
+    graph = sparse_graph((first, second), num_components, rank)
     chosen = np.sort(minimum_spanning_tree(graph).data).astype(np.int64)
     return links.subset(np.argsort(links.cost, kind="stable")[chosen - 1])
 
@@ -84,12 +84,11 @@ def drop_weak_ends(skeleton: Skeleton, links: Links, min_length: float) -> np.nd
 
 def group_components(skeleton: Skeleton, links: Links) -> np.ndarray:
     """(number of components,) int: which components the links connect, directly or not; from 0."""
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     num_components = int(skeleton.component.max()) + 1
     first, second = skeleton.component[links.nodes].T
-    graph = coo_array((np.ones(len(links)), (first, second)), shape=(num_components, num_components))
+    graph = sparse_graph((first, second), num_components)
     return connected_components(graph, directed=False)[1]
 
 
@@ -102,7 +101,6 @@ def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skele
     Raises:
         TraceError: a root is given twice.
     """
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import breadth_first_order, dijkstra
 
     if len(set(roots)) < len(roots):
@@ -123,11 +121,11 @@ def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skele
     first, second = np.concatenate(edges).T
     if len(roots) > 1:
         lengths = np.maximum(np.linalg.norm((points[first] - points[second]) * skeleton.spacing, axis=1), 1e-9)
-        graph = coo_array((lengths, (first, second)), shape=(n, n)).tocsr()
+        graph = sparse_graph((first, second), n, lengths)
         nearest = dijkstra(graph, directed=False, indices=roots, min_only=True, return_predecessors=True)[2]
         together = nearest[first] == nearest[second]
         first, second = first[together], second[together]
-    graph = coo_array((np.ones(len(first)), (first, second)), shape=(n, n)).tocsr()
+    graph = sparse_graph((first, second), n)
     trees = []
     for root in roots:
         order, predecessors = breadth_first_order(graph, root, directed=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .graphs import sparse_graph
 from .swc import Tree
 
 
@@ -38,13 +39,12 @@ def match_points(first: np.ndarray, second: np.ndarray, distance: float = NODE_D
     """
     if not len(first) or not len(second):
         return 0
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
     from scipy.spatial import cKDTree
 
     # As records: points at the same place are at distance 0, which a sparse matrix of distances would lose.
     near = cKDTree(first).sparse_distance_matrix(cKDTree(second), distance, output_type="ndarray")
-    graph = coo_array((np.ones(len(near), np.int8), (near["i"], near["j"])), shape=(len(first), len(second))).tocsr()
+    graph = sparse_graph((near["i"], near["j"]), (len(first), len(second)))
     return int(np.count_nonzero(maximum_bipartite_matching(graph, perm_type="column") >= 0))
 
 

@@ -9,6 +9,7 @@ front runs along it, where balls about its center line would leave its edges unc
 import numpy as np
 
 from .foreground import Foreground
+from .graphs import sparse_graph
 
 
 # A front is so thick, in smallest voxel sides: thinner ones fall apart between the voxels of a lattice.
@@ -69,13 +70,12 @@ def branch_ends(
 
 def _fronts(number: np.ndarray, edges: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
     """(n,) int: connected parts of the voxels with the same number, from 0."""
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     rows, neighbours, _ = edges
     same = number[rows] == number[neighbours]
     rows, neighbours = rows[same], neighbours[same]
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, neighbours)), shape=(len(number),) * 2)
+    graph = sparse_graph((rows, neighbours), len(number))
     return connected_components(graph, directed=False)[1]
 
 

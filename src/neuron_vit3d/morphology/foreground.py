@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .geometry import repeated
+from .graphs import sparse_graph
 
 
 _AROUND = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)]
@@ -113,7 +114,6 @@ class Foreground:
 
         Found over runs of voxels along x, of which there are several times fewer than voxels.
         """
-        from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
         first = np.flatnonzero(np.diff(self.keys, prepend=-2) != 1)
@@ -129,7 +129,7 @@ class Foreground:
             runs.append(run)
             touched.append(low[run] + number)
         runs, touched = np.concatenate(runs), np.concatenate(touched)
-        graph = coo_array((np.ones(len(runs), np.int8), (runs, touched)), shape=(len(first),) * 2)
+        graph = sparse_graph((runs, touched), len(first))
         return np.repeat(connected_components(graph, directed=False)[1], lengths)
 
     def boundary_distance(self) -> np.ndarray:

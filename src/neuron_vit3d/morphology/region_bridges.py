@@ -12,6 +12,7 @@ import numpy as np
 
 from .at_once import Rules
 from .foreground import Foreground
+from .graphs import sparse_graph
 from .pieces import Box, Pieces, Window, look_through, with_halo
 from .weak_bridges import weak_bridges
 
@@ -129,11 +130,10 @@ def _bridges_in(
 
 def _ways_to_lines(strong: Foreground, on_line: np.ndarray) -> np.ndarray:
     """(n,) the next voxel on the shortest way to a voxel of a line, negative where there is none."""
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
 
     rows, neighbours, lengths = strong.edges()
-    graph = coo_array((lengths, (rows, neighbours)), shape=(len(strong),) * 2).tocsr()
+    graph = sparse_graph((rows, neighbours), len(strong), lengths)
     return dijkstra(graph, directed=False, indices=on_line, min_only=True, return_predecessors=True)[1]
 
 

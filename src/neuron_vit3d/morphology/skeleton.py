@@ -17,6 +17,7 @@ import numpy as np
 
 from .ends import branch_ends
 from .foreground import Foreground
+from .graphs import sparse_graph
 
 
 NO_PARENT = -1
@@ -112,7 +113,6 @@ def center_lines(
     As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case. A path covers what is nearer than
     COVERED local radii and half a voxel's diagonal: so far may the lattice of voxels keep it from the middle.
     """
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
 
     n = len(foreground)
@@ -123,7 +123,7 @@ def center_lines(
 
     cost = reach**-CENTERING_POWER / confidence
     rows, neighbours, lengths = foreground.edges()
-    graph = coo_array((lengths * (cost[rows] + cost[neighbours]), (rows, neighbours)), shape=(n, n)).tocsr()
+    graph = sparse_graph((rows, neighbours), n, lengths * (cost[rows] + cost[neighbours]))
     _, predecessors, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)
     del graph
     parents = np.where(predecessors < 0, NO_PARENT, predecessors).astype(np.int32)

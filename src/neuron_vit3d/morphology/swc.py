@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .graphs import sparse_graph
 from .soundness import (
     check_tree,
     find_problems,
@@ -281,12 +282,11 @@ def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:
 
 def _depth_first_order(parent_index: np.ndarray) -> np.ndarray:
     """Rows such that a parent comes before its children and a branch stays together (the parents hold no cycle)."""
-    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import depth_first_order
 
     n = len(parent_index)
     start = np.where(parent_index < 0, n, parent_index)  # node n is above all roots
-    graph = csr_array((np.ones(n, dtype=np.int8), (start, np.arange(n))), shape=(n + 1, n + 1))
+    graph = sparse_graph((start, np.arange(n)), n + 1)
     return depth_first_order(graph, n, directed=True, return_predecessors=False)[1:]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .foreground import Foreground
+from .graphs import sparse_graph
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,6 @@ def _with_several(part: np.ndarray, component: np.ndarray) -> np.ndarray:
 def _cheapest_paths(
     foreground: Foreground, scores: np.ndarray, threshold: float, component: np.ndarray, max_cost: float
 ) -> list[WeakBridge]:
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 
     num_components = int(component.max()) + 1
@@ -69,7 +69,7 @@ def _cheapest_paths(
     inside = (component[rows] >= 0) & (component[rows] == component[neighbours])
     # Only what touches a weak voxel matters; paths start at the components' voxels beside one.
     rows, neighbours, weight = rows[~inside], neighbours[~inside], weight[~inside]
-    graph = coo_array((weight, (rows, neighbours)), shape=(len(foreground),) * 2).tocsr()
+    graph = sparse_graph((rows, neighbours), len(foreground), weight)
     beside = np.zeros(len(foreground), bool)
     beside[rows] = beside[neighbours] = True
     starts = np.flatnonzero(beside & (component >= 0))
@@ -91,7 +91,7 @@ def _cheapest_paths(
     if not len(first):
         return []
     rank = np.arange(1, len(first) + 1)  # ties are broken the same way each time
-    tree = minimum_spanning_tree(coo_array((rank, pairs[first].T), shape=(num_components,) * 2).tocsr())
+    tree = minimum_spanning_tree(sparse_graph(pairs[first].T, num_components, rank))
     found = []
     for edge in order[first[tree.data.astype(np.int64) - 1]].tolist():
         rows_of_path, ends = [], []

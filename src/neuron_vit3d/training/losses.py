@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from torch.nn import functional as F
 
 from ..evaluation.segmentation import centre_line
 from ..model.loss import check_labels, cost_and_dice, voxel_sums
+from ..morphology.graphs import sparse_graph
 
 
 LOSSES = ("dice_cross_entropy", "dice_focal")
@@ -206,7 +206,7 @@ def divide_centre_lines(line: np.ndarray) -> tuple[Parts, Parts, Parts]:
 
 def _connected(links: np.ndarray, member: np.ndarray) -> Parts:
     """Connected components of the voxels that are members; links (n, 2) join members only."""
-    graph = coo_array((np.ones(len(links), bool), tuple(links.T)), shape=(len(member), len(member)))
+    graph = sparse_graph(links.T, len(member))
     component = connected_components(graph, directed=False)[1][member]
     _, part, size = np.unique(component, return_inverse=True, return_counts=True)
     return Parts(np.flatnonzero(member), part, size)
