@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from .cli_errors import one_line_errors
+from .cli_group import OneLineGroup, program
 from .cli_input import (
     check_device,
     check_file,
@@ -29,8 +30,12 @@ from .cli_segment import Work, projections_of, segment_regions, segment_slabs, t
 
 
 app = typer.Typer(
-    help="Segment and trace neurons in 3D microscopy images.", no_args_is_help=True, add_completion=False
+    cls=OneLineGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback(epilog="Example: neuron-vit3d segment image.tif -o out")(program)
 
 
 ImageArgument = Annotated[Path, typer.Argument(help="TIFF, v3draw, v3dpbd or npy file.", show_default=False)]
@@ -46,7 +51,7 @@ VoxelSizeOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d segment image.tif -o out --voxel-size 0.5,0.2,0.2")
 @one_line_errors
 def segment(
     image: ImageArgument,
@@ -167,7 +172,7 @@ def segment(
     print(write_overlay(results[3], projections, trees))
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d trace out/image.scores.tif -o tree.swc --bridge-distance 8")
 @one_line_errors
 def trace(
     mask: Annotated[Path, typer.Argument(help="Mask (not 0) or scores (floats in [0, 1]).", show_default=False)],
@@ -240,7 +245,7 @@ def trace(
         remove_other_trees(mask, output, count)
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d evaluate out/image.swc image.gold.swc --picture compared.png")
 @one_line_errors
 def evaluate(
     predicted: Annotated[Path, typer.Argument(help="SWC file or mask, or a folder of them.", show_default=False)],
@@ -311,7 +316,7 @@ def evaluate(
             print(f"{key:{width}} {value:.4f}" if isinstance(value, float) else f"{key:{width}} {value}")
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d convert image.v3dpbd image.tif")
 @one_line_errors
 def convert(
     source: Annotated[Path, typer.Argument(help="Image or SWC file.", show_default=False)],
@@ -347,7 +352,7 @@ def convert(
     print(target)
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d view image.tif out/image.swc --gold image.gold.swc -o compared.png")
 @one_line_errors
 def view(
     image: ImageArgument,
