@@ -24,12 +24,13 @@ if TYPE_CHECKING:
         NeuronViT3DModel,
     )
     from .morphology import TraceError, Tree, rasterize, read_swc, trace, trace_neurons, tree_distance
+    from .training.start import TrainingConfig, train
     from .volumes import Volume, read_volume, write_volume
 
 
 __version__ = "0.1.0"
 
-# name -> subpackage that defines it
+# name -> subpackage or module that defines it
 _ON_FIRST_USE = {
     "NeuronViT3DConfig": "model",
     "NeuronViT3DForSegmentation": "model",
@@ -54,6 +55,8 @@ _ON_FIRST_USE = {
     "load_bigneuron": "data",
     "synthetic_neuron": "data",
     "publish": "hub",
+    "TrainingConfig": "training.start",
+    "train": "training.start",
 }
 
 __all__ = [
@@ -64,6 +67,7 @@ __all__ = [
     "NeuronViT3DModel",
     "Segmenter",
     "TraceError",
+    "TrainingConfig",
     "Tree",
     "Volume",
     "average_precision",
@@ -78,6 +82,7 @@ __all__ = [
     "synthetic_neuron",
     "trace",
     "trace_neurons",
+    "train",
     "tree_distance",
     "write_volume",
 ]

@@ -1,4 +1,4 @@
-"""The command line: neuron-vit3d segment | trace | evaluate | convert | view.
+"""The command line: neuron-vit3d segment | trace | evaluate | convert | view | train.
 
 Errors that a user can cause are one line on standard error and exit status 2. Heavy imports wait until they are needed.
 """
@@ -27,6 +27,7 @@ from .cli_input import (
 )
 from .cli_output import branches_of, note, numbered, remove_other_trees, remove_tree, signed, write_tree
 from .cli_segment import Work, projections_of, segment_regions, segment_slabs, trace_scores
+from .cli_train import train
 
 
 app = typer.Typer(
@@ -372,6 +373,10 @@ def view(
 
     projections = read_projections(image, channel)
     print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
+
+
+# Its options, and -h, are read by itself: they are the fields of a dataclass.
+app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 
 
 def main() -> None:
