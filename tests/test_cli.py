@@ -477,7 +477,9 @@ def test_the_console_script_is_this_program():
 
 def test_help_names_the_commands_and_wrong_usage_is_status_2():
     text = succeed("--help")
-    assert all(command in text for command in ("segment", "trace", "evaluate", "convert", "view"))
+    assert all(
+        command in text for command in ("segment", "evaluate", "convert", "view", "train", "prepare", "publish")
+    )
     for wrong in (
         ["segment"],
         ["segment", "a.tif", "--no-such-option"],
@@ -488,7 +490,7 @@ def test_help_names_the_commands_and_wrong_usage_is_status_2():
         assert result.exit_code == 2 and result.stdout == "" and "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["segment", "trace", "evaluate", "convert", "view"])
+@pytest.mark.parametrize("command", ["segment", "trace", "evaluate", "convert", "view", "prepare", "publish"])
 def test_help_of_every_command_has_an_example(command):
     assert succeed(command, "-h") == succeed(command, "--help")
     assert f"Example: neuron-vit3d {command} " in " ".join(succeed(command, "-h").split())

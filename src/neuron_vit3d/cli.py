@@ -1,4 +1,4 @@
-"""The command line: neuron-vit3d segment | trace | evaluate | convert | view | train.
+"""The command line: neuron-vit3d segment | trace | evaluate | convert | view | train | prepare | publish.
 
 Errors that a user can cause are one line on standard error and exit status 2. Heavy imports wait until they are needed.
 """
@@ -26,6 +26,8 @@ from .cli_input import (
     parse_voxel_size,
 )
 from .cli_output import branches_of, note, numbered, remove_other_trees, remove_tree, signed, write_tree
+from .cli_prepare import prepare
+from .cli_publish import publish
 from .cli_segment import Work, projections_of, segment_regions, segment_slabs, trace_scores
 from .cli_train import train
 
@@ -375,6 +377,8 @@ def view(
     print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
 
 
+app.command(epilog="Example: neuron-vit3d prepare stacks prepared --num-proc 2")(one_line_errors(prepare))
+app.command(epilog="Example: neuron-vit3d publish runs/first user/first --private")(one_line_errors(publish))
 # Its options, and -h, are read by itself: they are the fields of a dataclass.
 app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 
