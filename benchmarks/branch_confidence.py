@@ -40,14 +40,15 @@ def main(
     ] = None,
     scores_dir: Annotated[Path | None, typer.Option(help="Where scores are kept from run to run.")] = None,
     model: Annotated[str | None, typer.Option(help="Checkpoint. Default: the embedded one.")] = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     synthetic: Annotated[int, typer.Option(help="How many synthetic neurons.")] = 12,
     output: Annotated[Path | None, typer.Option(help="Markdown file. Default: standard output.")] = None,
 ) -> None:
     kinds = {"synthetic": synthetic_stacks(synthetic)}
     if data_dir is not None:
         kinds["real (tuff)"] = real_stacks(data_dir)
-    text = f"Threshold {threshold:g}; a branch is doubtful with a confidence below {DOUBTFUL:g}.\n"
+    at = "of each stack's noise" if threshold is None else f"{threshold:g}"
+    text = f"Threshold {at}; a branch is doubtful with a confidence below {DOUBTFUL:g}.\n"
     for kind, stacks in kinds.items():
         figures = {}
         for name, image, gold in stacks:

@@ -70,7 +70,7 @@ def main(
     data_dir: Path | None = None,
     output: Path = RESULTS,
     model: str | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     thresholds: Sequence[float] = (),
     zero_off_center: bool = False,
     synthetic: int = 12,
@@ -195,12 +195,12 @@ def measure(task: Task) -> list[dict]:
     of_scores = score_figures(scores, gold)
     lines = []
     for output in task.outputs:
-        threshold = task.scorer.mask_threshold(scores) if output.threshold is None else output.threshold
+        threshold = task.scorer.own_threshold(scores) if output.threshold is None else output.threshold
         started = time.process_time()
         if output.by_kimimaro:
             tree = kimimaro_tree(scores >= threshold)
         else:
-            tree = our_tree(scores, threshold, volume, is_probability=output.threshold is not None)
+            tree = our_tree(scores, threshold, volume, is_probability=not task.scorer.is_filter)
         line = {
             "stack": task.stack.name,
             "group": task.stack.group,
@@ -266,7 +266,7 @@ def options() -> dict:
     add("--data-dir", type=Path, help="folder of the real stacks; without it, beside the checkout")
     add("--output", type=Path, default=RESULTS, help="where the results go, without .jsonl and .md")
     add("--model", help="checkpoint (a folder, or a name on the Hub) instead of the embedded default")
-    add("--threshold", type=float, default=0.5, help="of the model's scores")
+    add("--threshold", type=float, help="of the model's scores; without it, that of their noise, as `trace` takes it")
     add("--thresholds", type=float, nargs="+", default=(), help="trace the model's scores at each of these, too")
     add("--zero-off-center", action="store_true", help="measure it with its center kernel alone, too")
     add("--synthetic", type=int, default=12, help="how many synthetic neurons")

@@ -10,7 +10,7 @@ import numpy as np
 from real_neurons_filters import above_background, background_subtraction, sato
 from real_neurons_stacks import PACKAGE, REPOSITORY, Stack, digest_of, digest_of_files
 
-from neuron_vit3d import TraceError, Tree, Volume, trace
+from neuron_vit3d import TraceError, Tree, Volume, threshold_from_noise, trace
 
 
 SATO, BACKGROUND, KIMIMARO, NEUROFLY = "sato", "background", "kimimaro", "neurofly"
@@ -28,7 +28,7 @@ class Scorer:
         name: "sato", "background", "neurofly"; else a model's.
         model: its checkpoint (a folder or a name on the Hub), or None for the embedded default.
         center_only: the off-center kernels of its patch embedding are set to zero first.
-        threshold: of the scores; None: found from the response.
+        threshold: of the scores; None: found from them.
         neurofly_dir: the folder that holds NeuroFly's package.
     """
 
@@ -75,8 +75,15 @@ class Scorer:
 
         return segment(volume, load_model(self.model, self.center_only)).array
 
-    def mask_threshold(self, scores: np.ndarray) -> float:
-        return above_background(scores) if self.threshold is None else self.threshold
+    @property
+    def is_filter(self) -> bool:
+        """Whether the scores are a filter's response, and no probabilities."""
+        return self.name in FILTERS
+
+    def own_threshold(self, scores: np.ndarray) -> float:
+        if self.threshold is not None:
+            return self.threshold
+        return above_background(scores) if self.is_filter else threshold_from_noise(scores)
 
 
 def load_model(model: str | None, center_only: bool = False):

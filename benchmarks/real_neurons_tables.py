@@ -52,13 +52,14 @@ GROUPS = {"tuff": ("tuff",), "all real": ("tuff", "other"), "synthetic": ("synth
 _RESAMPLES, _SEED = 10_000, 0
 
 
-def head(groups: list[str], model: str, threshold: float) -> list[str]:
+def head(groups: list[str], model: str, threshold: float | None) -> list[str]:
     """Markdown that says what was measured on stacks of these groups, and how to read it."""
+    at = "at the threshold of each stack's noise" if threshold is None else f"at threshold {threshold:g}"
     counts = {group: sum(one in members for one in groups) for group, members in GROUPS.items()}
     return [
         "# Traces of real neurons",
         "",
-        f"`benchmarks/real_neurons.py`, {model} at threshold {threshold:g}: {counts['all real']} real stacks, {counts['tuff']} "
+        f"`benchmarks/real_neurons.py`, {model} {at}: {counts['all real']} real stacks, {counts['tuff']} "
         f"of them tuff, and {counts['synthetic']} synthetic neurons.",
         "",
         "Distances are in voxels. F1, precision and recall: length of the tree within 2 voxels of the gold one (or 4; or, wide, "

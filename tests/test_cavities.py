@@ -36,6 +36,16 @@ def test_thin_lines_side_by_side_enclose_nothing():
     assert not inside_of(mask).any()
 
 
+def test_neurites_of_a_tuft_enclose_nothing():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((60, 60, 60), bool)
+    for _ in range(60):
+        ends = rng.uniform(5, 55, (2, 3))
+        mask |= tube(*ends, mask.shape, 1.0)
+    assert 0.05 < mask[20:40, 20:40, 20:40].mean() < 0.15
+    assert np.count_nonzero(inside_of(mask)) < 0.1 * np.count_nonzero(mask)
+
+
 @pytest.mark.parametrize("radius", [5.0, 9.0])
 def test_a_hollow_tube_is_one_line_along_its_axis(radius):
     tree = trace(hollow_tube(radius))

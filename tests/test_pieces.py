@@ -51,7 +51,9 @@ def test_the_signal_is_that_of_the_whole_volume_smoothed_at_once(deviation, monk
     rng = np.random.default_rng(0)
     scores = (rasterize(random_tree(5), (64, 64, 64)) * rng.random((64, 64, 64)) * 0.9).astype(np.float32)
     levels = Levels(0.02, 0.03, 0.5, before=0.02)
-    found, values, _, _ = look_through(Pieces(scores), levels, Gaussian(np.full(3, deviation)), most=10**6).signal(np.ones(3))
+    found, values, _, _ = look_through(Pieces(scores), levels, Gaussian(np.full(3, deviation)), most=10**6).signal(
+        np.ones(3)
+    )
     smoothed = ndimage.gaussian_filter(scores, deviation, mode="nearest") if deviation else scores
     np.testing.assert_array_equal(found.voxels, np.argwhere(smoothed >= np.float32(0.02)))
     np.testing.assert_array_equal(values, smoothed[smoothed >= np.float32(0.02)])
@@ -69,9 +71,9 @@ def test_of_too_much_weak_signal_the_strong_one_is_kept(monkeypatch):
     scores = np.full((20, 9, 9), 0.2, np.float32)
     scores[:, 4, 4] = 0.9
     nothing = Gaussian(np.zeros(3))
-    found, values, strong, sure = look_through(Pieces(scores), Levels(0.1, 0.5, 0.5, before=0.1), nothing, most=100).signal(
-        np.ones(3)
-    )
+    found, values, strong, sure = look_through(
+        Pieces(scores), Levels(0.1, 0.5, 0.5, before=0.1), nothing, most=100
+    ).signal(np.ones(3))
     assert len(found) == 20 and (found.voxels[:, 1:] == 4).all()
     assert (values == np.float32(0.9)).all() and strong.all() and sure.all()
     with pytest.raises(TraceError, match="mask has 20 foreground voxels"):

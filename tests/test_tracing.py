@@ -1,5 +1,6 @@
 """Tracing: what comes out is one sound tree along the middle of the mask, and what is left out is said."""
 
+import itertools
 import logging
 from types import SimpleNamespace
 
@@ -69,16 +70,27 @@ def test_a_rasterized_tree_is_found_again(seed):
     mask = rasterize(gold, (64, 64, 64))
     tree = trace(mask)
     assert_one_sound_tree(tree)
-    # Smoothing fills its pores, and what branches side by side enclose is filled, too.
-    assert in_mask(tree, ndimage.binary_dilation(mask, iterations=2)).all()
+    assert in_mask(tree, ndimage.binary_dilation(mask)).all()  # smoothing fills its pores
     scores = tree_distance(tree, gold)
     # Branches of these trees run into one another, and what lies side by side without background between it is one neurite.
-    assert scores["precision"] > 0.9 and scores["recall"] > 0.6
+    assert scores["precision"] > 0.93 and scores["recall"] > 0.7
 
 
 def test_most_of_many_trees_is_found():
     found = [tree_distance(trace(rasterize(gold, (64, 64, 64))), gold)["f1"] for gold in map(random_tree, range(20))]
     assert np.mean(found) > 0.975
+
+
+def test_of_a_loop_both_sides_are_traced():
+    mask = np.zeros((12, 60, 80), bool)
+    corners = [(10, 30, 6), (25, 30, 6), (40, 15, 6), (55, 30, 6), (40, 45, 6), (25, 30, 6)]
+    for a, b in itertools.pairwise([*corners, (10, 30, 6)]):
+        mask |= tube(a, b, radius=1.5, shape=mask.shape)
+    mask |= tube((55, 30, 6), (75, 30, 6), radius=1.5, shape=mask.shape)
+    tree = trace(mask)
+    assert_one_sound_tree(tree)
+    for side in (40, 15), (40, 45), (32, 22), (48, 38):
+        assert np.linalg.norm(tree.xyz[:, :2] - side, axis=1).min() < 3
 
 
 @settings(max_examples=30, deadline=None)

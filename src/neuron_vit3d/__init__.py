@@ -23,7 +23,16 @@ if TYPE_CHECKING:
         NeuronViT3DImageProcessor,
         NeuronViT3DModel,
     )
-    from .morphology import TraceError, Tree, rasterize, read_swc, trace, trace_neurons, tree_distance
+    from .morphology import (
+        TraceError,
+        Tree,
+        rasterize,
+        read_swc,
+        threshold_from_noise,
+        trace,
+        trace_neurons,
+        tree_distance,
+    )
     from .training.start import TrainingConfig, train
     from .volumes import Volume, read_volume, write_volume
 
@@ -44,6 +53,7 @@ _ON_FIRST_USE = {
     "TraceError": "morphology",
     "read_swc": "morphology",
     "rasterize": "morphology",
+    "threshold_from_noise": "morphology",
     "trace": "morphology",
     "trace_neurons": "morphology",
     "tree_distance": "morphology",
@@ -80,6 +90,7 @@ __all__ = [
     "segment_large",
     "segmentation_scores",
     "synthetic_neuron",
+    "threshold_from_noise",
     "trace",
     "trace_neurons",
     "train",

@@ -61,7 +61,8 @@ def projections_of(image: Path, channel: int | None, invert: bool, scores: Path)
 
 
 def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how):
-    """Writes scores and mask as TIFF, slab by slab; returns the share of neuron in the mask, and the image's projections."""
+    """Writes scores and mask as TIFF, slab by slab; returns the share of neuron in the mask, the image's projections and the
+    threshold."""
     import numpy as np
 
     from . import __version__
@@ -82,25 +83,29 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
             note(
                 f"{scores}: is there from an earlier run on this image with this model and options, and is used again"
             )
-            with open_volume(scores) as reader:
-                slabs = ((z, reader.read(z, z + 1)) for z in range(reader.shape[0]))
-                return mask_of(slabs, source, mask, voxel_size, threshold)
-        scores_file = SlabWriter(scores, source.shape, np.float32, voxel_size, resume_key=key)
-        with telling_what_is_kept(scores_file), scores_file:
-            first = scores_file.slices_written
-            if first:
-                note(f"{scores}: {first} of {source.shape[0]} slices are there from an interrupted run")
-            new = segmenter.slabs(source, progress=not quiet, first=first)
-            return mask_of(written(scores_file, new), source, mask, voxel_size, threshold)
+        else:
+            scores_file = SlabWriter(scores, source.shape, np.float32, voxel_size, resume_key=key)
+            with telling_what_is_kept(scores_file), scores_file:
+                first = scores_file.slices_written
+                if first:
+                    note(f"{scores}: {first} of {source.shape[0]} slices are there from an interrupted run")
+                for _, slab in segmenter.slabs(source, progress=not quiet, first=first):
+                    scores_file.write(slab)
+        threshold = threshold_of(scores, threshold)
+        with open_volume(scores) as reader:
+            slabs = ((z, reader.read(z, z + 1)) for z in range(reader.shape[0]))
+            return *mask_of(slabs, source, mask, voxel_size, threshold), threshold
 
 
-def written(scores_file, new: Iterator[tuple]) -> Iterator[tuple]:
-    """Yields (z, scores) that are in the file, then the new ones as they are written to it."""
-    for z in range(scores_file.slices_written):
-        yield z, scores_file.read_written(z, z + 1)
-    for z, scores in new:
-        scores_file.write(scores)
-        yield z, scores
+def threshold_of(scores: Path, threshold: float | None) -> float:
+    """The threshold that was asked for, or the one that follows the noise of the scores."""
+    from .morphology import threshold_from_noise
+    from .volumes import open_volume
+
+    if threshold is not None:
+        return threshold
+    with open_volume(scores) as reader:
+        return threshold_from_noise(reader)
 
 
 def mask_of(slabs: Iterable[tuple], source, mask: Path, voxel_size, threshold: float):

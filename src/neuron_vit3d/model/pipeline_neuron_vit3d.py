@@ -32,7 +32,8 @@ class NeuronSegmentationPipeline(ChunkPipeline):
 
     Args (of the pipeline or of a call):
         batch_size: blocks that go through the model at once.
-        threshold (`float`, defaults to 0.5): scores at least this high are neuron.
+        threshold (`float`, *optional*): scores at least this high are neuron. Without it, what stands out from the noise of
+            these scores, where the package is installed, and else 0.5.
         channel (`int`, *optional*): the channel to segment, where the image has several and the model takes one.
         trace (`bool`, *optional*): trace the mask; by default wherever the package is installed.
 
@@ -111,12 +112,14 @@ class NeuronSegmentationPipeline(ChunkPipeline):
         logits = self.model(inputs["pixel_values"]).logits
         return {"is_last": inputs["is_last"], "volume": inputs["volume"], "scores": scores_from_logits(logits)}
 
-    def postprocess(self, blocks, threshold: float = 0.5, trace: bool | None = None):
+    def postprocess(self, blocks, threshold: float | None = None, trace: bool | None = None):
         shape, voxel_size = blocks[0]["volume"]
         predictions = np.concatenate([block["scores"].numpy() for block in blocks])[:, None]
         scores = stitch(predictions, self.image_processor.grid(shape))[0].clip(0.0, 1.0)
-        result = {"scores": scores, "mask": scores >= threshold}
         package = _package()
+        if threshold is None:
+            threshold = 0.5 if package is None else package.threshold_from_noise(scores)
+        result = {"scores": scores, "mask": scores >= threshold}
         if package is not None and trace is not False:
             try:
                 tree = package.trace(package.Volume(scores, voxel_size), threshold=threshold)

@@ -54,7 +54,9 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -
     bridged = scores < level
     low = np.flatnonzero(bridged)
     if len(low):
-        smoothed = rules.smoothing.at(np.rint(centers[low]).astype(np.int64), lambda voxels: _looked_up(source, voxels))
+        smoothed = rules.smoothing.at(
+            np.rint(centers[low]).astype(np.int64), lambda voxels: _looked_up(source, voxels)
+        )
         bridged[low] = smoothed < level
         scores[low] = np.maximum(scores[low], smoothed)
     if source.is_mask:

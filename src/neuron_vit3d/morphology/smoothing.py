@@ -117,7 +117,9 @@ class AlongLines:
         best = np.full(len(voxels), -np.inf)
         for step, half in self.lines if self.share else ():
             points = voxels[:, None] + np.arange(-half, half + 1)[:, None] * step
-            best = np.maximum(best, self._evidence(lookup(points.reshape(-1, 3))).reshape(len(voxels), -1).mean(axis=1))
+            best = np.maximum(
+                best, self._evidence(lookup(points.reshape(-1, 3))).reshape(len(voxels), -1).mean(axis=1)
+            )
         return expit(own + self.share * (best - own) if self.share else own).astype(np.float64)
 
     def before(self, level: float) -> float:
