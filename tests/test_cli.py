@@ -9,7 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import numpy as np
@@ -491,7 +491,9 @@ def test_the_console_script_is_this_program():
 
 def test_help_names_the_commands_and_wrong_usage_is_status_2():
     text = succeed("--help")
-    assert all(command in text for command in ("segment", "trace", "evaluate", "convert", "view"))
+    assert all(
+        command in text for command in ("segment", "evaluate", "convert", "view", "train", "prepare", "publish")
+    )
     for wrong in (
         ["segment"],
         ["segment", "a.tif", "--no-such-option"],
@@ -500,6 +502,33 @@ def test_help_names_the_commands_and_wrong_usage_is_status_2():
     ):
         result = run(*wrong)
         assert result.exit_code == 2 and result.stdout == "" and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["segment", "trace", "evaluate", "convert", "view", "prepare", "publish"])
+def test_help_of_every_command_has_an_example(command):
+    assert succeed(command, "-h") == succeed(command, "--help")
+    assert f"Example: neuron-vit3d {command} " in " ".join(succeed(command, "-h").split())
+
+
+def test_the_version_is_the_packages():
+    assert succeed("--version") == f"neuron-vit3d {version('neuron_vit3d')}\n"
+
+
+def test_wrong_usage_is_one_line_that_names_the_nearest():
+    assert fail("segment", "a.tif", "--no-tarce") == (
+        "no such option: --no-tarce; the nearest is --no-trace (neuron-vit3d segment -h lists the options)"
+    )
+    assert fail("--verison").startswith("no such option: --verison; the nearest is --version (")
+    assert fail("segmnt", "a.tif").startswith("No such command 'segmnt'. Did you mean 'segment'?")
+    assert fail("view").startswith("Missing argument")
+
+
+def test_the_module_is_the_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "neuron_vit3d", "segment", "--no-such"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("neuron-vit3d: error: no such option: --no-such") and done.stderr.count("\n") == 1
 
 
 def test_trace_several_neurons(files):

@@ -13,6 +13,7 @@ import torch
 from hub_client import hub_client
 from hub_server import HubServer
 from huggingface_hub import constants
+from program import fail, succeed
 from safetensors.torch import load_file, save_file
 from tiny_cards import HOME, save_facts, save_run
 from tiny_models import tiny_block
@@ -352,6 +353,21 @@ def test_the_script_shows_what_it_would_publish(run, monkeypatch, capsys, tmp_pa
     code, out, err = run_script("push_to_hub.py", monkeypatch, capsys, run, "user/tiny")
     assert (code, out) == (2, "")
     assert err == "push_to_hub.py: user/tiny: HF_HUB_OFFLINE=1 forbids to ask the Hub: unset it\n"
+
+
+def test_the_program_shows_what_it_would_publish(run, tmp_path, monkeypatch):
+    folder = tmp_path / "seen"
+    assert succeed("publish", run, "user/tiny", "--dry-run", folder) == f"{folder}\n"
+    assert set(contents(folder)) == FILES
+    assert fail("publish", run, "user/tiny") == "user/tiny: HF_HUB_OFFLINE=1 forbids to ask the Hub: unset it"
+    assert fail("publish", run, "user/tiny", "--pirvate").startswith(
+        "no such option: --pirvate; the nearest is --private"
+    )
+    assert "has no facts.yaml" in fail("publish", tmp_path, "user/tiny", "--dry-run", tmp_path / "other")
+    monkeypatch.setattr("neuron_vit3d.cli_publish.__file__", str(tmp_path / "a" / "b" / "c.py"))  # as installed
+    assert fail("publish", "default", "user/x", "--dry-run", tmp_path / "x").startswith(
+        "default: its facts are in the"
+    )
 
 
 @pytest.mark.slow

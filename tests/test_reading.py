@@ -60,7 +60,7 @@ def test_what_cannot_be_read(config, data, prepared, tmp_path):
             read_data(replace(config, **changes))
 
     refused("expected one of both, got both", train_data=[data])
-    refused("expected a folder that scripts/prepare_bigneuron.py made", dataset=data)
+    refused("expected a folder that `neuron-vit3d prepare` made", dataset=data)
     refused("found no neuron named 'nobody' in the part", names=["nobody"])
     refused("dataset user/nowhere: expected a prepared folder or a dataset on the Hub", dataset="user/nowhere")
     prepare(data, tmp_path / "out", options=PreparationOptions(fractions=(0, 0, 1)))

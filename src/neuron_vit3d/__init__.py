@@ -33,12 +33,13 @@ if TYPE_CHECKING:
         trace_neurons,
         tree_distance,
     )
+    from .training.start import TrainingConfig, train
     from .volumes import Volume, read_volume, write_volume
 
 
 __version__ = "0.1.0"
 
-# name -> subpackage that defines it
+# name -> subpackage or module that defines it
 _ON_FIRST_USE = {
     "NeuronViT3DConfig": "model",
     "NeuronViT3DForSegmentation": "model",
@@ -64,6 +65,8 @@ _ON_FIRST_USE = {
     "load_bigneuron": "data",
     "synthetic_neuron": "data",
     "publish": "hub",
+    "TrainingConfig": "training.start",
+    "train": "training.start",
 }
 
 __all__ = [
@@ -74,6 +77,7 @@ __all__ = [
     "NeuronViT3DModel",
     "Segmenter",
     "TraceError",
+    "TrainingConfig",
     "Tree",
     "Volume",
     "average_precision",
@@ -89,6 +93,7 @@ __all__ = [
     "threshold_from_noise",
     "trace",
     "trace_neurons",
+    "train",
     "tree_distance",
     "write_volume",
 ]

@@ -1,4 +1,4 @@
-"""The command line: neuron-vit3d segment | trace | evaluate | convert | view.
+"""The command line: neuron-vit3d segment | trace | evaluate | convert | view | train | prepare | publish.
 
 Errors that a user can cause are one line on standard error and exit status 2. Heavy imports wait until they are needed.
 """
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from .cli_errors import one_line_errors
+from .cli_group import OneLineGroup, program
 from .cli_input import (
     check_device,
     check_file,
@@ -24,36 +25,35 @@ from .cli_input import (
     parse_numbers,
     parse_voxel_size,
 )
+from .cli_options import (
+    ChannelOption,
+    FragmentsOption,
+    ImageArgument,
+    MinConfidenceOption,
+    ThresholdOption,
+    VoxelSizeOption,
+)
 from .cli_output import branches_of, note, numbered, remove_other_trees, remove_tree, signed, write_tree
+from .cli_prepare import prepare
+from .cli_publish import publish
 from .cli_segment import Work, projections_of, segment_regions, segment_slabs, threshold_of, trace_scores
+from .cli_train import train
 
 
 app = typer.Typer(
-    help="Segment and trace neurons in 3D microscopy images.", no_args_is_help=True, add_completion=False
+    cls=OneLineGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback(epilog="Example: neuron-vit3d segment image.tif -o out")(program)
 
 
 # Of real stacks with traces the default takes 0.1 to 1 % for neuron.
 MUCH_NEURON = 0.05
-ImageArgument = Annotated[Path, typer.Argument(help="TIFF, v3draw, v3dpbd or npy file.", show_default=False)]
-ChannelOption = Annotated[int | None, typer.Option(help="Channel to use, from 0, where the image has several.")]
-ThresholdOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Scores at least this high are neuron. Default: what stands out from the noise of these scores."
-    ),
-]
-MinConfidenceOption = Annotated[float, typer.Option(help="Branches less sure than this are cut off, from 0 to 1.")]
-FragmentsOption = Annotated[
-    bool, typer.Option("--fragments", help="Keep what cannot be joined to the tree, as further roots of it.")
-]
-VoxelSizeOption = Annotated[
-    str | None,
-    typer.Option(help="z,y,x in micrometres, where the file does not say or is wrong. Example: 0.5,0.2,0.2"),
-]
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d segment image.tif -o out --voxel-size 0.5,0.2,0.2")
 @one_line_errors
 def segment(
     image: ImageArgument,
@@ -180,7 +180,7 @@ def segment(
     print(write_overlay(results[3], projections, trees))
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d trace out/image.scores.tif -o tree.swc --bridge-distance 8")
 @one_line_errors
 def trace(
     mask: Annotated[Path, typer.Argument(help="Mask (not 0) or scores (floats in [0, 1]).", show_default=False)],
@@ -253,7 +253,7 @@ def trace(
         remove_other_trees(mask, output, count)
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d evaluate out/image.swc image.gold.swc --picture compared.png")
 @one_line_errors
 def evaluate(
     predicted: Annotated[Path, typer.Argument(help="SWC file or mask, or a folder of them.", show_default=False)],
@@ -324,7 +324,7 @@ def evaluate(
             print(f"{key:{width}} {value:.4f}" if isinstance(value, float) else f"{key:{width}} {value}")
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d convert image.v3dpbd image.tif")
 @one_line_errors
 def convert(
     source: Annotated[Path, typer.Argument(help="Image or SWC file.", show_default=False)],
@@ -360,7 +360,7 @@ def convert(
     print(target)
 
 
-@app.command()
+@app.command(epilog="Example: neuron-vit3d view image.tif out/image.swc --gold image.gold.swc -o compared.png")
 @one_line_errors
 def view(
     image: ImageArgument,
@@ -380,6 +380,12 @@ def view(
 
     projections = read_projections(image, channel)
     print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
+
+
+app.command(epilog="Example: neuron-vit3d prepare stacks prepared --num-proc 2")(one_line_errors(prepare))
+app.command(epilog="Example: neuron-vit3d publish runs/first user/first --private")(one_line_errors(publish))
+# Its options, and -h, are read by itself: they are the fields of a dataclass.
+app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 import warnings
 from collections.abc import Callable
 
@@ -10,13 +11,19 @@ import typer
 from .cli_output import note
 
 
-def one_line_errors(command: Callable) -> Callable:
-    """Turns the errors that bad input raises into one line and exit status 2."""
+def one_line_errors(command: Callable, quiet: bool = True) -> Callable:
+    """Turns the errors that bad input raises into one line and exit status 2.
+
+    Args:
+        command: a command of the program.
+        quiet: hide what libraries tell; imports transformers for it.
+    """
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):
         try:
-            quiet_libraries()
+            if quiet:
+                quiet_libraries()
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_: note(str(message))
                 return command(*args, **kwargs)
@@ -31,11 +38,40 @@ def one_line_errors(command: Callable) -> Callable:
                 raise
             note(f"error: not enough memory, a smaller --tile-size or --batch-size needs less: {error}")
             raise typer.Exit(2) from error
-        except KeyboardInterrupt:
-            note("interrupted")
+        except KeyboardInterrupt as error:
+            note(str(error) or "interrupted")
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def exit_status(script: str, call: Callable, *args, **kwargs) -> int:
+    """Does what a script is for; the errors that bad input raises become one line that begins with the script's name.
+
+    Returns:
+        The exit status: 0, 2 after an error, or 130 after an interruption.
+    """
+    try:
+        call(*args, **kwargs)
+    except (ValueError, OSError) as error:
+        print(f"{script}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"{script}: {error or 'interrupted'}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_script(script: str, command: Callable) -> None:
+    """Runs a command of the program as a script of its own: options from the command line, errors as in `exit_status`."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        raise typer.Exit(exit_status(script, command, *args, **kwargs))
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(wrapped)
+    app()
 
 
 def quiet_libraries() -> None:

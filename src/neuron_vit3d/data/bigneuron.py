@@ -3,7 +3,7 @@
     dataset = load_bigneuron("gold166.zip", output="gold166")      # config "volumes"; again: it is there already
     blocks = load_bigneuron("gold166", "blocks")                   # what was prepared, by its folder
 
-`scripts/prepare_bigneuron.py` does the same from the command line and in many processes.
+`neuron-vit3d prepare` does the same from the command line and in many processes.
 """
 
 import contextlib

@@ -1,13 +1,15 @@
 """The model that a run starts from, and what it is computed in."""
 
+from dataclasses import replace
+
 import torch
 
-from ..inference import load_checkpoint
+from ..inference import DEFAULT_CHECKPOINT, load_checkpoint
 from ..model import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.decoder import Classifier
 from ..model.intensities import DEFAULT_PERCENTILES
 from ..model.loading import one_clear_error, picture_statistics
-from .config import TrainingConfig, TrainingError
+from .config import DEFAULT_MODEL, TrainingConfig, TrainingError
 
 
 def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImageProcessor]:
@@ -15,9 +17,12 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
 
     `base_model` may be a 2D vision transformer, inflated or (initialisation "scratch") used for its shape only; or a
     checkpoint of this package, which is continued from; one that labels the center slice may learn to label several.
+    "default" is the checkpoint that comes with the package; a folder of that name is "./default".
     """
     from transformers import AutoConfig
 
+    if config.base_model == DEFAULT_MODEL:
+        config = replace(config, base_model=str(DEFAULT_CHECKPOINT))
     with one_clear_error(f"base_model {config.base_model}"):
         try:
             base_config = AutoConfig.from_pretrained(config.base_model, trust_remote_code=False)

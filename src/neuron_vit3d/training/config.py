@@ -1,16 +1,14 @@
 """TrainingConfig: everything a training run is told."""
 
+import difflib
+import functools
 import json
 import math
-from dataclasses import asdict, dataclass, field
-
-from ..model.inflation import INFLATIONS
-from ..model.intensities import METHODS
-from .losses import LOSSES
+from dataclasses import asdict, dataclass, field, fields
 
 
+DEFAULT_MODEL = "default"  # what `base_model` calls the checkpoint that comes with the package
 BALANCES = ("neuron", "lab", "volume")
-INITIALISATIONS = (*INFLATIONS, "scratch")
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 _RANGES = {
     **dict.fromkeys(
@@ -46,16 +44,53 @@ class TrainingError(ValueError):
     """A run that cannot start or go on; the message says why."""
 
 
+@functools.cache
+def choices() -> dict[str, tuple[str, ...]]:
+    """Lists what an option may be, for options of few values.
+
+    Those that the model and the losses define are looked up when they are needed: a misspelt option is told of before
+    torch has been imported.
+    """
+    from ..model.inflation import INFLATIONS
+    from ..model.intensities import METHODS
+    from .losses import LOSSES
+
+    return {
+        "initialisation": (*INFLATIONS, "scratch"),
+        "balance": BALANCES,
+        "loss": LOSSES,
+        "radius": ("given", "image"),
+        "intensities": ("", *METHODS),
+        "mixed_precision": PRECISIONS,
+    }
+
+
+def refuse_unknown(name: str, *known_beside: str) -> None:
+    """Raises TrainingError, with the nearest option, where none has this name.
+
+    Args:
+        name: as a field of TrainingConfig is named.
+        known_beside: names of options that are none of TrainingConfig.
+    """
+    known = [option.name for option in fields(TrainingConfig)] + list(known_beside)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise TrainingError(f"no such option: {name}" + (f"; the nearest is {near[0]}" if near else ""))
+
+
 @dataclass
 class TrainingConfig:
-    """Options of `scripts/train.py`; lengths are in voxels."""
+    """Options of `neuron-vit3d train`; lengths are in voxels.
+
+    In the help of an option, {} stands for what `choices` lists.
+    """
 
     output_dir: str = field(metadata={"help": "Where the model, the log and the checkpoints go."})
     train_data: list[str] = field(default_factory=list, metadata={"help": "Folders of image + SWC pairs to train on."})
     dataset: str = field(
         default="",
         metadata={
-            "help": "Instead of folders of pairs: what scripts/prepare_bigneuron.py made, a folder or a name on the Hub."
+            "help": "Instead of folders of pairs: what `neuron-vit3d prepare` made, a folder or a name on the Hub."
         },
     )
     validation_data: list[str] = field(
@@ -69,11 +104,12 @@ class TrainingConfig:
         default_factory=list, metadata={"help": "Validate on the pairs of these names only (default: all)."}
     )
     base_model: str = field(
-        default="facebook/dino-vitb16", metadata={"help": "A 2D ViT to inflate, or a 3D checkpoint to continue from."}
+        default="facebook/dino-vitb16",
+        metadata={
+            "help": "A 2D ViT to inflate, or a 3D checkpoint to continue from; default: the one of the package."
+        },
     )
-    initialisation: str = field(
-        default="center", metadata={"help": f"Encoder weights: {', '.join(INITIALISATIONS)} (random, same shape)."}
-    )
+    initialisation: str = field(default="center", metadata={"help": "Encoder weights: {} (random, same shape)."})
     num_slices: int = field(default=5, metadata={"help": "Neighbouring slices in a block."})
     num_output_slices: int = field(default=1, metadata={"help": "Slices labelled around the center one."})
     decoder_hidden_size: int = field(default=64, metadata={"help": "Channels of the decoder's pyramid."})
@@ -117,7 +153,7 @@ class TrainingConfig:
             "help": "Keep a moving average of the weights (0.999 ...), validate and save it; 0: the weights themselves."
         },
     )
-    loss: str = field(default="dice_cross_entropy", metadata={"help": f"One of {', '.join(LOSSES)}."})
+    loss: str = field(default="dice_cross_entropy", metadata={"help": "One of {}."})
     cldice_weight: float = field(
         default=0.0, metadata={"help": "Weight of soft clDice, added to the loss; needs monai."}
     )
@@ -129,7 +165,7 @@ class TrainingConfig:
     )
     balance: str = field(
         default="neuron",
-        metadata={"help": f"What blocks are drawn from equally often: {', '.join(BALANCES)} (each voxel)."},
+        metadata={"help": "What blocks are drawn from equally often: {} (each voxel)."},
     )
     augment: bool = field(default=True, metadata={"help": "Flips, zoom, intensities, noise, blur."})
     min_radius: float = field(default=1.0, metadata={"help": "SWC radii below this are raised to it."})
@@ -145,9 +181,7 @@ class TrainingConfig:
     )
     intensities: str = field(
         default="",
-        metadata={
-            "help": f"How black and white are found: {', '.join(METHODS)} (default: robust; a 3D checkpoint's own)."
-        },
+        metadata={"help": "How black and white are found: {} (default: robust; a 3D checkpoint's own)."},
     )
     synthetic_share: float = field(
         default=0.0, metadata={"help": "Share of blocks that show synthetic neurons, made as they are needed."}
@@ -183,14 +217,7 @@ class TrainingConfig:
     cpu: bool = field(default=False, metadata={"help": "Train on the CPU even where there is a GPU."})
 
     def __post_init__(self):
-        for name, values in (
-            ("initialisation", INITIALISATIONS),
-            ("balance", BALANCES),
-            ("loss", LOSSES),
-            ("radius", ("given", "image")),
-            ("intensities", ("", *METHODS)),
-            ("mixed_precision", PRECISIONS),
-        ):
+        for name, values in choices().items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} must be one of {', '.join(values)}; got {getattr(self, name)!r}")
         for name, (low, high) in _RANGES.items():

@@ -82,5 +82,5 @@ def refuse_lone_process(num_processes: int) -> None:
     if num_processes == 1 and asked and "WORLD_SIZE" not in os.environ:
         raise TrainingError(
             "accelerate launch was asked for several processes on the CPU, but starts only one there: use "
-            "`ACCELERATE_USE_CPU=true torchrun --nproc_per_node N scripts/train.py ...`"
+            "`ACCELERATE_USE_CPU=true torchrun --nproc_per_node N -m neuron_vit3d train ...`"
         )

@@ -121,7 +121,7 @@ def _read_dataset(config: TrainingConfig) -> tuple[list[TracedVolume], list[Labe
     """Parts "train" and "validation" of a prepared dataset; training volumes stay on disk, those of validation do not."""
     if Path(config.dataset).is_dir():
         if not is_prepared(config.dataset):
-            raise TrainingError(f"dataset {config.dataset}: expected a folder that scripts/prepare_bigneuron.py made")
+            raise TrainingError(f"dataset {config.dataset}: expected a folder that `neuron-vit3d prepare` made")
         parts = load_bigneuron(config.dataset)
     else:
         from datasets import load_dataset

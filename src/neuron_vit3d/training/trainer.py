@@ -79,7 +79,7 @@ def train(config: TrainingConfig) -> Path:
         train_volumes, validation_volumes = read_data(config)
     except MemoryError as error:
         raise TrainingError(
-            "out of memory while the volumes were read; scripts/prepare_bigneuron.py makes a dataset of them (--dataset), whose "
+            "out of memory while the volumes were read; `neuron-vit3d prepare` makes a dataset of them (--dataset), whose "
             "training volumes stay on disk"
         ) from error
     if config.early_stopping and not validation_volumes:

@@ -1,0 +1,144 @@
+"""neuron-vit3d train, and scripts/train.py: options in, a trained checkpoint out.
+
+The options are the fields of TrainingConfig, with hyphens or underscores, and those on publishing.
+"""
+
+import difflib
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import typer
+
+from .cli_errors import one_line_errors
+from .training.config import TrainingConfig, choices, refuse_unknown
+
+
+EXAMPLES = """\
+examples:
+  neuron-vit3d train --train-data neurons --base-model default --output-dir runs/first
+  accelerate launch -m neuron_vit3d train ...                                    many GPUs
+  ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m neuron_vit3d train ...  many processes on CPUs
+  neuron-vit3d train options.json                                                options from a file
+
+Run it again with the same options to continue a run that was interrupted.
+"""
+
+
+@dataclass
+class PublishOptions:
+    """What becomes of the trained checkpoint."""
+
+    push_to_hub: str = field(default="", metadata={"help": "Publish it in the end: name/repository."})
+    hub_facts: str = field(default="", metadata={"help": "Facts for its card, as model_cards/default.yaml has them."})
+    hub_private: bool = field(default=False, metadata={"help": "Make a new repository private."})
+
+
+def train(context: typer.Context) -> None:
+    """Fine-tune a 2D vision transformer, inflated to 3D, or a checkpoint, on images with SWC traces."""
+    one_line_errors(check_names, quiet=False)(context.args)
+    one_line_errors(train_from)(context.args, "neuron-vit3d train")
+
+
+def train_from(arguments: list[str], program: str | None = None) -> None:
+    """Trains, and publishes if that is asked for; prints where the checkpoint is.
+
+    Args:
+        arguments: options as they are typed, or the name of a JSON file of them.
+        program: what the help calls the program; None: as the script is called.
+
+    Raises:
+        ValueError, OSError: an option, the data, or the Hub's answer is wrong.
+        KeyboardInterrupt: with a message that tells how to go on.
+    """
+    check_names(arguments)
+    try:
+        config, hub = read_options(arguments, program)
+        if hub.push_to_hub:
+            check_hub(hub)
+        from accelerate import PartialState
+
+        from .training.trainer import train
+
+        output = train(config)
+        if PartialState().is_main_process:
+            print(output)
+            if hub.push_to_hub:
+                from .hub import publish
+
+                print(publish(output, hub.push_to_hub, facts=hub.hub_facts, private=hub.hub_private).commit_url)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("interrupted; the same command continues from the last checkpoint") from error
+
+
+def check_names(arguments: list[str]) -> None:
+    """Raises ValueError, with the nearest real one, for an option that there is not. Needs neither torch nor transformers."""
+    flags = _flags()
+    for word in arguments:
+        typed = word.partition("=")[0]
+        if not word.startswith("--") or word == "--":
+            continue
+        # argparse takes the beginning of an option for the option.
+        if not any(flag.startswith(typed) for flag in flags):
+            near = difflib.get_close_matches(typed.replace("_", "-"), flags, n=1)
+            raise ValueError(
+                f"no such option: {typed}{f'; the nearest is {near[0]}' if near else ''} (--help lists the options)"
+            )
+
+
+def _flags() -> list[str]:
+    """All options as they may be typed, those with hyphens first."""
+    names = []
+    for option in (*fields(TrainingConfig), *fields(PublishOptions)):
+        names += [option.name, *([f"no_{option.name}"] if option.default is True else [])]
+    return [f"--{name.replace('_', '-')}" for name in (*names, "help")] + [f"--{name}" for name in names]
+
+
+def check_hub(hub: PublishOptions) -> None:
+    """Refuses now what the Hub would refuse after the training."""
+    from .hub import check_can_publish_checkpoint
+
+    if not hub.hub_facts:
+        raise ValueError("push_to_hub: expected the facts for the card as well (--hub-facts file.yaml)")
+    check_can_publish_checkpoint(hub.push_to_hub, hub.hub_facts, private=hub.hub_private)
+
+
+def read_options(arguments: list[str], program: str | None = None) -> tuple[TrainingConfig, PublishOptions]:
+    """Reads options as they are typed, or from the JSON file that is the only word."""
+    parser = _parser(program)
+    if len(arguments) != 1 or not arguments[0].endswith(".json"):
+        return parser.parse_args_into_dataclasses(arguments)
+    path = Path(arguments[0])
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            for name in found:
+                refuse_unknown(name, *(option.name for option in fields(PublishOptions)))
+        return parser.parse_dict(found)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected a JSON object of options, found: {error}") from error
+
+
+def _parser(program: str | None):
+    from argparse import ArgumentDefaultsHelpFormatter
+
+    from transformers import HfArgumentParser
+
+    class HelpFormatter(ArgumentDefaultsHelpFormatter):
+        def _get_help_string(self, action):
+            words = filter(None, choices().get(action.dest, ()))
+            return super()._get_help_string(action).replace("{}", ", ".join(words))
+
+    class OptionParser(HfArgumentParser):
+        def error(self, message: str):
+            raise ValueError(f"{message} (--help lists the options)")
+
+        def format_help(self) -> str:
+            return f"{super().format_help()}\n{EXAMPLES}"
+
+    return OptionParser(
+        (TrainingConfig, PublishOptions),
+        prog=program,
+        formatter_class=HelpFormatter,
+        description="Fine-tunes a 2D vision transformer, inflated to 3D, on images with SWC traces.",
+    )
