@@ -42,11 +42,10 @@ INSTEAD = [
         "after two steps a model holds all to be background, or none: its tree, if any, is no good to later blocks",
     ),
 ]
-# What a page needs of other pages.
-BEFORE = {
-    "docs/how-to/formats.md": "neuron-vit3d segment image.tif -o out/",
-    "docs/how-to/train.md": "python scripts/prepare_bigneuron.py neurons prepared",
-}
+# What pages need of others: a dataset, a checkpoint, or results of `segment`, which are made without it here, for that is quick.
+WITH_DATASET = ("docs/how-to/train.md",)
+WITH_CHECKPOINT = ("docs/how-to/publish.md",)
+WITH_RESULTS = ("docs/how-to/evaluate.md", "docs/how-to/trace.md")
 
 
 def name_of(page: Path) -> str:
@@ -86,6 +85,15 @@ def prepare(folder: Path) -> None:
     (folder.parent / "reports").symlink_to(REPOSITORY / "reports")
 
 
+def save_results(folder: Path) -> None:
+    """What `segment` would leave of a perfect model."""
+    neuron = synthetic_neuron((8, 64, 64), seed=3, quality="clean")
+    folder.mkdir()
+    write_volume(folder / "image.scores.tif", Volume(np.where(neuron.mask, 0.9, 0.001).astype(np.float32)))
+    write_volume(folder / "image.mask.tif", Volume(neuron.mask))
+    neuron.tree.write(folder / "image.swc")
+
+
 @pytest.fixture
 def place(tmp_path):
     """A folder in which a page's blocks can run, its Hub, and how to run them there."""
@@ -111,10 +119,12 @@ def run(command: list[str], environment: dict[str, str], folder: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
 def test_code_blocks_of_a_page_run_one_after_the_other(page, place):
     folder, hub, environment = place
-    if name_of(page) == "docs/how-to/publish.md":
+    if name_of(page) in WITH_CHECKPOINT:
         save_checkpoint(folder / "runs" / "first")
-    if name_of(page) in BEFORE:
-        run(["bash", "-euxc", BEFORE[name_of(page)]], environment, folder)
+    if name_of(page) in WITH_RESULTS:
+        save_results(folder / "out")
+    if name_of(page) in WITH_DATASET:
+        run([sys.executable, "scripts/prepare_bigneuron.py", "neurons", "prepared"], environment, folder)
     assert {language for language, _ in blocks(page)} <= {"bash", "python"}
     for language, group in itertools.groupby(blocks(page), key=lambda block: block[0]):
         codes = [as_run(code) for _, code in group]
