@@ -27,6 +27,7 @@ from neuron_vit3d import (
     segment,
     segmentation_scores,
     synthetic_neuron,
+    threshold_from_noise,
     tree_distance,
     write_volume,
 )
@@ -201,9 +202,22 @@ def test_without_tracing_a_tree_of_an_earlier_run_stays_and_is_told_of(kind, fil
 def test_segment_options(files, model, high):
     options = ["--voxel-size", "2,0.5,0.25", "--batch-size", "3", "--dtype", "bfloat16", "--device", "cpu"]
     tiles = ["--tile-size", "24", "--tile-overlap", "4", "--threshold", high]
-    succeed("segment", "image.tif", "-o", "out", "--model", model, "--no-trace", "-q", *options, *tiles)
+    said = succeed("segment", "image.tif", "-o", "out", "--model", model, "--no-trace", "-q", *options, *tiles)
+    share = np.mean(read_volume("out/image.mask.tif").array > 0)
+    assert f"{share:.3%} of the voxels are neuron (scores of at least {float(high):.3g})" in said
     assert names(files / "out") == ["image.mask.tif", "image.png", "image.scores.tif"]
     assert read_volume("out/image.mask.tif").voxel_size == pytest.approx((2, 0.5, 0.25))
+
+
+def test_without_a_threshold_it_follows_the_noise_of_the_scores(files, model):
+    said = succeed("segment", "image.tif", "-o", "out", "--model", model, "--no-trace", "-q")
+    scores = read_volume("out/image.scores.tif")
+    np.testing.assert_array_equal(
+        read_volume("out/image.mask.tif").array > 0, scores.array >= threshold_from_noise(scores)
+    )
+    assert "more than neurons fill" not in said
+    said = run("segment", "image.tif", "-o", "out", "--model", model, "--no-trace", "-q", "--threshold", "1e-6").stdout
+    assert "100.000% of the voxels are neuron" in said and "more than neurons fill" in said
 
 
 def test_segment_takes_the_channel_it_is_told(files, neuron, model):

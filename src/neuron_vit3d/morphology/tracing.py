@@ -29,9 +29,10 @@ VOXELS_AT_ONCE = 10_000_000
 # At about 8 seconds a million. And of so many, when they fill more than this share of a volume, most must be background.
 MAX_FOREGROUND_VOXELS = 1_000_000_000
 MAX_SHARE = 0.2
-# Of the threshold, where scores are smoothed.
+# Of the threshold of a mask, where it is smoothed, for a Gaussian lowers what is thin.
 SMOOTHED = 0.7
-# Voxels with at least this share of the threshold tell where a faded neurite runs.
+# Voxels with at least this share of the threshold (of scores: of 0.5, once they are relative to it) tell where a faded neurite
+# runs.
 WEAK_SIGNAL = 0.2
 # The root is marked as a soma, SWC's type 1, where it is at least so thick, and so many times as thick as most of the tree.
 SOMA, SOMA_RADIUS, SOMA_TO_NEURITE = 1, 5.0, 3.0
@@ -66,7 +67,8 @@ def trace(
         scores_or_mask: array (z, y, x), a Volume that holds one, or what `open_volume` gives for one too large for memory:
             bool or integers (foreground where not 0), or floats in [0, 1] (foreground where >= `threshold`; center lines
             prefer high scores).
-        threshold: of float scores, in (0, 1].
+        threshold: of float scores, in (0, 1]. None: the one that follows the noise of the stack's scores, as
+            [`threshold_from_noise`] finds it.
         voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count: lengths and
             radii below are in units of the smallest voxel side.
         bridge_distance: the widest gap that is bridged between two ends that face each other; an end and the side of a
@@ -77,13 +79,13 @@ def trace(
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is kept.
             None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the largest
             surface (length times radius) is kept: the stained neuron is thicker than what else is long.
-        smoothing: standard deviation of the Gaussian that scores are smoothed by first (a mask's are 1 and 0). A model labels
-            slice by slice, and what is rough or porous grows twigs. Foreground is then where smoothed scores are at least
-            0.7 times the threshold, for the Gaussian lowers what is thin; of a mask 0.35, and all of the mask. What it encloses
-            (see `cavities.py`) is foreground, too. 0: nothing is smoothed or filled.
+        smoothing: standard deviation of the Gaussian that voxels are smoothed by first. Of a mask, foreground is all of it and
+            what is then at least 0.35. Scores, where they are unsure, are averaged along lines after that (see `smoothing.py`):
+            a model labels slice by slice, and what is rough or porous grows twigs. What the foreground encloses (see
+            `cavities.py`) is foreground, too. 0: nothing is smoothed or filled.
         min_confidence: branches (`Tree.branches`) that are less sure are cut off, end branches first; the root stays. In
-            [0, 1]. The confidence of a branch is the mean of the scores along it, so across a gap they are low; that of a
-            mask's branch is the share of it that bridges no gap.
+            [0, 1]. The confidence of a branch is the mean of the scores along it, relative to the threshold, at which they are
+            0.5, so across a gap they are low; that of a mask's branch is the share of it that bridges no gap.
         fragments: keep what could not be joined to the tree, and is at least `min_branch_length` long, as further roots of
             it, the largest first; for stains that are broken.
 
@@ -178,7 +180,15 @@ def trace_neurons(
     return [_told(prune_branches(tree, min_confidence, fragments=fragments), fragments) for tree in trees]
 
 
-def _rules(source, threshold, smoothing, spacing, min_component_voxels, bridge_distance, roots) -> Rules:
+def _rules(
+    source: Pieces,
+    threshold: float | None,
+    smoothing: float,
+    spacing: np.ndarray,
+    min_component_voxels: int,
+    bridge_distance: float,
+    roots: list[np.ndarray],
+) -> Rules:
     weak = WEAK_SIGNAL if bridge_distance else 1.0
     if source.is_mask:
         smoother = Gaussian(smoothing / spacing)
