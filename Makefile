@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quantization quality style clean
+.PHONY: help demo test test-quantization docs quality style clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -29,6 +29,16 @@ test-quantization: $(STAMP) ## Run the tests of quantised loading, with torchao
 		--constraint constraints.txt && mv $(VENV)/torchao.partial $(VENV)/torchao; }
 	HF_HUB_OFFLINE=1 PYTHONPATH=$(VENV)/torchao $(BIN)/python -m pytest -m quantization
 
+# An environment of its own: the site is built from the source's text, without torch.
+docs: $(VENV)/docs/.installed ## Build the docs site, strictly (into site/)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build --strict
+
+$(VENV)/docs/.installed: pyproject.toml constraints.txt
+	test -x $(VENV)/docs/bin/python || $(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" > $(VENV)/docs/requirements.txt
+	$(VENV)/docs/bin/python -m pip install --quiet --requirement $(VENV)/docs/requirements.txt --constraint constraints.txt
+	@touch $@
+
 quality: $(STAMP) ## Check format and lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -38,7 +48,7 @@ style: $(STAMP) ## Repair format and lint
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environment, the demo's results and caches
-	rm -rf $(VENV) $(DEMO) build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build site .pytest_cache .ruff_cache .hypothesis
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) > /dev/null || { echo "make: $(PYTHON) was not found; name a Python 3.11 or newer by PYTHON=..."; exit 1; }

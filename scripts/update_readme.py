@@ -1,5 +1,7 @@
-"""Puts the tables of reports/ into README.md, between `<!-- reports/NAME.md -->` and `<!-- end -->`: no number is typed."""
+"""Puts the tables of reports/ into README.md and docs/, between `<!-- reports/NAME.md -->` and `<!-- end -->`: no number is
+typed."""
 
+import os
 import re
 from pathlib import Path
 
@@ -9,18 +11,22 @@ _PLACE = re.compile(r"<!-- (reports/\S+\.md) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def main() -> int:
-    path = REPOSITORY / "README.md"
-    path.write_text(with_reports(path.read_text()))
+    for path in pages():
+        path.write_text(with_reports(path.read_text(), path))
     return 0
 
 
-def with_reports(text: str) -> str:
-    """The text with every report in its place; a report's own title is left out."""
+def pages() -> list[Path]:
+    return [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+
+def with_reports(text: str, page: Path) -> str:
+    """The text of a page with every report in its place; a report's own title is left out."""
 
     def filled(match: re.Match) -> str:
-        report = (REPOSITORY / match[1]).read_text()
-        beside = Path(match[1]).parent.as_posix()  # where a report's links lead
-        body = re.sub(r"\A# .*\n+", "", report).strip().replace("](", f"]({beside}/")
+        report = REPOSITORY / match[1]
+        beside = Path(os.path.relpath(report.parent, page.parent)).as_posix()  # where a report's links lead
+        body = re.sub(r"\A# .*\n+", "", report.read_text()).strip().replace("](", f"]({beside}/")
         return f"<!-- {match[1]} -->\n{body}\n<!-- end -->"
 
     return _PLACE.sub(filled, text)

@@ -1,4 +1,4 @@
-"""What the README shows works: its code blocks run, its tables are the reports', and what it points to is there."""
+"""What the README and the pages of docs/ show works: code blocks run, tables are the reports', links lead somewhere."""
 
 import importlib.util
 import itertools
@@ -20,22 +20,21 @@ from neuron_vit3d.data.synthetic import write_synthetic_pairs
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-README = (REPOSITORY / "README.md").read_text()
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+SMALL = " --max-steps 2 --batch-size 2 --tile-size 32 --num-workers 0"
 
 # Blocks are run as they stand but for these: (what a line begins with, what is run instead, why).
 INSTEAD = [
     ("make demo", "make -C repository -n demo", "CI makes it itself"),
     ("make test", "make -C repository -n test", "it is what runs this test"),
     ("pip install .", "test -f repository/constraints.txt", "the tests run in what it installed"),
-    (
-        "    --base-model facebook/dino-vitb16 --output-dir runs/first",
-        "    --base-model facebook/dino-vitb16 --output-dir runs/first --max-steps 2 --batch-size 2 --tile-size 32 --num-workers 0",
-        "a thousand steps take an hour here",
-    ),
-    (
-        "    --base-model facebook/dino-vitb16 --output-dir runs/second",
-        "    --base-model facebook/dino-vitb16 --output-dir runs/second --max-steps 2 --batch-size 2 --tile-size 32 --num-workers 0",
-        "a thousand steps take an hour here",
+    *(
+        (f"    --base-model {model} --output-dir runs/{name}",) * 2 + ("a thousand steps take an hour here",)
+        for model, name in (
+            ("facebook/dino-vitb16", "first"),
+            ("facebook/dino-vitb16", "second"),
+            ('"$default"', "mine"),
+        )
     ),
     (
         "neuron-vit3d segment image.tif --model runs/first -o out/",
@@ -43,22 +42,33 @@ INSTEAD = [
         "after two steps a model holds all to be background, or none: its tree, if any, is no good to later blocks",
     ),
 ]
+# What pages need of others: a dataset, a checkpoint, or results of `segment`, which are made without it here, for that is quick.
+WITH_DATASET = ("docs/how-to/train.md",)
+WITH_CHECKPOINT = ("docs/how-to/publish.md",)
+WITH_RESULTS = ("docs/how-to/evaluate.md", "docs/how-to/trace.md")
 
 
-def blocks() -> list[tuple[str, str]]:
+def name_of(page: Path) -> str:
+    return page.relative_to(REPOSITORY).as_posix()
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
     """(language, code) of every fenced block with a language, in order."""
-    return re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def as_run(code: str) -> str:
     lines = []
     for line in code.splitlines():
-        lines.append(next((other for start, other, _ in INSTEAD if line.startswith(start)), line))
+        other = next((other for start, other, _ in INSTEAD if line.startswith(start)), None)
+        if other is not None and other.startswith("    --base-model"):
+            other = line + SMALL
+        lines.append(line if other is None else other)
     return "\n".join(lines) + "\n"
 
 
 def prepare(folder: Path) -> None:
-    """What the README takes for granted: images, trees, a folder of pairs, a facts file, and the repository around it."""
+    """What the pages take for granted: images, trees, a folder of pairs, a facts file, and the repository around it."""
     neuron = synthetic_neuron((8, 64, 64), seed=3, quality="clean")
     write_volume(folder / "image.tif", neuron.volume)
     write_volume(folder / "image.v3draw", neuron.volume)
@@ -75,61 +85,114 @@ def prepare(folder: Path) -> None:
     (folder.parent / "reports").symlink_to(REPOSITORY / "reports")
 
 
-@pytest.mark.slow
-def test_its_code_blocks_run_one_after_the_other(tmp_path):
+def save_results(folder: Path) -> None:
+    """What `segment` would leave of a perfect model."""
+    neuron = synthetic_neuron((8, 64, 64), seed=3, quality="clean")
+    folder.mkdir()
+    write_volume(folder / "image.scores.tif", Volume(np.where(neuron.mask, 0.9, 0.001).astype(np.float32)))
+    write_volume(folder / "image.mask.tif", Volume(neuron.mask))
+    neuron.tree.write(folder / "image.swc")
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder in which a page's blocks can run, its Hub, and how to run them there."""
     folder = tmp_path / "work"
     folder.mkdir()
     prepare(folder)
     (tmp_path / "dino").mkdir()
     write_dino_checkpoint(tmp_path / "dino", hidden_size=32, layers=4, heads=2, image_size=32, patch_size=8)
-    found = blocks()
-    assert {language for language, _ in found} == {"bash", "python"} and len(found) >= 12
     with HubServer() as hub:
         hub.add_folder("facebook/dino-vitb16", tmp_path / "dino")
         hub.add_folder("user/checkpoint", save_checkpoint(tmp_path / "checkpoint"))
         environment = hub.environment(tmp_path / "home")
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        for language, group in itertools.groupby(found, key=lambda block: block[0]):
-            codes = [as_run(code) for _, code in group]
-            if language == "bash":
-                command = ["bash", "-euxo", "pipefail", "-c", "".join(codes)]
-            else:  # each with names of its own, in one process, for importing takes long
-                program = (
-                    f"for code in {codes!r}:\n    exec(compile(code, code, 'exec'), {{'__name__': '__main__'}})\n"
-                )
-                command = [sys.executable, "-c", program]
-            done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        yield folder, hub, environment
+
+
+def run(command: list[str], environment: dict[str, str], folder: Path) -> None:
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
+def test_code_blocks_of_a_page_run_one_after_the_other(page, place):
+    folder, hub, environment = place
+    if name_of(page) in WITH_CHECKPOINT:
+        save_checkpoint(folder / "runs" / "first")
+    if name_of(page) in WITH_RESULTS:
+        save_results(folder / "out")
+    if name_of(page) in WITH_DATASET:
+        run([sys.executable, "scripts/prepare_bigneuron.py", "neurons", "prepared"], environment, folder)
+    assert {language for language, _ in blocks(page)} <= {"bash", "python"}
+    for language, group in itertools.groupby(blocks(page), key=lambda block: block[0]):
+        codes = [as_run(code) for _, code in group]
+        if language == "bash":
+            command = ["bash", "-euxo", "pipefail", "-c", "".join(codes)]
+        else:  # each with names of its own, in one process, for importing takes long
+            program = f"for code in {codes!r}:\n    exec(compile(code, code, 'exec'), {{'__name__': '__main__'}})\n"
+            command = [sys.executable, "-c", program]
+        run(command, environment, folder)
+    if name_of(page) == "docs/how-to/publish.md":
         commits = hub.commits("user/my-neurons")
         assert hub.is_private("user/my-neurons")
         assert len([commit for commit in commits if "model.safetensors" in commit.files]) == 1
         assert hub.files("user/my-neurons", revision="v1") == hub.files("user/my-neurons")
-    assert {"image.scores.tif", "image.mask.tif", "image.swc", "image.png"} <= set(os.listdir(folder / "out"))
-    assert {"README.md", "model.safetensors", "modeling_neuron_vit3d.py"} <= set(os.listdir(folder / "look"))
+        assert {"README.md", "model.safetensors", "modeling_neuron_vit3d.py"} <= set(os.listdir(folder / "look"))
+    if page.name == "README.md":
+        assert {"image.scores.tif", "image.mask.tif", "image.swc", "image.png"} <= set(os.listdir(folder / "out"))
 
 
-def test_what_is_run_instead_is_still_in_it():
-    lines = [line for _, code in blocks() for line in code.splitlines()]
+def test_blocks_are_found():
+    assert len(blocks(PAGES[0])) >= 6
+    assert sum(len(blocks(page)) for page in PAGES[1:]) >= 20
+
+
+def test_what_is_run_instead_is_still_there():
+    lines = [line for page in PAGES for _, code in blocks(page) for line in code.splitlines()]
     for start, _, _ in INSTEAD:
         assert any(line.startswith(start) for line in lines), start
 
 
-def test_its_tables_are_those_of_the_reports():
+def test_tables_are_those_of_the_reports():
     spec = importlib.util.spec_from_file_location("update_readme", REPOSITORY / "scripts" / "update_readme.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert README.count("<!-- reports/") == README.count("<!-- end -->") >= 5
-    assert script.with_reports(README) == README
+    assert script.pages() == PAGES
+    places = 0
+    for page in PAGES:
+        text = page.read_text()
+        assert text.count("<!-- reports/") == text.count("<!-- end -->")
+        assert script.with_reports(text, page) == text, name_of(page)
+        places += text.count("<!-- reports/")
+    assert places >= 15
 
 
-def test_its_links_lead_somewhere():
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if not link.startswith("http")]
-    assert links
-    assert [link for link in links if not (REPOSITORY / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if not link.startswith("http")]
+    made = {"cli.md"}  # when the site is built
+    assert [link for link in links if not (page.parent / link).exists() and Path(link).name not in made] == []
 
 
-def test_its_tree_names_files_that_exist():
-    tree = README[README.index("## The tree of files") :]
+def test_the_readme_is_short_and_lines_are_too():
+    assert len(PAGES[0].read_text().splitlines()) <= 160
+    for page in PAGES:
+        prose = re.sub(r"<!-- reports/.*?<!-- end -->", "", page.read_text(), flags=re.DOTALL)
+        long = [line for line in prose.splitlines() if len(line) > 119 and not line.startswith(("|", "!["))]
+        assert long == [], name_of(page)
+
+
+def test_every_page_is_in_the_menu():
+    menu = (REPOSITORY / "mkdocs.yml").read_text()
+    for page in PAGES[1:]:
+        assert f": {page.relative_to(REPOSITORY / 'docs').as_posix()}\n" in menu
+
+
+def test_the_tree_of_files_names_files_that_exist():
+    tree = (REPOSITORY / "docs" / "reference" / "source.md").read_text()
     for name in set(re.findall(r"\b(\w+\.py)\b", tree)):
         places = [REPOSITORY / "src", REPOSITORY / "scripts", REPOSITORY / "tests"]
         assert [found for place in places for found in place.rglob(name)], name
