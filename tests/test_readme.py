@@ -33,7 +33,8 @@ INSTEAD = [
         for model, name in (
             ("facebook/dino-vitb16", "first"),
             ("facebook/dino-vitb16", "second"),
-            ('"$default"', "mine"),
+            ("default", "first"),
+            ("default", "mine"),
         )
     ),
     (
