@@ -110,7 +110,7 @@ def test_doubtful_branches_have_another_colour_and_a_legend(tmp_path):
     fork = dataclasses.replace(fork, parents=np.array([-1, 1, 2, 2]))
     projections = projections_of(np.zeros((5, 40, 60), np.uint8))
     plain = write_overlay(tmp_path / "a.png", projections, [fork])
-    sure = write_overlay(tmp_path / "b.png", projections, [dataclasses.replace(fork, scores=[1, 1, 0.5, 0.5])])
+    sure = write_overlay(tmp_path / "b.png", projections, [dataclasses.replace(fork, scores=[1, 1, 0.75, 0.75])])
     assert plain.read_bytes() == sure.read_bytes()
     mixed = write_overlay(tmp_path / "c.png", projections, [dataclasses.replace(fork, scores=[1, 1, 0.9, 0.4])])
     assert coloured(mixed, DOUBTFUL).sum() > 50 and coloured(mixed, PREDICTED).sum() > 50
