@@ -175,7 +175,7 @@ def test_a_tree_drawn_by_hand_is_not_replaced_unasked(files, model, neuron):
     Path("image.png").unlink()
     for _ in range(2):  # its own results it replaces
         os.utime("image.tif")
-        succeed("segment", "image.tif", "--model", model, "-q")
+        succeed("segment", "image.tif", "--model", model, "-q", "--threshold", "0.3")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_tree_drawn_by_hand_is_not_replaced_unasked(files, model, neuron):
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_what_fails_midway_leaves_earlier_results_as_they_were(error, status, told, files, model, monkeypatch):
-    succeed("segment", "image.tif", "-o", "out", "--model", model, "-q")
+    succeed("segment", "image.tif", "-o", "out", "--model", model, "-q", "--threshold", "0.3")
     before = {path.name: path.read_bytes() for path in (files / "out").iterdir()}
     scores = read_volume("out/image.scores.tif").array.copy()
     os.utime("image.tif")  # scores of an unchanged image would be used again
@@ -208,12 +208,12 @@ def test_what_fails_midway_leaves_earlier_results_as_they_were(error, status, to
 
     with monkeypatch.context() as patch:
         patch.setattr(Segmenter, "slabs", slabs)
-        result = run("segment", "image.tif", "-o", "out", "--model", model, "-q")
+        result = run("segment", "image.tif", "-o", "out", "--model", model, "-q", "--threshold", "0.3")
     kept = "neuron-vit3d: 3 of 8 slices are kept: the same command continues\n"
     assert (result.exit_code, result.stdout, result.stderr) == (status, "", kept + told)
     seen = {path.name: path.read_bytes() for path in (files / "out").iterdir() if not path.name.startswith(".")}
     assert seen == before
-    result = run("segment", "image.tif", "-o", "out", "--model", model, "-q")
+    result = run("segment", "image.tif", "-o", "out", "--model", model, "-q", "--threshold", "0.3")
     assert "3 of 8 slices are there from an interrupted run" in result.stderr
     np.testing.assert_array_equal(read_volume("out/image.scores.tif").array, scores)
     for name in ("image.mask.tif", "image.png"):
@@ -224,7 +224,7 @@ def test_what_fails_midway_leaves_earlier_results_as_they_were(error, status, to
 def test_a_mistake_of_the_program_is_not_dressed_up_as_bad_input(files, model, monkeypatch):
     monkeypatch.setattr(Segmenter, "open", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run("segment", "image.tif", "-o", "out", "--model", model, "-q")
+        run("segment", "image.tif", "-o", "out", "--model", model, "-q", "--threshold", "0.3")
 
 
 @pytest.mark.parametrize(
@@ -354,13 +354,17 @@ def test_a_damaged_chunk_is_named_and_what_is_done_is_kept(large, model):
     chunk = large / "0" / "c" / "0" / "1" / "1"
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[: len(whole) // 2])
-    assert "image.ome.zarr: damaged OME-Zarr chunks" in fail("segment", large, "-o", "out", "--model", model, "-q")
+    assert "image.ome.zarr: damaged OME-Zarr chunks" in fail(
+        "segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3"
+    )
     assert names(Path("out")) == [".image.scores.ome.zarr.unfinished"]
     chunk.write_bytes(whole)
     # Another image now, as far as one can tell: what was done of the damaged one is not mixed with it.
-    assert "was begun with image image.ome.zarr" in fail("segment", large, "-o", "out", "--model", model, "-q")
+    assert "was begun with image image.ome.zarr" in fail(
+        "segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3"
+    )
     shutil.rmtree("out")
-    succeed("segment", large, "-o", "out", "--model", model, "-q")
+    succeed("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3")
     assert names(Path("out")) == [
         "image.branches.csv", "image.mask.ome.zarr", "image.png", "image.scores.ome.zarr", "image.swc",
     ]  # fmt: skip
@@ -377,7 +381,7 @@ def test_a_damaged_chunk_is_named_and_what_is_done_is_kept(large, model):
     ],
 )
 def test_ways_to_share_the_work_that_make_no_sense(words, complaint, large, model):
-    assert complaint in fail("segment", large, "-o", "out", "--model", model, "-q", *words)
+    assert complaint in fail("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3", *words)
     assert not Path("out").exists()
 
 
@@ -389,22 +393,22 @@ def test_shards_are_counted_from_0():
 
 
 def test_a_shard_says_what_is_left_to_do(large, model):
-    result = run("segment", large, "-o", "out", "--model", model, "-q", "--shard", "0/2")
+    result = run("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3", "--shard", "0/2")
     assert result.exit_code == 0 and "the same command without --shard ends the work" in result.stderr
-    succeed("segment", large, "-o", "out", "--model", model, "-q")
+    succeed("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3")
 
 
 def test_a_result_of_another_model_or_of_other_options_is_kept(large, model, tmp_path):
-    succeed("segment", large, "-o", "out", "--model", model, "-q")
+    succeed("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3")
     other = save_checkpoint(tmp_path / "other", seed=5)
     assert "image.scores.ome.zarr: was begun with model " in fail(
-        "segment", large, "-o", "out", "--model", other, "-q"
+        "segment", large, "-o", "out", "--model", other, "-q", "--threshold", "0.3"
     )
-    options = ("-o", "out", "--model", model, "-q", "--tile-overlap", "3")
+    options = ("-o", "out", "--model", model, "-q", "--threshold", "0.3", "--tile-overlap", "3")
     assert "was begun with tile_overlap" in fail("segment", large, *options)
     Path("out/image.mask.ome.zarr/zarr.json").write_text("{}")
     assert "image.mask.ome.zarr: is there already and was not made by this program" in fail(
-        "segment", large, "-o", "out", "--model", model, "-q"
+        "segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3"
     )
 
 
@@ -412,7 +416,7 @@ def test_a_zarr_group_without_multiscales_is_no_image(large, model):
     metadata = json.loads((large / "zarr.json").read_text())
     metadata["attributes"] = {}
     (large / "zarr.json").write_text(json.dumps(metadata))
-    assert "without `multiscales`" in fail("segment", large, "-o", "out", "--model", model, "-q")
+    assert "without `multiscales`" in fail("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ import numpy as np
 
 # Log odds farther from the threshold count as so far: one voxel may not outvote a line of others. And no farther than so many
 # times what neurites are above it, or a background that is all but 0 would outvote whoever is not as sure of a neurite; but where
-# these are just at the threshold, it still counts.
-LEAST_EVIDENCE, MOST_EVIDENCE, MOST_OF_SURENESS = 2.0, 8.0, 2.0
+# these are just at the threshold it still counts, and is no weak signal.
+LEAST_EVIDENCE, MOST_EVIDENCE, MOST_OF_SURENESS = 2.5, 8.0, 2.0
 # float32 knows no scores nearer to 1 than these log odds; and a score that is the threshold reaches it, however it was rounded.
 FARTHEST, ROUNDING = 16.0, 1e-5
 # Where half of the voxels above the threshold are less than UNSURE above it (in log odds), their neighbours are asked; where half
