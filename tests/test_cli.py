@@ -264,14 +264,25 @@ def test_segment_and_evaluate_take_ome_zarr(files, neuron, model):
         axes = [{"name": axis, "type": "space"} for axis in "zyx"]
         group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
     for image, *words in (("image.ome.zarr", "--tiff"), ("image.tif",), ("image.ome.zarr",)):
-        command = ("segment", image, "-o", "out" + "".join(words), "--model", model, "-q", *words)
+        command = (
+            "segment",
+            image,
+            "-o",
+            "out" + "".join(words),
+            "--model",
+            model,
+            "-q",
+            "--threshold",
+            "0.3",
+            *words,
+        )
         assert succeed(*command) == run(*command).stdout
     scores = [read_volume(f"{folder}/image.scores.tif").array for folder in ("out", "out--tiff")]
     np.testing.assert_array_equal(*scores)
     large = read_volume("out/image.scores.ome.zarr")
     np.testing.assert_allclose(large.array, scores[0], atol=1e-3)
     mask = read_volume("out/image.mask.ome.zarr").array
-    assert np.array_equal(mask, 255 * (large.array >= 0.5)) and mask.any()
+    assert np.array_equal(mask, 255 * (large.array >= 0.3)) and mask.any()
     assert len(read_swc("out/image.swc")) and Path("out/image.png").exists()
     masks = succeed("evaluate", "drawn.tif", "gold.ome.zarr", "--json")
     assert json.loads(masks)["dice"] == 1
