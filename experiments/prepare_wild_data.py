@@ -6,7 +6,6 @@ Leaves `synthetic/validation` and, with --real-dir, `real/train` and `real/valid
 The synthetic neurons to learn from are made while it learns. A run that was cut short goes on where it ended.
 """
 
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,12 @@ from pathlib import Path
 import numpy as np
 from transformers import HfArgumentParser
 
-from neuron_vit3d.data.pairs import IGNORE_INDEX
 from neuron_vit3d.data.wild import wild_neuron
-from neuron_vit3d.volumes import Volume, read_volume, write_volume
+from neuron_vit3d.volumes import Volume, write_volume
+
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+from prepare_default_data import prepare_real
 
 
 # Far from the seeds that training draws.
@@ -54,26 +56,6 @@ def write_pair(folder: Path, image: Volume, labels: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_volume(folder / "image.tif", image)
     write_volume(folder / "labels.tif", Volume(labels))
-
-
-def prepare_real(source: Path, names: tuple[str, ...], target: Path) -> None:
-    """The MIT licensed volumes, with labels 0 background, 1 neuron, 255 ignored."""
-    for name in names:
-        if name.startswith("trailmap"):
-            labels = trailmap_labels(read_volume(source / name / "labels.tif").array)
-        else:
-            labels = (read_volume(source / name / "mask.tif").array > 0).astype(np.uint8)
-        (target / name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(source / name / "image.tif", target / name / "image.tif")
-        write_volume(target / name / "labels.tif", Volume(labels))
-
-
-def trailmap_labels(labels: np.ndarray) -> np.ndarray:
-    """TrailMap's labels (0 unlabelled, 1 background, 2 axon, 4 edge of an axon) to ours; its edges are ignored."""
-    ours = np.full(labels.shape, IGNORE_INDEX, np.uint8)
-    ours[labels == 1] = 0
-    ours[labels == 2] = 1
-    return ours
 
 
 if __name__ == "__main__":

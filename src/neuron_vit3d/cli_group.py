@@ -1,15 +1,16 @@
 """Wrong usage of the command line is one line on standard error that names the nearest option or command."""
 
-import difflib
 from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from .cli_output import note
+from .training.config import no_such_option
 
 
-# typer exports BadParameter alone; what it derives from is the error of all wrong usage, whatever click typer is built on.
+# typer exports BadParameter alone; what it derives from is the error of all wrong usage, whatever click typer is built
+# on.
 UsageError = typer.BadParameter.__mro__[1]
 
 
@@ -45,8 +46,7 @@ def _told(error: Exception, ctx) -> typer.Exit:
             for name in (*parameter.opts, *parameter.secondary_opts)
             if name.startswith("--")
         ]
-        near = difflib.get_close_matches(wrong, known, n=1)
-        message = f"no such option: {wrong}" + (f"; the nearest is {near[0]}" if near else "")
+        message = no_such_option(wrong, wrong, known)
     command = "neuron-vit3d" if ctx.parent is None else f"neuron-vit3d {ctx.command.name}"
     note(f"error: {message.rstrip('.')} ({command} -h lists the {'commands' if ctx.parent is None else 'options'})")
     return typer.Exit(2)

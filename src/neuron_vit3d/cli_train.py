@@ -3,7 +3,6 @@
 The options are the fields of TrainingConfig, with hyphens or underscores, and those on publishing.
 """
 
-import difflib
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import typer
 
 from .cli_errors import one_line_errors
-from .training.config import TrainingConfig, choices, refuse_unknown
+from .training.config import TrainingConfig, choices, no_such_option, refuse_unknown
 
 
 EXAMPLES = """\
@@ -72,7 +71,8 @@ def train_from(arguments: list[str], program: str | None = None) -> None:
 
 
 def check_names(arguments: list[str]) -> None:
-    """Raises ValueError, with the nearest real one, for an option that there is not. Needs neither torch nor transformers."""
+    """Raises ValueError, with the nearest real one, for an option that there is not. Needs neither torch nor
+    transformers."""
     flags = _flags()
     for word in arguments:
         typed = word.partition("=")[0]
@@ -80,10 +80,7 @@ def check_names(arguments: list[str]) -> None:
             continue
         # argparse takes the beginning of an option for the option.
         if not any(flag.startswith(typed) for flag in flags):
-            near = difflib.get_close_matches(typed.replace("_", "-"), flags, n=1)
-            raise ValueError(
-                f"no such option: {typed}{f'; the nearest is {near[0]}' if near else ''} (--help lists the options)"
-            )
+            raise ValueError(f"{no_such_option(typed, typed.replace('_', '-'), flags)} (--help lists the options)")
 
 
 def _flags() -> list[str]:

@@ -74,8 +74,13 @@ def refuse_unknown(name: str, *known_beside: str) -> None:
     """
     known = [option.name for option in fields(TrainingConfig)] + list(known_beside)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise TrainingError(f"no such option: {name}" + (f"; the nearest is {near[0]}" if near else ""))
+        raise TrainingError(no_such_option(name, name, known))
+
+
+def no_such_option(typed: str, name: str, known: list[str]) -> str:
+    """Says, of an option as it was typed, that there is none, and which of the known ones is nearest to its name."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"no such option: {typed}" + (f"; the nearest is {near[0]}" if near else "")
 
 
 @dataclass
