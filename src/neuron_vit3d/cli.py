@@ -1,6 +1,7 @@
 """The command line: neuron-vit3d segment | trace | evaluate | convert | view | train | prepare | publish.
 
-Errors that a user can cause are one line on standard error and exit status 2. Heavy imports wait until they are needed.
+Errors that a user can cause are one line on standard error and exit status 2. Heavy imports wait until they are
+needed.
 """
 
 import os
@@ -36,7 +37,7 @@ from .cli_options import (
 from .cli_output import branches_of, note, numbered, remove_other_trees, remove_tree, signed, write_tree
 from .cli_prepare import prepare
 from .cli_publish import publish
-from .cli_segment import Work, projections_of, segment_regions, segment_slabs, threshold_of, trace_scores
+from .cli_segment import Work, projections_of, segment_regions, segment_slabs, threshold_of, told_share, trace_scores
 from .cli_train import train
 
 
@@ -47,10 +48,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback(epilog="Example: neuron-vit3d segment image.tif -o out")(program)
-
-
-# Of real stacks with traces the default takes 0.1 to 1 % for neuron.
-MUCH_NEURON = 0.05
 
 
 @app.command(epilog="Example: neuron-vit3d segment image.tif -o out --voxel-size 0.5,0.2,0.2")
@@ -98,12 +95,15 @@ def segment(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc, NAME.branches.csv and NAME.png in the output folder.
+    """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc, NAME.branches.csv and NAME.png in the output
+    folder.
 
-    The table has a row for each branch of the tree, with its confidence; the picture shows doubtful ones in another colour.
+    The table has a row for each branch of the tree, with its confidence; the picture shows doubtful ones in another
+    colour.
 
-    Of an OME-Zarr image NAME.scores.ome.zarr and NAME.mask.ome.zarr, whatever its size: a region is in memory, and projections
-    of the image; the same command goes on where it was interrupted; --shard, --workers and --scheduler share the work out.
+    Of an OME-Zarr image NAME.scores.ome.zarr and NAME.mask.ome.zarr, whatever its size: a region is in memory, and
+    projections of the image; the same command goes on where it was interrupted; --shard, --workers and --scheduler
+    share the work out.
     """
     voxel_size = parse_voxel_size(voxel_size)
     if threshold is not None:
@@ -161,12 +161,10 @@ def segment(
         share = write_mask(results[0], results[1], threshold, progress=not quiet)
         projections = projections_of(image, channel, invert, scores=results[0])
     else:
-        done = segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how)
-        share, projections, threshold = done
-    doubt = ", more than neurons fill: is it the right --channel, and bright on dark?" if share > MUCH_NEURON else ""
-    print(
-        f"{results[0]}  {results[1]}  {share:.3%} of the voxels are neuron (scores of at least {threshold:.3g}){doubt}"
-    )
+        threshold, share, projections = segment_slabs(
+            image, model, channel, voxel_size, threshold, results, quiet, how
+        )
+    print(f"{results[0]}  {results[1]}  {told_share(share, threshold)}")
     from .evaluation.overlay import write_overlay
     from .volumes.names import is_own_result
 

@@ -36,7 +36,8 @@ def prepare(
     title: Annotated[str, typer.Option(help="Of the dataset's card.")] = "Traced neurons",
     hub_license: Annotated[str, typer.Option(help="Of the whole, as the Hub spells it.")] = "other",
 ) -> None:
-    """Prepare images with SWC files, as BigNeuron's Gold166, as a `datasets` dataset to train on; publish it if asked to.
+    """Prepare images with SWC files, as BigNeuron's Gold166, as a `datasets` dataset to train on; publish it if asked
+    to.
 
     Run it again to continue after an interruption, or to add neurons: what is done is kept. OUTPUT/report.csv and
     OUTPUT/report-01.png ... tell what became of every pair.

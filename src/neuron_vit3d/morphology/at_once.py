@@ -12,7 +12,8 @@ from .smoothing import AlongLines, Gaussian
 from .weak_bridges import weak_bridges
 
 
-# So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is noise.
+# So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is
+# noise.
 MAX_COMPONENTS = 20_000
 # Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
 WEAK_REACH = 3.5
@@ -20,8 +21,8 @@ WEAK_REACH = 3.5
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """What counts as signal, and what of it is traced. fills_cavities: what the foreground encloses is foreground; spacing:
-    voxel sides z y x, the smallest being 1; roots: z y x in voxels."""
+    """What counts as signal, and what of it is traced. fills_cavities: what the foreground encloses is foreground;
+    spacing: voxel sides z y x, the smallest being 1; roots: z y x in voxels."""
 
     levels: Levels
     smoothing: Gaussian | AlongLines
@@ -81,8 +82,8 @@ def center_lines_at_once(
 def with_cavities(
     signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """What `Found.signal` gives, and what the strong voxels enclose is strong, too, with scores as high as they can be, where
-    cavities are filled."""
+    """What `Found.signal` gives, and what the strong voxels enclose is strong, too, with scores as high as they can
+    be, where cavities are filled."""
     inside = cavities(signal.subset(is_strong)) if rules.fills_cavities else ()
     if not len(inside):
         return signal, scores, is_strong, is_sure
@@ -96,7 +97,8 @@ def with_cavities(
 
 
 def large_components(sizes: np.ndarray, sure: np.ndarray | None, min_voxels: int) -> np.ndarray:
-    """bool (k,): the components with at least `min_voxels`, one of them `sure` (k,), among the MAX_COMPONENTS largest."""
+    """bool (k,): the components with at least `min_voxels`, one of them `sure` (k,), among the MAX_COMPONENTS
+    largest."""
     is_large = sizes >= min_voxels
     if sure is not None:
         is_large &= sure

@@ -1,9 +1,10 @@
 """What a neurite, a soma or a nucleus encloses belongs to it: cavities of a foreground are found, and filled.
 
-A stain of the membrane shows a neurite as a tube, whose ends may be open and whose shell may have gaps, so that a cavity is
-no connected part of the background. It is where most ways lead to the foreground soon: from every voxel straight lines run
-to the 26 sides, and nearly all of them must meet foreground within REACH cells, and at about the same distance where the
-cavity has its middle. Cells are about two voxels wide, which closes small gaps of the shell and leaves an eighth of the work.
+A stain of the membrane shows a neurite as a tube, whose ends may be open and whose shell may have gaps, so that a
+cavity is no connected part of the background. It is where most ways lead to the foreground soon: from every voxel
+straight lines run to the 26 sides, and nearly all of them must meet foreground within REACH cells, and at about the
+same distance where the cavity has its middle. Cells are about two voxels wide, which closes small gaps of the shell
+and leaves an eighth of the work.
 """
 
 import itertools
@@ -16,25 +17,27 @@ from .foreground import Foreground
 
 
 CELL = 2.0  # smallest voxel sides
-# Cells from inside to the shell, a power of two: a tube of radius 12 with a shell two voxels thick is 10 cells wide inside.
+# Cells from inside to the shell, a power of two: a tube of radius 12 with a shell two voxels thick is 10 cells wide
+# inside.
 REACH = 8
 # Of the 26 lines so many meet the shell: along a straight tube 2 do not, and through gaps of the shell 2 more may not.
 ENOUGH = 22
-# A cut through a thick neurite is open to one or two sides, in its plane. So fewer lines will do where so much of the 27 cells
-# around is foreground: between the halves of a tube of radius 4 that are three voxels apart it is about 0.4, between two lines
-# of radius 1 that are four voxels apart 0.28. With 18 lines F1 on cut tubes (128^3) is 0.006 higher, and dense trees of radius 1 to
-# 2 lose up to 0.05 (neurites side by side become one).
+# A cut through a thick neurite is open to one or two sides, in its plane. So fewer lines will do where so much of the
+# 27 cells around is foreground: between the halves of a tube of radius 4 that are three voxels apart it is about 0.4,
+# between two lines of radius 1 that are four voxels apart 0.28. With 18 lines F1 on cut tubes (128^3) is 0.006 higher,
+# and dense trees of radius 1 to 2 lose up to 0.05 (neurites side by side become one).
 ENOUGH_IN_SOLID, SOLID = 20, 0.33
 PASSES = 3
-# A cavity has a middle, from which its walls are met at about the same distance on all sides: all within 2 cells, or within 5 and
-# none nearer than 2, or within REACH and none nearer than 3. Between the neurites of a tuft one is near and others are far: of a
-# ball of 60 crossing lines of radius 1, which fill a tenth of it, all was taken for a cavity without this rule.
+# A cavity has a middle, from which its walls are met at about the same distance on all sides: all within 2 cells, or
+# within 5 and none nearer than 2, or within REACH and none nearer than 3. Between the neurites of a tuft one is near
+# and others are far: of a ball of 60 crossing lines of radius 1, which fill a tenth of it, all was taken for a cavity
+# without this rule.
 NEAREST = {2: 1, 5: 2, REACH: 3}
 # A cavity reaches from its middle so many cells farther than its nearest wall.
 FARTHER = 1
-# So many of the 26 neighbours of a wall's voxel are foreground, too: of a shell two voxels thick 17, of one with pores fewer. In a
-# tuft of neurites one or two voxels thick few have as many. With 10, F1 on two such tufts (256^3) is 0.85, with 12 0.89, with 14 0.91;
-# hollow tubes with gaps are lost with 14.
+# So many of the 26 neighbours of a wall's voxel are foreground, too: of a shell two voxels thick 17, of one with pores
+# fewer. In a tuft of neurites one or two voxels thick few have as many. With 10, F1 on two such tufts (256^3) is 0.85,
+# with 12 0.89, with 14 0.91; hollow tubes with gaps are lost with 14.
 WALL = 12
 # Cells along a side of what is looked at at once.
 CHUNK = 64
@@ -79,8 +82,8 @@ def _is_wall(foreground: Foreground) -> np.ndarray:
 
 
 def _chunks(cells: np.ndarray, shape: tuple[int, int, int], voxels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Corners (3,) in cells of the chunks that hold any of the cells (n, 3) of the voxels, and the share (z, y, x) of each
-    cell's `voxels` that is foreground, float32, with REACH cells more around the chunk."""
+    """Corners (3,) in cells of the chunks that hold any of the cells (n, 3) of the voxels, and the share (z, y, x) of
+    each cell's `voxels` that is foreground, float32, with REACH cells more around the chunk."""
     full, count = np.unique(np.ravel_multi_index(cells.T, shape), return_counts=True)
     full = np.stack(np.unravel_index(full, shape), axis=1)
     chunk = full // CHUNK
@@ -94,8 +97,8 @@ def _chunks(cells: np.ndarray, shape: tuple[int, int, int], voxels: int) -> Iter
 
 
 def _first_inside(is_full: np.ndarray, enough: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The empty cells, bool, from which `enough` of the 26 lines meet a full one within REACH cells; and how far the nearest full
-    one is, int, in those of them that are middles of cavities (see NEAREST), and 0 elsewhere."""
+    """The empty cells, bool, from which `enough` of the 26 lines meet a full one within REACH cells; and how far the
+    nearest full one is, int, in those of them that are middles of cavities (see NEAREST), and 0 elsewhere."""
     from scipy.ndimage import distance_transform_cdt
 
     if not is_full.any():
@@ -114,7 +117,8 @@ def _first_inside(is_full: np.ndarray, enough: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _around(middles: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """bool: of the cells `inside` those that are reached from a middle, within its distance from the nearest wall and FARTHER."""
+    """bool: of the cells `inside` those that are reached from a middle, within its distance from the nearest wall and
+    FARTHER."""
     from scipy.ndimage import binary_dilation
 
     found = np.zeros_like(inside)

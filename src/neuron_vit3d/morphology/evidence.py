@@ -12,8 +12,9 @@ from .pieces import Pieces
 from .swc import Tree
 
 
-# A neurite may be hollow or split lengthwise, and its center line then runs where scores are low. So around nodes of at least
-# this radius (thinner ones have no inside) rings are looked at as well, half way to the surface and one voxel inside it.
+# A neurite may be hollow or split lengthwise, and its center line then runs where scores are low. So around nodes of
+# at least this radius (thinner ones have no inside) rings are looked at as well, half way to the surface and one voxel
+# inside it.
 RING_RADIUS = 2.5
 # Points on a ring: one for each neighbour of a voxel in a plane.
 RING = 8
@@ -22,10 +23,10 @@ RING = 8
 def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -> Tree:
     """Adds to a tree what the scores that it was traced from say at its nodes.
 
-    At a node it is the highest of: the score of the voxel it lies in, the smoothed one, and, around nodes of at least RING_RADIUS,
-    the means over two rings across the neurite. A gap crosses the whole neurite and stays one; the inside of a hollow neurite is
-    none. Where this does not reach the level of the foreground, the tree is `bridged`. Scores become relative to the threshold,
-    which is 0.5 then: what is sure in a noisy stack has lower scores than in a clean one.
+    At a node it is the highest of: the score of the voxel it lies in, the smoothed one, and, around nodes of at least
+    RING_RADIUS, the means over two rings across the neurite. A gap crosses the whole neurite and stays one; the inside
+    of a hollow neurite is none. Where this does not reach the level of the foreground, the tree is `bridged`. Scores become
+    relative to the threshold, which is 0.5 then: what is sure in a noisy stack has lower scores than in a clean one.
 
     Args:
         tree: coordinates in voxels, radii in units of the smallest voxel side.
@@ -34,7 +35,8 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -
         rules: the level of the foreground, of smoothed scores, and how they are smoothed.
 
     Returns:
-        The tree with `scores` and `bridged`. A mask says yes or no: its scores are 0 where the tree is bridged, else 1.
+        The tree with `scores` and `bridged`. A mask says yes or no: its scores are 0 where the tree is bridged, else
+        1.
     """
     if not len(tree):
         return dataclasses.replace(tree, scores=np.empty(0), bridged=np.empty(0, bool))
@@ -65,7 +67,8 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -
 
 
 def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:
-    """(n, 2, 3) float64, z y x: two unit vectors at each node, at right angles to the tree's direction there and to each other."""
+    """(n, 2, 3) float64, z y x: two unit vectors at each node, at right angles to the tree's direction there and to
+    each other."""
     points, parent = tree.xyz[:, ::-1] * spacing, tree.parent_index
     rows = np.arange(len(tree))
     above = np.where(parent < 0, rows, parent)
@@ -83,7 +86,8 @@ def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:
 
 
 def _looked_up(source: Pieces, points: np.ndarray) -> np.ndarray:
-    """(m,) float64: the scores of the voxels in which points (m, 3; z y x) lie, or of the nearest ones inside the volume."""
+    """(m,) float64: the scores of the voxels in which points (m, 3; z y x) lie, or of the nearest ones inside the
+    volume."""
     voxels = np.clip(np.rint(points), 0, np.array(source.shape) - 1).astype(np.int64)
     values = np.empty(len(voxels))
     # Boxes as the source stores its voxels, all of the size of the first; of each only the part that is asked for.

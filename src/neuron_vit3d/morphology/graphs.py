@@ -22,8 +22,8 @@ def sparse_graph(
     Args:
         edges: two rows of n numbers: where the edges begin, and where they end.
         shape: the number of nodes, or (rows, columns) where those are different things, as in a matching.
-        weights: (n,) of the edges; edges given several times add up, and 0 is no edge. None: all 1, as int8, for what looks
-            at neither weights nor how often an edge is given.
+        weights: (n,) of the edges; edges given several times add up, and 0 is no edge. None: all 1, as int8, for what
+            looks at neither weights nor how often an edge is given.
 
     Returns:
         The matrix (rows, columns) of the weights.

@@ -1,8 +1,8 @@
 """A stack's own noise, as its scores tell it: the threshold that follows it, and how sure the model was.
 
-How high a model scores a neurite, and how high the tissue around it, differs from stack to stack: of fly neurons in one set the
-best thresholds lie between 0.02 and 0.9. What differs less is how far neurites stand out from what is around them, measured by
-how much that itself varies.
+How high a model scores a neurite, and how high the tissue around it, differs from stack to stack: of fly neurons in
+one set the best thresholds lie between 0.02 and 0.9. What differs less is how far neurites stand out from what is
+around them, measured by how much that itself varies.
 """
 
 import math
@@ -13,12 +13,13 @@ from .pieces import Pieces
 from .smoothing import FARTHEST, log_odds
 
 
-# Neurites are where the log odds are so many upper deviations above their median. For the default's scores of the eight fly
-# neurons that it was chosen on (tuff, the training part of the fixed split) what is nearly best lies about 5, within 4 and 5.3.
+# Neurites are where the log odds are so many upper deviations above their median. For the default's scores of the
+# eight fly neurons that it was chosen on (tuff, the training part of the fixed split) what is nearly best lies about
+# 5, within 4 and 5.3.
 DEVIATIONS = 5.0
 LOWEST, HIGHEST = 0.02, 0.99
-# Scores tell of no noise where half of them are higher than this (there is no background), or vary more (what is above the
-# background is neurite). Medians of stacks lie between -9.2 and -7.4, upper deviations between 0.6 and 2.9.
+# Scores tell of no noise where half of them are higher than this (there is no background), or vary more (what is above
+# the background is neurite). Medians of stacks lie between -9.2 and -7.4, upper deviations between 0.6 and 2.9.
 HIGHEST_MEDIAN, MOST_DEVIATION = -3.0, 3.5
 _WIDTH = 0.01  # of the bins that log odds are counted in
 # So many voxels tell enough of a volume of any size.
@@ -26,7 +27,8 @@ _VOXELS = 1 << 26
 
 
 class LogOdds:
-    """How often which log odds occur in a stack; scores of exactly 0 are left out: there was nothing that a model looked at."""
+    """How often which log odds occur in a stack; scores of exactly 0 are left out: there was nothing that a model
+    looked at."""
 
     def __init__(self, scores: Pieces):
         self.values = np.arange(int(2 * FARTHEST / _WIDTH) + 1) * _WIDTH - FARTHEST
@@ -42,10 +44,11 @@ class LogOdds:
         self.counts += np.bincount(bins, minlength=len(self.counts))
 
     def threshold(self) -> float:
-        """The score above which something stands out from the stack's noise, from LOWEST to HIGHEST; 0.5 where they tell of none.
+        """The score above which something stands out from the stack's noise, from LOWEST to HIGHEST; 0.5 where they
+        tell of none.
 
-        It lies DEVIATIONS upper deviations above the median of the log odds; the upper deviation is the root mean square
-        distance from the median of what is above it.
+        It lies DEVIATIONS upper deviations above the median of the log odds; the upper deviation is the root mean
+        square distance from the median of what is above it.
         """
         median = self._median(self.counts >= 0)
         above = self.values > median

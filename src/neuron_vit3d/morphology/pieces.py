@@ -61,9 +61,9 @@ def slabs(shape: tuple[int, int, int]) -> Iterator[Box]:
 
 @dataclass(frozen=True)
 class Levels:
-    """Of scores: the foreground is what is at least `strong` after smoothing; what is at least `weak` may bridge it; and
-    what is at least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case. before: what
-    scores reach nowhere is nowhere `weak` after smoothing."""
+    """Of scores: the foreground is what is at least `strong` after smoothing; what is at least `weak` may bridge it;
+    and what is at least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case.
+    before: where no score is as high before smoothing, none is `weak` after it."""
 
     weak: float
     strong: float
@@ -171,8 +171,8 @@ class Found:
     def check_count(self, most: int) -> None:
         """
         Raises:
-            TraceError: no sure voxel, none that is strong once it is smoothed, nothing but sure ones, or more than `most`
-                strong ones.
+            TraceError: no sure voxel, none that is strong once it is smoothed, nothing but sure ones, or more than
+                `most` strong ones.
         """
         num_voxels, is_mask = math.prod(self.shape), self.levels.keep_sure
         if self.num_sure == 0 and not is_mask and self.highest > 0:

@@ -1,10 +1,10 @@
 """What the voxels around one say of it: smoothing before tracing.
 
-A mask is smoothed by a Gaussian. Scores are looked at along lines: a neurite is a line, so what is true of a voxel of it holds
-for its neighbours in one direction at least, and what a model takes for a neurite in one slice alone does not. The logarithms
-of the odds (evidence adds up in these) are averaged along lines in 13 directions, and the best line counts. Filters that
-choose the best of several oriented lines are old (Koller et al., Multiscale detection of curvilinear structures in 2-D and 3-D
-image data, ICCV 1995); a Gaussian as strong would wash thin neurites away.
+A mask is smoothed by a Gaussian. Scores are looked at along lines: a neurite is a line, so what is true of a voxel of
+it holds for its neighbours in one direction at least, and what a model takes for a neurite in one slice alone does
+not. The logarithms of the odds (evidence adds up in these) are averaged along lines in 13 directions, and the best
+line counts. Filters that choose the best of several oriented lines are old (Koller et al., Multiscale detection of
+curvilinear structures in 2-D and 3-D image data, ICCV 1995); a Gaussian as strong would wash thin neurites away.
 """
 
 import itertools
@@ -14,19 +14,21 @@ from collections.abc import Callable
 import numpy as np
 
 
-# Log odds farther from the threshold count as so far: one voxel may not outvote a line of others. And no farther than so many
-# times what neurites are above it, or a background that is all but 0 would outvote whoever is not as sure of a neurite; but where
-# these are just at the threshold it still counts, and is no weak signal.
+# Log odds farther from the threshold count as so far: one voxel may not outvote a line of others. And no farther than
+# so many times what neurites are above it, or a background that is all but 0 would outvote whoever is not as sure of a
+# neurite; but where these are just at the threshold it still counts, and is no weak signal.
 LEAST_EVIDENCE, MOST_EVIDENCE, MOST_OF_SURENESS = 2.5, 8.0, 2.0
-# float32 knows no scores nearer to 1 than these log odds; and a score that is the threshold reaches it, however it was rounded.
+# float32 knows no scores nearer to 1 than these log odds; and a score that is the threshold reaches it, however it was
+# rounded.
 FARTHEST, ROUNDING = 16.0, 1e-5
-# Where half of the voxels above the threshold are less than UNSURE above it (in log odds), their neighbours are asked; where half
-# are more than SURE, no voxel needs that, and neurites side by side stay apart. That half is 3.4 to 4.8 on the fly neurons, and
-# 5.6 to 9 on most synthetic ones.
+# Where half of the voxels above the threshold are less than UNSURE above it (in log odds), their neighbours are asked;
+# where half are more than SURE, no voxel needs that, and neurites side by side stay apart. That half is 3.4 to 4.8 on
+# the fly neurons, and 5.6 to 9 on most synthetic ones.
 UNSURE, SURE = 4.8, 5.8
-# A line goes so far to both sides, in smallest voxel sides. Over the default's scores of the eight fly neurons that it was chosen
-# on (tuff, the training part of the fixed split), the mean average precision without lines is 0.377; with 2, 3 and 4 to both
-# sides 0.445, 0.483 and 0.500, and 0.528 with a Gaussian before it. With 5 the trees get worse: corners are cut.
+# A line goes so far to both sides, in smallest voxel sides. Over the default's scores of the eight fly neurons that it
+# was chosen on (tuff, the training part of the fixed split), the mean average precision without lines is 0.377; with
+# 2, 3 and 4 to both sides 0.445, 0.483 and 0.500, and 0.528 with a Gaussian before it. With 5 the trees get worse:
+# corners are cut.
 HALF_LINE = 4.0
 # One of each pair of opposite directions to the 26 neighbours.
 _DIRECTIONS = [step for step in itertools.product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
@@ -55,7 +57,8 @@ class Gaussian:
         return scores
 
     def at(self, voxels: np.ndarray, lookup: Lookup) -> np.ndarray:
-        """(m,) float64: what the smoothed scores are in single voxels (m, 3; z y x), nearly: of the nearest 27 alone."""
+        """(m,) float64: what the smoothed scores are in single voxels (m, 3; z y x), nearly: of the nearest 27
+        alone."""
         with np.errstate(divide="ignore"):
             along = np.exp(-0.5 / self.deviation**2)  # of a step of one voxel
         weights = np.prod(np.where(_NEAR == 0, 1.0, along), axis=1)
@@ -69,8 +72,8 @@ class AlongLines:
 
     Args:
         threshold: of the scores, in (0, 1].
-        sureness: how far above the threshold half of what is above it is, in log odds. The less sure, the more a line counts,
-            and the less the voxel's own score.
+        sureness: how far above the threshold half of what is above it is, in log odds. The less sure, the more a line
+            counts, and the less the voxel's own score.
         deviation: (3,) of a Gaussian before it, z y x in voxels.
         spacing: (3,) voxel sides z y x, the smallest being 1.
     """
@@ -116,14 +119,15 @@ class AlongLines:
         """(m,) float64: what the smoothed scores are in single voxels (m, 3; z y x), nearly: without the Gaussian."""
         from scipy.special import expit
 
-        own = self._evidence(lookup(voxels))
+        own = self._evidence(lookup(voxels)).astype(np.float64)
+        if not self.share:
+            return expit(own)
         best = np.full(len(voxels), -np.inf)
-        for step, half in self.lines if self.share else ():
+        for step, half in self.lines:
             points = voxels[:, None] + np.arange(-half, half + 1)[:, None] * step
-            best = np.maximum(
-                best, self._evidence(lookup(points.reshape(-1, 3))).reshape(len(voxels), -1).mean(axis=1)
-            )
-        return expit(own + self.share * (best - own) if self.share else own).astype(np.float64)
+            along = self._evidence(lookup(points.reshape(-1, 3))).reshape(len(voxels), -1)
+            best = np.maximum(best, along.mean(axis=1))
+        return expit(own + self.share * (best - own))
 
     def before(self, level: float) -> float:
         """The score that is at this level relative to the threshold."""

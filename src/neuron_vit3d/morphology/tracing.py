@@ -23,18 +23,20 @@ from .swc import Tree
 
 logger = logging.getLogger(__name__)
 
-# At most so many foreground voxels, or voxels of center lines, are held at once, of which each takes up to 650 bytes; more
-# foreground is worked through region by region.
+# At most so many foreground voxels, or voxels of center lines, are held at once, of which each takes up to 650 bytes;
+# more foreground is worked through region by region.
 VOXELS_AT_ONCE = 10_000_000
-# At about 8 seconds a million. And of so many, when they fill more than this share of a volume, most must be background.
+# At about 8 seconds a million. And of so many, when they fill more than this share of a volume, most must be
+# background.
 MAX_FOREGROUND_VOXELS = 1_000_000_000
 MAX_SHARE = 0.2
 # Of the threshold of a mask, where it is smoothed, for a Gaussian lowers what is thin.
 SMOOTHED = 0.7
-# Voxels with at least this share of the threshold (of scores: of 0.5, once they are relative to it) tell where a faded neurite
-# runs.
+# Voxels with at least this share of the threshold (of scores: of 0.5, once they are relative to it) tell where a faded
+# neurite runs.
 WEAK_SIGNAL = 0.2
-# The root is marked as a soma, SWC's type 1, where it is at least so thick, and so many times as thick as most of the tree.
+# The root is marked as a soma, SWC's type 1, where it is at least so thick, and so many times as thick as most of the
+# tree.
 SOMA, SOMA_RADIUS, SOMA_TO_NEURITE = 1, 5.0, 3.0
 
 
@@ -53,50 +55,52 @@ def trace(
 ) -> Tree:
     """Trace the neuron in a mask or in scores into one tree with radii.
 
-    Center lines come from TEASAR (Sato et al. 2000; see `skeleton.py`), gaps between components are bridged by a minimum
-    spanning tree (see `bridging.py`), spurs are pruned and tips trimmed by the local radius.
+    Center lines come from TEASAR (Sato et al. 2000; see `skeleton.py`), gaps between components are bridged by a
+    minimum spanning tree (see `bridging.py`), spurs are pruned and tips trimmed by the local radius.
 
-    Up to 10 million foreground voxels are traced at once, in at most 650 bytes for each; of more, center lines are found
-    region by region and joined where the regions meet (see `by_region.py`), so that memory grows with a region and with the
-    length of the lines. The tree is nearly the same. What is thicker than 64 voxels across a plane between regions may be
-    taken to be of that radius, and weak signal is followed over at most 64 voxels there. Not traced are more than a billion
-    foreground voxels, a fifth of a volume or more where that is over 10 million voxels, and center lines of more than 10
-    million voxels.
+    Up to 10 million foreground voxels are traced at once, in at most 650 bytes for each; of more, center lines are
+    found region by region and joined where the regions meet (see `by_region.py`), so that memory grows with a region
+    and with the length of the lines. The tree is nearly the same. What is thicker than 64 voxels across a plane
+    between regions may be taken to be of that radius, and weak signal is followed over at most 64 voxels there. Not
+    traced are more than a billion foreground voxels, a fifth of a volume or more where that is over 10 million voxels,
+    and center lines of more than 10 million voxels.
 
     Args:
-        scores_or_mask: array (z, y, x), a Volume that holds one, or what `open_volume` gives for one too large for memory:
-            bool or integers (foreground where not 0), or floats in [0, 1] (foreground where >= `threshold`; center lines
-            prefer high scores).
+        scores_or_mask: array (z, y, x), a Volume that holds one, or what `open_volume` gives for one too large for
+            memory: bool or integers (foreground where not 0), or floats in [0, 1] (foreground where >= `threshold`;
+            center lines prefer high scores).
         threshold: of float scores, in (0, 1]. None: the one that follows the noise of the stack's scores, as
             [`threshold_from_noise`] finds it.
-        voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count: lengths and
-            radii below are in units of the smallest voxel side.
+        voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count:
+            lengths and radii below are in units of the smallest voxel side.
         bridge_distance: the widest gap that is bridged between two ends that face each other; an end and the side of a
             neurite are joined over at most 3/4 of it, two sides over half of it. 0 bridges none.
-        min_branch_length: shorter end branches are pruned, and those shorter than 1.5 radii of the branch they leave. A
-            component that would be the end of a branch must be longer than its gap by as much.
+        min_branch_length: shorter end branches are pruned, and those shorter than 1.5 radii of the branch they leave.
+            A component that would be the end of a branch must be longer than its gap by as much.
         min_component_voxels: connected components (26 neighbours) with fewer voxels are dropped before anything else.
-        root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is kept.
-            None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the largest
-            surface (length times radius) is kept: the stained neuron is thicker than what else is long.
-        smoothing: standard deviation of the Gaussian that voxels are smoothed by first. Of a mask, foreground is all of it and
-            what is then at least 0.35. Scores, where they are unsure, are averaged along lines after that (see `smoothing.py`):
-            a model labels slice by slice, and what is rough or porous grows twigs. What the foreground encloses (see
-            `cavities.py`) is foreground, too. 0: nothing is smoothed or filled.
-        min_confidence: branches (`Tree.branches`) that are less sure are cut off, end branches first; the root stays. In
-            [0, 1]. The confidence of a branch is the mean of the scores along it, relative to the threshold, at which they are
-            0.5, so across a gap they are low; that of a mask's branch is the share of it that bridges no gap.
-        fragments: keep what could not be joined to the tree, and is at least `min_branch_length` long, as further roots of
-            it, the largest first; for stains that are broken.
+        root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is
+            kept. None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the
+            largest surface (length times radius) is kept: the stained neuron is thicker than what else is long.
+        smoothing: standard deviation of the Gaussian that voxels are smoothed by first. Of a mask, foreground is all
+            of it and what is then at least 0.35. Scores, where they are unsure, are averaged along lines after that
+            (see `smoothing.py`): a model labels slice by slice, and what is rough or porous grows twigs. What the
+            foreground encloses (see `cavities.py`) is foreground, too. 0: nothing is smoothed or filled.
+        min_confidence: branches (`Tree.branches`) that are less sure are cut off, end branches first; the root stays.
+            In [0, 1]. The confidence of a branch is the mean of the scores along it, relative to the threshold, at
+            which they are 0.5, so across a gap they are low; that of a mask's branch is the share of it that bridges
+            no gap.
+        fragments: keep what could not be joined to the tree, and is at least `min_branch_length` long, as further
+            roots of it, the largest first; for stains that are broken.
 
     Returns:
-        A Tree with one root (or more, with `fragments`), which knows its scores and where it bridges gaps, parents before children, coordinates x y z in voxels, nodes about one voxel apart and radii in
-        units of the smallest voxel side (`rasterize` knows no voxel sizes: at anisotropic voxels it draws them too thick in
-        z). What was left out is counted in `comments`, and logged as a warning.
+        A Tree with one root (or more, with `fragments`), which knows its scores and where it bridges gaps, parents
+        before children, coordinates x y z in voxels, nodes about one voxel apart and radii in units of the smallest
+        voxel side (`rasterize` knows no voxel sizes: at anisotropic voxels it draws them too thick in z). What was
+        left out is counted in `comments`, and logged as a warning.
 
     Raises:
-        TraceError: not a 3D array, scores outside [0, 1] or not finite, no foreground left, too much foreground to trace, a
-            root outside the volume, or a parameter out of its range.
+        TraceError: not a 3D array, scores outside [0, 1] or not finite, no foreground left, too much foreground to
+            trace, a root outside the volume, or a parameter out of its range.
     """
     return trace_neurons(
         scores_or_mask,
@@ -129,9 +133,9 @@ def trace_neurons(
 
     Args:
         scores_or_mask, and all that is named: as in [`trace`]; fragments: of one neuron only.
-        neurons: how many; of the connected trees those with the largest surface are kept. Or where they begin (x, y, z in
-            voxels, such as their somata): each becomes the root of a tree, in the order given. Neurons that touch are
-            cut apart where the ways along the branches to their roots are equally long.
+        neurons: how many; of the connected trees those with the largest surface are kept. Or where they begin (x, y, z
+            in voxels, such as their somata): each becomes the root of a tree, in the order given. Neurons that touch
+            are cut apart where the ways along the branches to their roots are equally long.
 
     Returns:
         The trees, the largest first, or in the order of their roots. Fewer than asked for where there are no more.
@@ -206,7 +210,8 @@ def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
     types = np.zeros(len(skeleton), np.int64)
     if skeleton.reach[0] >= max(SOMA_RADIUS, SOMA_TO_NEURITE * np.median(skeleton.reach)):
         types[0] = SOMA
-    # A tree is drawn as the voxels whose centers lie within its radii, so the nearest other center is about as far away.
+    # A tree is drawn as the voxels whose centers lie within its radii, so the nearest other center is about as far
+    # away.
     return Tree.from_parents(skeleton.points[:, ::-1], skeleton.reach, skeleton.parents, types, comments=comments)
 
 
@@ -227,8 +232,8 @@ def _join_components(
     count: int,
     fragments: bool,
 ) -> tuple[list[Skeleton], np.ndarray]:
-    """Rooted trees, those of the roots (z y x) or the `count` largest, and which components (number of components,) bool are
-    in none. With `fragments` all that is long enough goes into the first."""
+    """Rooted trees, those of the roots (z y x) or the `count` largest, and which components (number of components,)
+    bool are in none. With `fragments` all that is long enough goes into the first."""
     surfaces = np.bincount(skeleton.component, skeleton.edge_lengths * skeleton.reach)
     links = find_links(skeleton, bridge_distance)
     links = links.subset(drop_weak_ends(skeleton, links, min_branch_length))

@@ -12,7 +12,8 @@ def train(config: TrainingConfig | None = None, **options) -> Path:
 
     Args:
         config: all options of the run; or None, and the options by name.
-        options: fields of [`TrainingConfig`]; lengths are in voxels. `base_model="default"` is the embedded checkpoint.
+        options: fields of [`TrainingConfig`]; lengths are in voxels. `base_model="default"` is the embedded
+            checkpoint.
 
     Returns:
         The output folder, which `from_pretrained` loads.
