@@ -163,7 +163,11 @@ def image_bytes(stack: Stack) -> int:
 
 def fingerprint(stack: Stack, scorer: Scorer, output: Output) -> str:
     """Changes with whatever a line's figures depend on."""
-    code = [*sorted((PACKAGE / "morphology").glob("*.py")), PACKAGE / "evaluation" / "ranking.py"]
+    code = [
+        *sorted((PACKAGE / "morphology").glob("*.py")),
+        *sorted((PACKAGE / "tracing").glob("*.py")),
+        PACKAGE / "evaluation" / "ranking.py",
+    ]
     code += [_HERE / "real_neurons_figures.py", _HERE / "real_neurons_methods.py"]
     return digest_of(scorer.fingerprint(stack), digest_of_files(*code), output.threshold, output.by_kimimaro)
 

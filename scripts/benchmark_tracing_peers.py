@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from neuron_vit3d import Tree
 from neuron_vit3d.morphology.graphs import sparse_graph
-from neuron_vit3d.morphology.skeleton import Skeleton, trim_tips
+from neuron_vit3d.tracing.skeleton import Skeleton, trim_tips
 
 
 BRIDGE = 16.0  # voxels, of all three

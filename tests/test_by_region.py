@@ -12,16 +12,9 @@ from test_pieces import reader_of
 from test_tracing import assert_one_sound_tree, random_tree, tube
 
 from neuron_vit3d import synthetic_neuron
-from neuron_vit3d.morphology import (
-    TraceError,
-    Tree,
-    by_region,
-    rasterize,
-    trace,
-    trace_neurons,
-    tracing,
-    tree_distance,
-)
+from neuron_vit3d.morphology import Tree, rasterize, tree_distance
+from neuron_vit3d.tracing import TraceError, by_region, trace, trace_neurons
+from neuron_vit3d.tracing import tracer as tracing
 
 
 @pytest.fixture

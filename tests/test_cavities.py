@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage
 from test_tracing import assert_one_sound_tree, tube
 
-from neuron_vit3d.morphology import trace
-from neuron_vit3d.morphology.cavities import cavities
-from neuron_vit3d.morphology.foreground import Foreground
+from neuron_vit3d.tracing import trace
+from neuron_vit3d.tracing.cavities import cavities
+from neuron_vit3d.tracing.foreground import Foreground
 
 
 def hollow_tube(radius: float) -> np.ndarray:

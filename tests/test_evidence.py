@@ -6,21 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_vit3d import Volume, write_volume
-from neuron_vit3d.morphology import (
-    TraceError,
-    Tree,
-    check_tree,
-    evidence,
-    rasterize,
-    read_swc,
-    trace,
-    trace_neurons,
-    tree_distance,
-)
-from neuron_vit3d.morphology.at_once import Rules
-from neuron_vit3d.morphology.evidence import with_scores
-from neuron_vit3d.morphology.pieces import Levels, Pieces
-from neuron_vit3d.morphology.smoothing import Gaussian
+from neuron_vit3d.morphology import Tree, check_tree, rasterize, read_swc, tree_distance
+from neuron_vit3d.tracing import TraceError, evidence, trace, trace_neurons
+from neuron_vit3d.tracing.center_lines import Rules
+from neuron_vit3d.tracing.evidence import with_scores
+from neuron_vit3d.tracing.pieces import Levels, Pieces
+from neuron_vit3d.tracing.smoothing import Gaussian
 from neuron_vit3d.volumes import open_volume
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csgraph, issparse
 
-from neuron_vit3d.morphology import Tree, by_region, trace, trace_neurons, tracing, tree_distance
+from neuron_vit3d.morphology import Tree, tree_distance
 from neuron_vit3d.morphology.graphs import sparse_graph
+from neuron_vit3d.tracing import by_region, trace, trace_neurons
+from neuron_vit3d.tracing import tracer as tracing
 from neuron_vit3d.training import losses
 
 

@@ -15,13 +15,14 @@ MODEL_FILES = sorted((PACKAGE / "model").glob("*.py"))
 MAY_IMPORT = {
     "volumes": set(),
     "morphology": set(),
+    "tracing": {"morphology", "volumes"},
     "model": set(),
     "data": {"volumes", "morphology"},
     "inference": {"volumes", "model"},
-    "evaluation": {"morphology", "volumes"},
-    "training": {"data", "model", "inference", "evaluation", "volumes", "morphology"},
+    "evaluation": {"morphology", "tracing", "volumes"},
+    "training": {"data", "model", "inference", "evaluation", "volumes", "morphology", "tracing"},
     "hub": {"model"},
-    "apps": {"volumes", "morphology", "model", "data", "inference", "evaluation", "training", "hub"},
+    "apps": {"volumes", "morphology", "tracing", "model", "data", "inference", "evaluation", "training", "hub"},
 }
 DOORS = {"cli", "apps"}
 TRAVELS_WITH_THE_MODEL = {"torch", "numpy", "transformers", "huggingface_hub"}

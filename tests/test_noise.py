@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from neuron_vit3d import Volume, threshold_from_noise, write_volume
-from neuron_vit3d.morphology import noise
-from neuron_vit3d.morphology.noise import HIGHEST, LOWEST, LogOdds
-from neuron_vit3d.morphology.pieces import Pieces
+from neuron_vit3d.tracing import noise
+from neuron_vit3d.tracing.noise import HIGHEST, LOWEST, LogOdds
+from neuron_vit3d.tracing.pieces import Pieces
 from neuron_vit3d.volumes import open_volume
 
 
@@ -66,7 +66,7 @@ def test_it_is_the_same_from_a_file_and_from_a_part_of_a_large_one_nearly(tmp_pa
     along_z = np.moveaxis(scores, 2, 0)  # some of the neurite in every slice
     whole = threshold_from_noise(along_z)
     monkeypatch.setattr(noise, "_VOXELS", scores.size // 2)
-    monkeypatch.setattr("neuron_vit3d.morphology.pieces._VOXELS_AT_ONCE", 1)
+    monkeypatch.setattr("neuron_vit3d.tracing.pieces._VOXELS_AT_ONCE", 1)
     assert threshold_from_noise(along_z) == pytest.approx(whole, abs=0.05)
 
 

@@ -5,9 +5,10 @@ import pytest
 from scipy import ndimage
 from test_tracing import random_tree
 
-from neuron_vit3d.morphology import TraceError, pieces, rasterize, trace
-from neuron_vit3d.morphology.pieces import Levels, Pieces, look_through
-from neuron_vit3d.morphology.smoothing import Gaussian
+from neuron_vit3d.morphology import rasterize
+from neuron_vit3d.tracing import TraceError, pieces, trace
+from neuron_vit3d.tracing.pieces import Levels, Pieces, look_through
+from neuron_vit3d.tracing.smoothing import Gaussian
 from neuron_vit3d.volumes import volume as volume_module
 from neuron_vit3d.volumes.volume import VolumeReader
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from neuron_vit3d.morphology.smoothing import MOST_EVIDENCE, SURE, UNSURE, AlongLines, Gaussian, log_odds
+from neuron_vit3d.tracing.smoothing import MOST_EVIDENCE, SURE, UNSURE, AlongLines, Gaussian, log_odds
 
 
 NONE, ISOTROPIC = np.zeros(3), np.ones(3)

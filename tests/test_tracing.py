@@ -10,19 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from neuron_vit3d.morphology import (
-    TraceError,
-    Tree,
-    bridging,
-    check_tree,
-    rasterize,
-    read_swc,
-    trace,
-    trace_neurons,
-    tree_distance,
-)
-from neuron_vit3d.morphology.foreground import Foreground
-from neuron_vit3d.morphology.skeleton import Skeleton
+from neuron_vit3d.morphology import Tree, check_tree, rasterize, read_swc, tree_distance
+from neuron_vit3d.tracing import TraceError, bridging, trace, trace_neurons
+from neuron_vit3d.tracing.foreground import Foreground
+from neuron_vit3d.tracing.skeleton import Skeleton
 
 
 def random_tree(seed: int, size: int = 64, num_branches: int = 5) -> Tree:
@@ -417,13 +408,13 @@ def test_parameters_out_of_range_are_named(parameters):
 
 
 def test_too_much_foreground_is_refused(monkeypatch):
-    monkeypatch.setattr("neuron_vit3d.morphology.tracing.MAX_FOREGROUND_VOXELS", 100)
+    monkeypatch.setattr("neuron_vit3d.tracing.tracer.MAX_FOREGROUND_VOXELS", 100)
     with pytest.raises(TraceError, match=r"mask has 120 foreground voxels.*raise the threshold"):
         trace(np.ones((4, 5, 6), bool))
 
 
 def test_the_largest_of_too_many_components_are_taken(monkeypatch):
-    monkeypatch.setattr("neuron_vit3d.morphology.at_once.MAX_COMPONENTS", 2)
+    monkeypatch.setattr("neuron_vit3d.tracing.center_lines.MAX_COMPONENTS", 2)
     mask = np.zeros((30, 30, 60), bool)
     for i, length in enumerate((12, 40, 30, 11)):
         mask[15, 4 + 5 * i, 5 : 5 + length] = True

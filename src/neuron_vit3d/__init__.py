@@ -23,16 +23,8 @@ if TYPE_CHECKING:
         NeuronViT3DImageProcessor,
         NeuronViT3DModel,
     )
-    from .morphology import (
-        TraceError,
-        Tree,
-        rasterize,
-        read_swc,
-        threshold_from_noise,
-        trace,
-        trace_neurons,
-        tree_distance,
-    )
+    from .morphology import Tree, rasterize, read_swc, tree_distance
+    from .tracing import TraceError, threshold_from_noise, trace, trace_neurons
     from .training.start import TrainingConfig, train
     from .volumes import Volume, read_volume, write_volume
 
@@ -50,12 +42,12 @@ _ON_FIRST_USE = {
     "read_volume": "volumes",
     "write_volume": "volumes",
     "Tree": "morphology",
-    "TraceError": "morphology",
+    "TraceError": "tracing",
     "read_swc": "morphology",
     "rasterize": "morphology",
-    "threshold_from_noise": "morphology",
-    "trace": "morphology",
-    "trace_neurons": "morphology",
+    "threshold_from_noise": "tracing",
+    "trace": "tracing",
+    "trace_neurons": "tracing",
     "tree_distance": "morphology",
     "segment": "inference",
     "segment_large": "inference",

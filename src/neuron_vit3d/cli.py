@@ -225,7 +225,7 @@ def trace(
         check_target(path, mask)
         check_target(branches_of(path), mask)
         check_not_made_by_hand(branches_of(path))
-    from .morphology import trace_neurons
+    from .tracing import trace_neurons
     from .volumes import open_volume
 
     try:

@@ -103,7 +103,7 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
 
 def threshold_of(scores: Path, threshold: float | None) -> float:
     """The threshold that was asked for, or the one that follows the noise of the scores."""
-    from .morphology import threshold_from_noise
+    from .tracing import threshold_from_noise
     from .volumes import open_volume
 
     if threshold is not None:
@@ -151,7 +151,7 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
 def trace_scores(scores: Path, swc: Path, image: Path, voxel_size, **how) -> list:
     """Writes the tree of a file of scores and returns it in a list, which is empty where there is none; `how` as
     `trace` takes it."""
-    from .morphology import TraceError, trace
+    from .tracing import TraceError, trace
     from .volumes import open_volume
 
     try:

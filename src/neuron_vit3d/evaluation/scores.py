@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..morphology import TraceError, Tree, trace, tree_distance
+from ..morphology import Tree, tree_distance
+from ..tracing import TraceError, trace
 from .segmentation import overlap_scores, segmentation_scores
 
 

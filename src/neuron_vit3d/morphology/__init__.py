@@ -1,4 +1,4 @@
-"""Trees of a neuron: SWC files, tree to mask (`rasterize`), mask to tree (`trace`), tree against tree (`tree_distance`)."""
+"""Trees of a neuron: SWC files, tree to mask (`rasterize`), tree against tree (`tree_distance`)."""
 
 from importlib import import_module
 
@@ -10,24 +10,16 @@ _HOMES = {
     "points_along": "geometry",
     "read_swc": "swc",
     "rasterize": "raster",
-    "threshold_from_noise": "noise",
-    "trace": "tracing",
-    "trace_neurons": "tracing",
-    "TraceError": "tracing",
     "tree_distance": "distance",
 }
 
 __all__ = [
     "SWCError",
-    "TraceError",
     "Tree",
     "check_tree",
     "points_along",
     "rasterize",
     "read_swc",
-    "threshold_from_noise",
-    "trace",
-    "trace_neurons",
     "tree_distance",
 ]
 

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .at_once import Rules, center_lines_at_once, nearest_row
-from .branches import prune_branches
+from ..morphology.branches import prune_branches
+from ..morphology.swc import Tree
 from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
 from .by_region import REGION_SIDES, center_lines_by_region
+from .center_lines import Rules, nearest_row
 from .centering import centered, without_doubles
 from .evidence import with_scores
 from .fragments import join_groups, side_by_side
+from .in_memory import center_lines_in_memory
 from .noise import LogOdds
 from .pieces import Levels, Pieces, TraceError, look_through
 from .skeleton import Skeleton, prune_spurs, smooth, trim_tips
 from .smoothing import AlongLines, Gaussian
-from .swc import Tree
 
 
 logger = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def trace_neurons(
     most = min(MAX_FOREGROUND_VOXELS, max(VOXELS_AT_ONCE, int(MAX_SHARE * math.prod(source.shape))))
     found.check_count(most)
     if found.num_strong <= VOXELS_AT_ONCE:
-        lines = center_lines_at_once(*found.signal(spacing), rules)
+        lines = center_lines_in_memory(*found.signal(spacing), rules)
     else:
         lines = center_lines_by_region(source, found.cells, rules)
     del found

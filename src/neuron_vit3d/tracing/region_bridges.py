@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .at_once import Rules
+from ..morphology.graphs import sparse_graph
+from .center_lines import Rules
 from .foreground import Foreground
-from .graphs import sparse_graph
 from .pieces import Box, Pieces, Window, look_through, with_halo
 from .weak_bridges import weak_bridges
 

@@ -8,8 +8,8 @@ front runs along it, where balls about its center line would leave its edges unc
 
 import numpy as np
 
+from ..morphology.graphs import sparse_graph
 from .foreground import Foreground
-from .graphs import sparse_graph
 
 
 # A front is so thick, in smallest voxel sides: thinner ones fall apart between the voxels of a lattice.

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from .at_once import Rules
+from ..morphology.swc import Tree
+from .center_lines import Rules
 from .pieces import Pieces
-from .swc import Tree
 
 
 # A neurite may be hollow or split lengthwise, and its center line then runs where scores are low. So around nodes of

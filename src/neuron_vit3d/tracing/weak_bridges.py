@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..morphology.graphs import sparse_graph
 from .foreground import Foreground
-from .graphs import sparse_graph
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..morphology.graphs import sparse_graph
 from .ends import branch_ends
 from .foreground import Foreground
-from .graphs import sparse_graph
 
 
 NO_PARENT = -1

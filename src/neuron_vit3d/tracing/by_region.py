@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .at_once import CenterLines, Rules, large_components, nearest_row, with_cavities
+from .center_lines import CenterLines, Rules, large_components, nearest_row, with_cavities
 from .foreground import Foreground
 from .pieces import Box, Pieces, TraceError, Window, look_through, with_halo
 from .region_bridges import bridge_regions

@@ -1,4 +1,4 @@
-"""The center lines of a foreground that is in memory as a whole."""
+"""What every way of tracing takes and gives: the rules, the center lines found, and which components count."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,8 @@ import numpy as np
 from .cavities import cavities
 from .foreground import Foreground
 from .pieces import Levels, TraceError
-from .skeleton import Skeleton, extract_skeleton
+from .skeleton import Skeleton
 from .smoothing import AlongLines, Gaussian
-from .weak_bridges import weak_bridges
 
 
 # So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is
@@ -49,34 +48,6 @@ class CenterLines:
     is_whole: bool
     sizes: np.ndarray
     too_small: np.ndarray
-
-
-def center_lines_at_once(
-    signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
-) -> CenterLines:
-    """Of what `Found.signal` gives."""
-    signal, scores, is_strong, is_sure = with_cavities(signal, scores, is_strong, is_sure, rules)
-    foreground = signal.subset(is_strong)
-    component = foreground.components()
-    sizes = np.bincount(component)
-    is_large = large_components(sizes, np.bincount(component, is_sure[is_strong]) > 0, rules.min_component_voxels)
-    foreground, component = of_components(foreground, component, is_large)
-    too_small = sizes[~is_large]
-    if component.max() and rules.bridge_distance:
-        of_signal = np.full(len(signal), -1)
-        of_signal[np.searchsorted(signal.keys, foreground.keys)] = component
-        bridges = weak_bridges(signal, scores.astype(np.float64), rules.levels.strong, of_signal, rules.max_weak_cost)
-        if bridges:
-            of_signal[[row for bridge in bridges for row in bridge.rows]] = 0
-            foreground = signal.subset(of_signal >= 0)
-            component = foreground.components()
-            foreground, component = of_components(
-                foreground, component, large_components(np.bincount(component), None, 1)
-            )
-    confidence = scores[np.searchsorted(signal.keys, foreground.keys)].astype(np.float64)
-    roots = [nearest_row(foreground.voxels, root, rules.spacing) for root in rules.roots]
-    skeleton = extract_skeleton(foreground, component, confidence=confidence, roots=roots)
-    return CenterLines(skeleton, foreground, True, np.bincount(component), too_small)
 
 
 def with_cavities(

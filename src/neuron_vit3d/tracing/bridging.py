@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .graphs import sparse_graph
+from ..morphology.graphs import sparse_graph
 from .pieces import TraceError
 from .skeleton import NO_PARENT, Skeleton
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .geometry import repeated
-from .graphs import sparse_graph
+from ..morphology.geometry import repeated
+from ..morphology.graphs import sparse_graph
 
 
 _AROUND = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)]
