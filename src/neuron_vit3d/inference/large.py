@@ -20,8 +20,8 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
+from ..files import new_folder
 from ..volumes import Volume, VolumeError, open_volume
-from ..volumes.volume import new_folder
 from ..volumes.zarr import RESULT
 from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
 from .region_job import LargeJob

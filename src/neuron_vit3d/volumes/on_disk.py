@@ -56,12 +56,6 @@ def walk(top: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, l
         yield folder, subfolders, names
 
 
-def sync(path: Path) -> None:
-    """Returns when a file's content is on disk, where a crash of the machine leaves it."""
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
-
-
 def printable(name: str) -> str:
     """A name for messages: control characters, and what is not UTF-8 (surrogates in a str), are spelled out."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), name)

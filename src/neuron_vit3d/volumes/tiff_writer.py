@@ -9,26 +9,19 @@ because scores hardly shrink, and can so be mapped when read.
 """
 
 import hashlib
-import io
 import json
 import math
 import os
 import time
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from .on_disk import sync
+from ..files import locked, rename, replacing, sync, write_whole
 from .tiff import open_reader
-from .volume import Volume, VolumeError, checked_voxel_size, replacing
+from .volume import Volume, VolumeError, checked_voxel_size
 
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 _BIG_BYTES = 2**32 - 2**25  # room for the directories below the 4 GB of a classic TIFF
 _SECONDS_BETWEEN_NOTES = 5  # what a killed run may lose; a note waits until the slices are on disk, which takes time
@@ -106,7 +99,12 @@ class SlabWriter:
     def __enter__(self) -> "SlabWriter":
         if self.can_continue:
             self._temporary = self.path.with_name(f".{self.path.name}.unfinished")
-            self._lock = _locked(self._temporary, self.path)
+            try:
+                self._lock = locked(self._temporary)
+            except BlockingIOError as error:
+                raise VolumeError(
+                    f"{self.path}: another run is writing this file; wait for it, or choose another folder"
+                ) from error
             try:
                 self._continue()
             except BaseException:
@@ -164,7 +162,7 @@ class SlabWriter:
                     self._temporary.unlink(missing_ok=True)
                 if error is None:
                     self._check_whole()
-                    os.replace(self._temporary, self.path)
+                    rename(self._temporary, self.path)
                     self._progress_note.unlink(missing_ok=True)
             return
         try:
@@ -215,7 +213,7 @@ class SlabWriter:
     def _note_progress(self) -> None:
         """Written whole or not at all, and after the slices: a note of more than are on disk would be a hole in the volume."""
         self._file.flush()
-        os.fsync(self._file.fileno())
+        sync(self._temporary)
         noted = {
             "key": self._resume_key,
             "shape": self.shape,
@@ -223,10 +221,7 @@ class SlabWriter:
             "slices": self.slices_written,
             "size": self._temporary.stat().st_size,
         }
-        partial = self._progress_note.with_suffix(".tmp")
-        partial.write_text(json.dumps(noted))
-        sync(partial)
-        os.replace(partial, self._progress_note)
+        write_whole(self._progress_note, json.dumps(noted), alone=True, durable=True)
         self._noted_at = time.monotonic()
 
     def _open(self) -> None:
@@ -281,24 +276,3 @@ class SlabWriter:
 def _made_with(key: str) -> str:
     """The line of a file's description that tells the key it was written with."""
     return f"made_with={hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def _locked(unfinished: Path, path: Path) -> BinaryIO:
-    """The unfinished file, kept from other processes until it is closed; created where it is not there. Windows has no such lock.
-
-    Raises:
-        VolumeError: another process has it.
-    """
-    if fcntl is None:  # an open file could not be renamed there
-        return io.BytesIO()
-    file = unfinished.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(file.fileno()), os.stat(unfinished)):
-            return file
-    except (BlockingIOError, FileNotFoundError):  # it is theirs, or they have just finished
-        pass
-    except OSError:  # a disk without locks
-        return file
-    file.close()
-    raise VolumeError(f"{path}: another run is writing this file; wait for it, or choose another folder")

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import replacing
 from . import pbd
-from .volume import Volume, VolumeError, checked_channel, replacing, slabs
+from .volume import Volume, VolumeError, checked_channel, slabs
 
 
 _RAW_KEY = b"raw_image_stack_by_hpeng"

@@ -8,11 +8,8 @@
 `read_volume` and `open_volume` recognise a file by its first bytes, not by its name.
 """
 
-import contextlib
 import math
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -20,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import replacing
 from .kept import KeptSlices
 
 
@@ -324,27 +322,3 @@ def checked_channel(channel: int, num_channels: int, name: str) -> int:
     if isinstance(channel, bool) or not isinstance(channel, int | np.integer) or not 0 <= channel < num_channels:
         raise VolumeError(f"{name}: expected a channel from 0 to {num_channels - 1}, got {channel!r}")
     return int(channel)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; it becomes `path` when the block ends, and is removed if the block fails."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A place for a folder, of the same name, in a hidden one beside `path`; it becomes `path` when the block ends, and is
-    removed if the block fails. Raises OSError where a file or a folder that is not empty has come there: that stays."""
-    hidden = path.with_name(f".{path.name.removeprefix('.')}.{uuid.uuid4().hex[:8]}")
-    try:
-        hidden.mkdir()
-        yield hidden / path.name
-        (hidden / path.name).rename(path)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)

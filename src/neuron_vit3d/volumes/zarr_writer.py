@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import sync
 from .formats import needs, one_line
-from .on_disk import sync
 from .volume import Box, VolumeError
 
 
