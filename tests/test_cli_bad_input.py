@@ -16,7 +16,7 @@ from tiny_models import save_2d
 from neuron_vit3d import Volume, read_volume, synthetic_neuron, write_volume
 from neuron_vit3d.cli_input import parse_shard
 from neuron_vit3d.inference import Segmenter
-from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
+from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
 
 
 @pytest.fixture(scope="module")

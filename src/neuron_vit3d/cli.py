@@ -39,6 +39,7 @@ from .cli_prepare import prepare
 from .cli_publish import publish
 from .cli_segment import Work, projections_of, segment_regions, segment_slabs, threshold_of, told_share, trace_scores
 from .cli_train import train
+from .volumes.formats.registry import written_in_words
 
 
 app = typer.Typer(
@@ -326,7 +327,7 @@ def evaluate(
 @one_line_errors
 def convert(
     source: Annotated[Path, typer.Argument(help="Image or SWC file.", show_default=False)],
-    target: Annotated[Path, typer.Argument(help=".tif, .v3draw, .npy; .swc from an SWC file.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help=f"{written_in_words()}; .swc from an SWC file.", show_default=False)],
     channel: ChannelOption = None,
     like: Annotated[Path | None, typer.Option(help="Image whose shape an SWC file is drawn into as a mask.")] = None,
 ) -> None:

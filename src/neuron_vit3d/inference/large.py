@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from ..files import new_folder
 from ..volumes import Volume, VolumeError, open_volume
-from ..volumes.zarr import RESULT
-from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
+from ..volumes.formats.zarr import RESULT
+from ..volumes.formats.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
 from .region_job import LargeJob
 from .segment import Segmenter
 

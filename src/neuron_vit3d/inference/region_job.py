@@ -13,9 +13,9 @@ import numpy as np
 from ..files import new_folder
 from ..model.intensities import IntensityRange
 from ..volumes import Volume, VolumeError
+from ..volumes.formats.zarr import RESULT
+from ..volumes.formats.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
 from ..volumes.on_disk import on_disk
-from ..volumes.zarr import RESULT
-from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
 from .background import Contrast, enough, highest_in_blocks, is_small, levels_in_block, sample_of_blocks
 from .channel_reader import BoxReader, ChannelReader, ahead
 from .progress_folder import Look, ProgressFolder

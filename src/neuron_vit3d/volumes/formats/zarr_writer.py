@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import sync
-from .formats import needs, one_line
-from .volume import Box, VolumeError
+from ...files import sync
+from ..volume import Box, VolumeError
+from .format import needs, one_line
 
 
 AXES = ("z", "y", "x")

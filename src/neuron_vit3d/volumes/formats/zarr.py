@@ -15,21 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats import needs, one_line
-from .kept import KeptSlices
-from .units import micrometres, voxel_size_of
-from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel
+from ..kept import KeptSlices
+from ..reader import VolumeReader
+from ..units import micrometres, voxel_size_of
+from ..volume import Volume, VolumeError, checked_channel, chosen_channel
+from .format import Format, needs, one_line
 
 
 RESULT = "neuron_vit3d"  # attribute of the images that this package makes; it says what they were made of and how
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _MOST_BYTES_PER_BYTE = 33_000  # of Zstandard, the loosest of the codecs: 128 KiB from 4 bytes
 _MOST_METADATA_BYTES = 1 << 24
-
-
-def is_zarr(folder: Path) -> bool:
-    """Whether a folder is a zarr group or array."""
-    return any((folder / name).is_file() for name in _METADATA)
 
 
 def read(path: Path, *, channel: int | None = None) -> Volume:
@@ -59,6 +55,7 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
         kept.read,
         read_box=lambda box: image.read(index, *box),
         piece=image.piece,
+        num_channels=image.num_channels,
     )
 
 
@@ -159,3 +156,14 @@ def _check_metadata(path: Path) -> None:
             raise VolumeError(
                 f"{file}: expected at most {_MOST_METADATA_BYTES} bytes of metadata, got {file.stat().st_size}"
             )
+
+
+FORMAT = Format(
+    row="OME-Zarr folders",
+    suffixes=(".ome.zarr", ".zarr"),
+    signature=lambda path, _: any((path / name).is_file() for name in _METADATA),
+    read=read,
+    open=open_reader,
+    extra="zarr",
+    is_folder=True,
+)

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from .volume import VolumeError
+from ..volume import VolumeError
 
 
 _FLUOVIEW_AXES = {"X": "X", "Y": "Y", "Z": "Z", "T": "T", "TIME": "T", "CH": "C", "WAVELENGTH": "C"}

@@ -23,11 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..reader import VolumeReader
+from ..volume import Volume, VolumeError, checked_channel, chosen_channel, native_copy
 from .tiff_metadata import describe
-from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel, native_copy
 
-
-SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 # Bytes that one stored byte can become at most, by compression tag; a plane that claims more is refused before it is decoded.
 # Deflate: 1032 (zlib's technical notes); LZW: all strings of a full 12-bit table once; JPEG: two bits for a block of 64, with
@@ -66,7 +65,14 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
 
     read_box = None if mapped is None else lambda box: native_copy(mapped[index][box])
     return VolumeReader(
-        stack.shape, stack.dtype, stack.voxel_size, str(path), read_slices, stack.close, read_box=read_box
+        stack.shape,
+        stack.dtype,
+        stack.voxel_size,
+        str(path),
+        read_slices,
+        stack.close,
+        read_box=read_box,
+        num_channels=stack.num_channels,
     )
 
 

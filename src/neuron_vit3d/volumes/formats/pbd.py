@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .volume import VolumeError
+from ..volume import VolumeError
 
 
 # The most voxels that a byte of a stream can give: a repetition (128 from 2 bytes; 33 from 3 bytes). Nothing honest exceeds it.

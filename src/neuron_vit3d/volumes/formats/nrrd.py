@@ -13,13 +13,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..units import micrometres, voxel_size_of
+from ..volume import Volume, VolumeError
 from .flat import as_volume, read_flat
-from .formats import needs, one_line
-from .units import micrometres, voxel_size_of
-from .volume import Volume, VolumeError
+from .format import Format, needs, one_line
 
-
-SIGNATURE = b"NRRD000"
 
 # The spellings of https://teem.sourceforge.net/nrrd/format.html, section "type"
 _TYPES = {
@@ -145,3 +143,8 @@ def _voxel_size(header: dict, spatial: list[int]) -> tuple[float, float, float] 
     else:
         return None
     return voxel_size_of(sizes[::-1])
+
+
+FORMAT = Format(
+    row="NRRD", suffixes=(".nrrd", ".nhdr"), signature=(b"NRRD000",), read=read, extra="nrrd", headers=(".nhdr",)
+)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import locked, rename, replacing, sync, write_whole
-from .tiff import open_reader
-from .volume import Volume, VolumeError, checked_voxel_size
+from ...files import locked, rename, replacing, sync, write_whole
+from ..volume import Volume, VolumeError, checked_voxel_size
+from .tiff_reader import open_reader
 
 
 _BIG_BYTES = 2**32 - 2**25  # room for the directories below the 4 GB of a classic TIFF

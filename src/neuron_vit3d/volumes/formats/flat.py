@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .volume import Volume, VolumeError, checked_channel
+from ..volume import Volume, VolumeError, checked_channel
 
 
 _DEFLATE_MOST = 1032  # bytes that a byte of deflate can become (zlib's technical notes)

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ..units import micrometres, voxel_size_of
+from ..volume import VolumeError
 from .tiff_microscopes import microscope_axes
-from .units import micrometres, voxel_size_of
-from .volume import VolumeError
 
 
 # ImageJ shows at most 7. tifffile's imwrite(stack, imagej=True) without axes calls the slices channels.

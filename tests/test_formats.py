@@ -1,0 +1,95 @@
+"""The list of image formats is the only place that knows them: reading, writing, help texts and docs go by it."""
+
+import ast
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from neuron_vit3d import Volume, read_volume, write_volume
+from neuron_vit3d.cli import app
+from neuron_vit3d.volumes import VolumeError, open_volume
+from neuron_vit3d.volumes.formats import registry
+from neuron_vit3d.volumes.formats.format import START_BYTES, Format
+
+
+FOLDER = Path(registry.__file__).parent
+ARRAY = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+
+
+def test_every_line_is_a_module_and_says_what_its_module_says():
+    assert [(FOLDER / f"{name}.py").is_file() for name in registry.FORMATS] == [True] * len(registry.FORMATS)
+    for (name, line), one in zip(registry.FORMATS.items(), registry.formats(), strict=True):
+        assert isinstance(one, Format), name
+        assert bool(line.written_as) == bool(one.write) and set(line.written_as.split()) <= set(one.writes), name
+        assert one.suffixes and all(suffix == suffix.lower() and suffix[0] == "." for suffix in one.suffixes), name
+        assert set(one.headers) <= set(one.suffixes) and one.row and line.words, name
+        if isinstance(one.signature, tuple):
+            assert all(0 < len(signature) <= START_BYTES for signature in one.signature), name
+    written = [suffix for one in registry.formats() for suffix in one.writes]
+    assert len(written) == len(set(written))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_libraries_are_imported_when_they_are_needed(path):
+    """Reading a .npy file waits for no library of another format: at the top stand numpy, this package and Python's own."""
+    imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    absolute = [node for node in imports if isinstance(node, ast.Import) or not node.level]
+    names = {alias.name for node in absolute if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in absolute if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} <= {"numpy"} | set(sys.stdlib_module_names)
+
+
+def test_help_texts_name_the_formats():
+    words = registry.in_words()
+    assert words.startswith("TIFF, Vaa3D v3draw or v3dpbd, .npy, ") and " or " in words
+    for command, text in (("segment", words), ("convert", registry.written_in_words())):
+        shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "400", "TERMINAL_WIDTH": "400"})
+        assert text in " ".join(shown.output.split()), command
+
+
+def test_a_format_is_a_module_and_a_line(tmp_path, monkeypatch):
+    """What CONTRIBUTING.md says, with a format that is there for this test alone."""
+    toy = Format(
+        row="toys",
+        suffixes=(".toy",),
+        signature=(b"toy!",),
+        read=lambda path, *, channel=None: Volume(np.load(path.with_suffix(".npy")), source=str(path)),
+        write=lambda path, volume: (path.write_bytes(b"toy!"), np.save(path.with_suffix(".npy"), volume.array)),
+        writes=(".toy",),
+    )
+    before = registry.formats()
+    monkeypatch.setattr(registry, "formats", lambda: (*before, toy))
+    for module in ("io", "names"):
+        monkeypatch.setattr(f"neuron_vit3d.volumes.{module}.formats", registry.formats)
+    path = write_volume(tmp_path / "a.toy", Volume(ARRAY))
+    assert np.array_equal(read_volume(path).array, ARRAY)
+    with open_volume(path, 1) as reader:
+        assert reader.num_channels == 2 and np.array_equal(reader.read(1, 2), ARRAY[1, 1:2])
+    monkeypatch.setattr(registry, "FORMATS", {**registry.FORMATS, "toy": registry.Line("a toy")})
+    assert "| toys | | `.toy` |" in registry.as_table() and "a toy" in registry.in_words()
+    (tmp_path / "b.toy").write_bytes(b"another")
+    with pytest.raises(VolumeError, match=r"expected a TIFF, .* file, or .*, got a file that begins with b'another'"):
+        read_volume(tmp_path / "b.toy")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".v3draw", ".npy"])
+def test_a_reader_tells_how_many_channels_there_are(suffix, tmp_path):
+    path = write_volume(tmp_path / f"a{suffix}", Volume(ARRAY))
+    with open_volume(path, 1) as reader, open_volume(Volume(ARRAY), 0) as in_memory:
+        assert reader.num_channels == in_memory.num_channels == 2
+    with open_volume(write_volume(path, Volume(ARRAY[0]))) as reader:
+        assert reader.num_channels == 1
+
+
+def test_what_can_only_be_read_is_not_written(tmp_path):
+    all_of_them = r"\.tif, \.tiff, \.btf, \.v3draw, \.raw or \.npy"
+    for name, kind, advice in (
+        ("a.V3DPBD", "v3dpbd", r"\.v3draw or \.raw"),  # which Vaa3D reads as well
+        ("a.nii.gz", r"nii\.gz", all_of_them),
+        ("a.czi", "czi", all_of_them),
+    ):
+        with pytest.raises(VolumeError, match=f"{name}: {kind} files can be read but not written; use {advice}$"):
+            write_volume(tmp_path / name, Volume(ARRAY))
