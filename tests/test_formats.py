@@ -1,6 +1,8 @@
 """The list of image formats is the only place that knows them: reading, writing, help texts and docs go by it."""
 
 import ast
+import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -34,7 +36,7 @@ def test_every_line_is_a_module_and_says_what_its_module_says():
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_libraries_are_imported_when_they_are_needed(path):
-    """Reading a .npy file waits for no library of another format: at the top stand numpy, this package and Python's own."""
+    """Reading a .npy file waits for no library of another format."""
     imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
     absolute = [node for node in imports if isinstance(node, ast.Import) or not node.level]
     names = {alias.name for node in absolute if isinstance(node, ast.Import) for alias in node.names}
@@ -50,29 +52,41 @@ def test_help_texts_name_the_formats():
         assert text in " ".join(shown.output.split()), command
 
 
-def test_a_format_is_a_module_and_a_line(tmp_path, monkeypatch):
-    """What CONTRIBUTING.md says, with a format that is there for this test alone."""
-    toy = Format(
-        row="toys",
-        suffixes=(".toy",),
-        signature=(b"toy!",),
-        read=lambda path, *, channel=None: Volume(np.load(path.with_suffix(".npy")), source=str(path)),
-        write=lambda path, volume: (path.write_bytes(b"toy!"), np.save(path.with_suffix(".npy"), volume.array)),
-        writes=(".toy",),
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """The example of CONTRIBUTING.md, as if its module and its line were there."""
+    text = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```$", text.partition("## Add an image format")[2], re.MULTILINE | re.DOTALL
     )
-    before = registry.formats()
-    monkeypatch.setattr(registry, "formats", lambda: (*before, toy))
-    for module in ("io", "names"):
-        monkeypatch.setattr(f"neuron_vit3d.volumes.{module}.formats", registry.formats)
-    path = write_volume(tmp_path / "a.toy", Volume(ARRAY))
-    assert np.array_equal(read_volume(path).array, ARRAY)
-    with open_volume(path, 1) as reader:
-        assert reader.num_channels == 2 and np.array_equal(reader.read(1, 2), ARRAY[1, 1:2])
-    monkeypatch.setattr(registry, "FORMATS", {**registry.FORMATS, "toy": registry.Line("a toy")})
-    assert "| toys | | `.toy` |" in registry.as_table() and "a toy" in registry.in_words()
-    (tmp_path / "b.toy").write_bytes(b"another")
-    with pytest.raises(VolumeError, match=r"expected a TIFF, .* file, or .*, got a file that begins with b'another'"):
-        read_volume(tmp_path / "b.toy")
+    name, line = re.search(r'"(\w+)": Line\(".*?"\)', text), re.search(r'Line\((".*?")\)', text)
+    (tmp_path / "module.py").write_text(code)
+    spec = importlib.util.spec_from_file_location(f"{registry.__package__}.{name[1]}", tmp_path / "module.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    monkeypatch.setitem(registry.FORMATS, name[1], registry.Line(*ast.literal_eval(f"({line[1]},)")))
+    registry.formats.cache_clear()
+    yield module
+    registry.formats.cache_clear()
+
+
+def test_a_format_is_a_module_and_a_line(toy, tmp_path):
+    path = write_volume(tmp_path / "a.toy", Volume(ARRAY[0]))
+    path = path.rename(tmp_path / "a")
+    assert np.array_equal(read_volume(path).array, ARRAY[0])
+    with open_volume(path) as reader:
+        assert reader.num_channels == 1 and np.array_equal(reader.read(1, 2), ARRAY[0, 1:2])
+    assert "| toys | | `.toy` |" in registry.as_table() and registry.in_words().endswith(" or .toy")
+    assert registry.written_in_words().endswith(", .toy")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(VolumeError, match=r"header says z, y, x \(3, 4, 5\), but the file has 75 bytes"):
+        read_volume(path)
+    path.write_bytes(b"another")
+    with pytest.raises(
+        VolumeError, match=r"expected a TIFF, .*, or \.toy file, or .*, got a file that begins with b'ano"
+    ):
+        read_volume(path)
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".v3draw", ".npy"])

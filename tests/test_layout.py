@@ -129,7 +129,7 @@ def module_of(path: Path) -> str:
 
 
 def imported_modules(path: Path, modules: set[str]) -> set[str]:
-    """The package's modules that a file imports as it is loaded or later, inside functions. Not what only type checkers do."""
+    """The package's modules that a file imports at once or inside functions; not what only type checkers import."""
     here = ["neuron_vit3d", *path.relative_to(PACKAGE).with_suffix("").parts]
     names, todo = set(), [ast.parse(path.read_text())]
     while todo:
@@ -151,7 +151,7 @@ def imported_modules(path: Path, modules: set[str]) -> set[str]:
 
 
 def circles(imports: dict[str, set[str]]) -> list[list[str]]:
-    """The groups of modules that import each other, directly or through others (Tarjan's strongly connected components)."""
+    """The groups of modules that import each other, directly or through others (Tarjan's components)."""
     number, lowest, stack, found = {}, {}, [], []
 
     def visit(module: str) -> None:

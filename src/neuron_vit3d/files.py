@@ -5,9 +5,9 @@
     write_whole(path, text)                # the same in one call
     with new_folder(path) as folder:       # the same for a folder
 
-A rename within a folder is one step, so whoever looks finds what was there before, or all of what is new. A program that is
-killed leaves the hidden file or folder behind. A writer that is alone takes it over (`alone=True`); others have names of
-their own, which `sweep` removes.
+A rename within a folder is one step, so whoever looks finds what was there before, or all of what is new. A program
+that is killed leaves the hidden file or folder behind. A writer that is alone takes it over (`alone=True`); others
+have names of their own, which `sweep` removes.
 
 Nothing here sets a file's permissions: `open` gives a new file those that the process's umask allows.
 """
@@ -41,8 +41,8 @@ def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
 
     Args:
         path: the file to write; one that is there is replaced.
-        alone: nobody else writes this file meanwhile. The hidden name is always the same, so that what a killed run left
-            under it is written over. Otherwise every writer has a name of its own.
+        alone: nobody else writes this file meanwhile. The hidden name is always the same, so that what a killed run
+            left under it is written over. Otherwise every writer has a name of its own.
     """
     with _temporary(path, alone) as temporary:
         yield temporary
@@ -107,10 +107,10 @@ def new_folder(path: Path, *, alone: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_files(folder: Path) -> Iterator[Path]:
-    """Yields a hidden place for a folder in `folder`; its files take the places of those in `folder` when the block ends.
+    """Yields a place for a hidden folder in `folder`; what is written there replaces the files of `folder`.
 
-    Each file is replaced in one step, one after the other. If the block fails all stay as they were. Nobody else may do
-    this to the folder meanwhile; what a killed run left is removed first.
+    That happens when the block ends: each file is replaced in one step, one after the other. If the block fails all
+    stay as they were. Nobody else may do this to the folder meanwhile; what a killed run left is removed first.
     """
     partial = folder / ".partial"
     shutil.rmtree(partial, ignore_errors=True)

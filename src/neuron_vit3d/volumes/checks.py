@@ -23,7 +23,10 @@ def check_finite(volume: Volume | VolumeReader, name: str | None = None) -> None
 
 
 def check_signal(volume: Volume | VolumeReader, name: str | None = None) -> None:
-    """Raise VolumeError if all voxels have one value (an empty image, a wrong channel). Stops at the first that differs."""
+    """Raise VolumeError if all voxels have one value (an empty image, a wrong channel).
+
+    Stops at the first that differs.
+    """
     first = None
     for slab in _pieces(volume):
         first = slab.flat[0] if first is None else first

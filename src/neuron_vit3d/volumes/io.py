@@ -28,15 +28,16 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None, memory_m
     Args:
         path: the file or folder; its content decides the format, not its suffix (but for those that bioio reads).
         channel: keep this channel (from 0); None keeps all.
-        memory_map: leave the voxels on disk until they are touched, where the file holds them uncompressed, in one piece
-            and in this machine's byte order. Changes to a mapped array stay in memory, the file is never changed.
+        memory_map: leave the voxels on disk until they are touched, where the file holds them uncompressed, in one
+            piece and in this machine's byte order. Changes to a mapped array stay in memory, the file is never
+            changed.
 
     Returns:
         Volume whose array is (z, y, x), or (c, z, y, x) if several channels were kept, in this machine's byte order.
 
     Raises:
-        VolumeError: the file is no volume, is damaged, claims more voxels than its bytes can hold, or needs a library that
-            is not installed (the message says which).
+        VolumeError: the file is no volume, is damaged, claims more voxels than its bytes can hold, or needs a library
+            that is not installed (the message says which).
         OSError: the file cannot be opened.
     """
     volume = format_of(Path(path)).read(Path(path), channel=channel)
@@ -49,10 +50,10 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None, memory_m
 def open_volume(source: str | os.PathLike | Volume | VolumeReader, channel: int | None = None) -> VolumeReader:
     """Open one channel of a volume, to read a few slices at a time; close it, or use it in a `with` statement.
 
-    Compressed TIFFs and OME-Zarr are decoded as asked for and uncompressed files are mapped. So memory is bounded by what
-    `read` is asked for, and by 384 MB (for each channel) of slices that are decoded with others or may be asked for again
-    (see `volumes.kept`). A v3dpbd file has no entry points, nor has a compressed NRRD or NIfTI file: those are decoded
-    whole, when they are opened; of a v3dpbd file only the channel is kept.
+    Compressed TIFFs and OME-Zarr are decoded as asked for and uncompressed files are mapped. So memory is bounded by
+    what `read` is asked for, and by 384 MB (for each channel) of slices that are decoded with others or may be asked
+    for again (see `volumes.kept`). A v3dpbd file has no entry points, nor has a compressed NRRD or NIfTI file: those
+    are decoded whole, when they are opened; of a v3dpbd file only the channel is kept.
 
     Raises:
         VolumeError: as `read_volume`; also several channels while `channel` is None.
@@ -68,11 +69,13 @@ def open_volume(source: str | os.PathLike | Volume | VolumeReader, channel: int 
 
 
 def write_volume(path: str | os.PathLike, volume: Volume) -> Path:
-    """Write a volume; the suffix chooses the format, and an existing file is replaced only once the new one is complete.
+    """Write a volume in the format that the suffix chooses.
 
-    TIFF (`.tif`, `.tiff`, `.btf`) keeps the voxel size and holds every dtype. Vaa3D's `.v3draw` (or `.raw`) and numpy's `.npy`
-    have no place for a voxel size; v3draw holds bool, uint8, uint16 and float32. A bool volume becomes uint8 with 0 and 255
-    in TIFF and v3draw files, as Fiji and Vaa3D show masks.
+    A file that is there is replaced only once the new one is complete.
+
+    TIFF (`.tif`, `.tiff`, `.btf`) keeps the voxel size and holds every dtype. Vaa3D's `.v3draw` (or `.raw`) and
+    numpy's `.npy` have no place for a voxel size; v3draw holds bool, uint8, uint16 and float32. A bool volume becomes
+    uint8 with 0 and 255 in TIFF and v3draw files, as Fiji and Vaa3D show masks.
 
     Raises:
         VolumeError: unknown suffix, or a dtype that the format cannot hold.

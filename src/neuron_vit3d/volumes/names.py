@@ -37,7 +37,10 @@ def volume_stem(name: str) -> str:
 
 
 def is_own_result(path: Path) -> bool:
-    """Whether a file is there and is a tree, a table of branches, a mask or a picture that `neuron-vit3d segment` or `trace` made."""
+    """Whether a file is there, and is a result of `neuron-vit3d segment` or `trace`.
+
+    Results are trees, tables of branches, masks and pictures.
+    """
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What lies on disk under a name, to notice when it changes: a file, or a folder such as an OME-Zarr with all below it."""
+"""What lies on disk under a name, to notice when it changes: a file, or a folder with all below it."""
 
 import os
 import re

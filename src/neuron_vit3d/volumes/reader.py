@@ -52,8 +52,8 @@ class VolumeReader:
         return np.ascontiguousarray(self._read(z0, z1), dtype=self.dtype)
 
     def read_box(self, box: Box) -> np.ndarray:
-        """The voxels of a box, slices (z, y, x) from 0 on and not empty, as a new, contiguous array; only what is stored
-        around them is decoded, for boxes side by side once. Raises VolumeError outside the volume."""
+        """The voxels of a box, slices (z, y, x) from 0 on and not empty, as a new, contiguous array; only what is
+        stored around them is decoded, for boxes side by side once. Raises VolumeError outside the volume."""
         if not all(0 <= one.start < one.stop <= length for one, length in zip(box, self.shape, strict=True)):
             raise VolumeError(f"{self.source}: expected a box in the volume {self.shape}, got {box}")
         if self._read_box is not None:
@@ -65,8 +65,8 @@ class VolumeReader:
         return result
 
     def boxes(self) -> Iterator[Box]:
-        """Boxes that cover the volume in the order of its voxels, each about as large as may be held at once, along the
-        borders of what is stored in one piece."""
+        """Boxes that cover the volume in the order of its voxels, each about as large as may be held at once, along
+        the borders of what is stored in one piece."""
         if self.piece[1:] == self.shape[1:]:
             # At least a few slices, for some who ask look at those around them as well.
             sides = (max(8, _BOX_VOXELS // math.prod(self.shape[1:])), *self.shape[1:])

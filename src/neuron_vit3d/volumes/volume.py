@@ -13,7 +13,10 @@ Box = tuple[slice, slice, slice]  # z, y, x
 
 
 class VolumeError(ValueError):
-    """A volume, or a file that should hold one, is not what was expected. The message is one line and names the file."""
+    """A volume, or a file that should hold one, is not what was expected.
+
+    The message is one line and names the file.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +63,10 @@ class Volume:
         return self.array.shape[0] if self.array.ndim == 4 else 1
 
     def channel(self, index: int) -> "Volume":
-        """Channel `index` (from 0) as a volume with axes (z, y, x); a view. Raises VolumeError where there is no such channel."""
+        """Channel `index` (from 0) as a volume with axes (z, y, x); a view.
+
+        Raises VolumeError where there is no such channel.
+        """
         index = checked_channel(index, self.num_channels, self.source)
         return Volume(self.array[index] if self.array.ndim == 4 else self.array, self.voxel_size, self.source)
 
@@ -71,7 +77,10 @@ def native_copy(array: np.ndarray) -> np.ndarray:
 
 
 def single_channel(volume: Volume, channel: int | None = None, name: str | None = None) -> Volume:
-    """The volume with axes (z, y, x) that a step for one channel needs; raises VolumeError if it is not clear which."""
+    """The volume with axes (z, y, x) that a step for one channel needs.
+
+    Raises VolumeError if it is not clear which.
+    """
     return volume.channel(chosen_channel(channel, volume.num_channels, name or volume.source))
 
 
@@ -108,7 +117,10 @@ def chosen_channel(channel: int | None, num_channels: int, name: str) -> int:
 
 
 def checked_channel(channel: int, num_channels: int, name: str) -> int:
-    """`channel` as an int in [0, num_channels); raises VolumeError otherwise (negative numbers do not count from the end)."""
+    """`channel` as an int in [0, num_channels); raises VolumeError otherwise.
+
+    Negative numbers do not count from the end.
+    """
     if isinstance(channel, bool) or not isinstance(channel, int | np.integer) or not 0 <= channel < num_channels:
         raise VolumeError(f"{name}: expected a channel from 0 to {num_channels - 1}, got {channel!r}")
     return int(channel)

@@ -1,8 +1,8 @@
-"""Reading microscope makers' formats (.czi, .lif, .nd2, .oib, .ims ...) by bioio (BSD) and its plugins, where installed.
+"""Reading microscope makers' formats (.czi, .lif, .nd2 ...) by bioio (BSD) and its plugins, where installed.
 
-Each format has a plugin under a licence of its own; only permissive ones come with this package's extra `bioio`. The first
-scene is read; more than one time point is refused. bioio's physical sizes are micrometres. Such a file goes to a parser written
-elsewhere: how it takes damaged input is up to that plugin, whose errors are passed on as one line.
+Each format has a plugin under a licence of its own; only permissive ones come with this package's extra `bioio`. The
+first scene is read; more than one time point is refused. bioio's physical sizes are micrometres. Such a file goes to a
+parser written elsewhere: how it takes damaged input is up to that plugin, whose errors are passed on as one line.
 """
 
 from pathlib import Path
@@ -90,7 +90,7 @@ def _damaged(path: Path, error: Exception) -> VolumeError:
     return VolumeError(f"{path}: bioio cannot read it: {one_line(error)}")
 
 
-# In their files there is nothing that one could be told by: the suffix decides, where the content is none that is known.
+# Told by the suffix, where the content is of no other format: their files begin in many ways.
 _SUFFIXES = (
     ".czi",
     ".dv",

@@ -1,4 +1,4 @@
-"""What a module of this folder says of its image format: the record `Format`, and two errors that several of them have."""
+"""What a module of this folder says of its image format, and two errors that several of them have."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +18,14 @@ class Format:
     Args:
         row: what the table of docs/how-to/formats.md calls it, in Markdown.
         suffixes: how the names of its files end, in lower case. They tell which files of a folder are images.
-        signature: what a file of this format begins with; or a test of its path and its first `START_BYTES` bytes (none of
-            a folder). Reading goes by it alone.
-        read: `read(path, channel=None)` returns the Volume of one channel or of all. It may be mapped from the file, in the
-            file's byte order.
+        signature: what a file of this format begins with; or a test of its path and its first `START_BYTES` bytes
+            (none of a folder). Reading goes by it alone.
+        read: `read(path, channel=None)` returns the Volume of one channel or of all. It may be mapped from the file,
+            in the file's byte order.
         open: `open(path, channel)` returns the VolumeReader of one channel, for formats that decode only the slices
             asked for. None: the file is read whole when it is opened.
-        write: `write(path, volume)` writes the file, whole or not at all (see `neuron_vit3d.files`). None: it is only read.
+        write: `write(path, volume)` writes the file, whole or not at all (see `neuron_vit3d.files`). None: it is only
+            read.
         writes: the suffixes that choose this format for writing.
         extra: the extra of this package that brings its library; "" where it needs none.
         is_folder: whether an image is a folder.

@@ -1,8 +1,9 @@
 """Reading NIfTI-1 and NIfTI-2 (.nii, .nii.gz): the header by nibabel (MIT), the voxels by `flat`.
 
-The first axis of a NIfTI file is the fastest, so x y z (t) (c) becomes (c, z, y, x); t must be 1. RGB voxels become channels.
-A scale and an offset that the header states (`scl_slope`, `scl_inter`) are applied, in float32. Voxel size: `pixdim` in the unit
-of `xyzt_units`; None where that is unknown. Nothing is flipped or turned: the affine transform is left alone.
+The first axis of a NIfTI file is the fastest, so x y z (t) (c) becomes (c, z, y, x); t must be 1. RGB voxels become
+channels. A scale and an offset that the header states (`scl_slope`, `scl_inter`) are applied, in float32. Voxel size:
+`pixdim` in the unit of `xyzt_units`; None where that is unknown. Nothing is flipped or turned: the affine transform is
+left alone.
 """
 
 import gzip

@@ -1,9 +1,9 @@
 """Reading NRRD (.nrrd, and .nhdr with its voxels in a second file): the header by pynrrd (MIT), the voxels by `flat`.
 
-The first axis of an NRRD file is the fastest, so x y z becomes (z, y, x). An axis that is no direction of space (its `kinds`, or
-`none` in `space directions`) holds channels; of four axes without either, the last one does. More than one time point is
-refused. Voxel size: the lengths of `space directions` in `space units`, or `spacings` in `units`; None where no unit is given.
-Nothing is flipped.
+The first axis of an NRRD file is the fastest, so x y z becomes (z, y, x). An axis that is no direction of space (its
+`kinds`, or `none` in `space directions`) holds channels; of four axes without either, the last one does. More than one
+time point is refused. Voxel size: the lengths of `space directions` in `space units`, or `spacings` in `units`; None
+where no unit is given. Nothing is flipped.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The list of image formats: one line each. All that the package knows of a format stands in its module, as `FORMAT`.
 
-A new format is a module in this folder and a line in `FORMATS`; CONTRIBUTING.md shows one. What is said of formats in help
-texts and docs/how-to/formats.md comes from here. The modules are imported when the first file is read, and import their
-libraries when a file of their format turns up: the command line, which shows `in_words`, starts without numpy.
+A new format is a module in this folder and a line in `FORMATS`; CONTRIBUTING.md shows one. What is said of formats in
+help texts and docs/how-to/formats.md comes from here. The modules are imported when the first file is read, and import
+their libraries when a file of their format turns up: the command line, which shows `in_words`, starts without numpy.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The order of planes in the TIFF files of microscopes' programs that have tags of their own for it: Zeiss LSM, Olympus FluoView,
-MetaMorph STK and ScanImage. tifffile reads those tags."""
+"""The order of planes in the TIFF files of microscopes' programs that have tags of their own for it: Zeiss LSM,
+Olympus FluoView, MetaMorph STK and ScanImage. tifffile reads those tags."""
 
 import re
 

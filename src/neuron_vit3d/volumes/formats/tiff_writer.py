@@ -1,11 +1,11 @@
 """Writing TIFF stacks slab by slab, so that Fiji shows them with channels and voxel size.
 
-Every file carries ImageJ's description (`slices`, `channels`, `unit=um`, `spacing`) and resolution tags, which ImageJ, Fiji,
-Bio-Formats, napari and tifffile read; above 4 GB it is a BigTIFF, which Fiji opens through Bio-Formats. ImageJ has no
-half-precision numbers: float16 is stored as such and read back by this package, convert it to float32 for Fiji.
+Every file carries ImageJ's description (`slices`, `channels`, `unit=um`, `spacing`) and resolution tags, which ImageJ,
+Fiji, Bio-Formats, napari and tifffile read; above 4 GB it is a BigTIFF, which Fiji opens through Bio-Formats. ImageJ
+has no half-precision numbers: float16 is stored as such and read back by this package, convert it to float32 for Fiji.
 
-bool becomes uint8 with 0 and 255, ImageJ's convention for masks. Integers are compressed (deflate); floating point is not,
-because scores hardly shrink, and can so be mapped when read.
+bool becomes uint8 with 0 and 255, ImageJ's convention for masks. Integers are compressed (deflate); floating point is
+not, because scores hardly shrink, and can so be mapped when read.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ class SlabWriter:
             for z in range(0, 128, 16):
                 writer.write(scores_of_slices(z, z + 16))
 
-    The file appears under its name when the block ends, all slices were written and are on disk; if anything fails nothing is
-    left behind and a file that was there before stays.
+    The file appears under its name when the block ends, all slices were written and are on disk; if anything fails
+    nothing is left behind and a file that was there before stays.
 
     Args:
         path: the file to write, or to replace.
@@ -43,15 +43,15 @@ class SlabWriter:
         dtype: of the slabs; bool is stored as uint8, 0 and 255.
         voxel_size: z, y, x in micrometres, or None.
         compress: deflate the slices; None: integers yes, floating point no.
-        resume_key: what the slices are made of and how, in a word; None: nothing is kept of a file that was not finished.
-            Otherwise its slices stay in a hidden file beside it, and a writer of the same file with the same key begins
-            after them (`slices_written`); one with another key is refused. The finished file tells the key by `is_finished`.
-            Only files that are not compressed.
+        resume_key: what the slices are made of and how, in a word; None: nothing is kept of a file that was not
+            finished. Otherwise its slices stay in a hidden file beside it, and a writer of the same file with the same
+            key begins after them (`slices_written`); one with another key is refused. The finished file tells the key
+            by `is_finished`. Only files that are not compressed.
         made_by: noted in the file's description.
 
     Raises:
-        VolumeError: a slab does not fit, slices are missing at the end, another writer has the same unfinished file, or it
-            holds slices of another `resume_key`.
+        VolumeError: a slab does not fit, slices are missing at the end, another writer has the same unfinished file,
+            or it holds slices of another `resume_key`.
     """
 
     def __init__(
@@ -86,7 +86,8 @@ class SlabWriter:
 
     @staticmethod
     def is_finished(path: str | os.PathLike, key: str) -> bool:
-        """Whether the file is there and whole, and a writer with this `resume_key` made it; of a damaged one it is False."""
+        """Whether the file is there and whole, and a writer with this `resume_key` made it; of a damaged one it is
+        False."""
         try:
             with open(path, "rb") as file:
                 if _made_with(key).encode() not in file.read(4096):
@@ -196,8 +197,9 @@ class SlabWriter:
             pass
         if written > 0 and not is_ours:
             raise VolumeError(
-                f"{self.path}: {written} slice(s) of an unfinished run with another model, other options, another image or another version of this program are in "
-                f"{self._temporary}; remove that file to begin anew, or choose another folder"
+                f"{self.path}: {written} slice(s) of an unfinished run with another model, other options, another "
+                f"image or another version of this program are in {self._temporary}; remove that file to begin anew, "
+                "or choose another folder"
             )
         if 0 < written <= self.shape[-3]:
             self._file, self.slices_written = self._temporary.open("r+b"), written
@@ -211,7 +213,8 @@ class SlabWriter:
             raise
 
     def _note_progress(self) -> None:
-        """Written whole or not at all, and after the slices: a note of more than are on disk would be a hole in the volume."""
+        """Written whole or not at all, and after the slices: a note of more than are on disk would be a hole in the
+        volume."""
         self._file.flush()
         sync(self._temporary)
         noted = {

@@ -1,12 +1,12 @@
 """Vaa3D's files: v3draw (uncompressed, read and written) and v3dpbd (run-length and difference coded, read).
 
-Both begin with a 24-byte key, one byte `L` or `B` (byte order), an int16 (bytes per voxel: 1, 2 or 4) and four int32 (x, y,
-z, c); some v3draw files hold int16 sizes instead, which the length of the file tells. x runs fastest, c slowest, so the
-voxels are an array (c, z, y, x). Neither format has a place for a voxel size.
+Both begin with a 24-byte key, one byte `L` or `B` (byte order), an int16 (bytes per voxel: 1, 2 or 4) and four int32
+(x, y, z, c); some v3draw files hold int16 sizes instead, which the length of the file tells. x runs fastest, c
+slowest, so the voxels are an array (c, z, y, x). Neither format has a place for a voxel size.
 
-Orientation: row 0 is the first row stored, in both formats and in TIFF; nothing is flipped on reading or writing. The same
-stack saved by Vaa3D as .v3draw and .v3dpbd and by ImageJ as .tif reads alike. A TIFF *exported by Vaa3D* has its y axis
-reversed relative to the v3draw file; that cannot be told from the file, so it is left as it is.
+Orientation: row 0 is the first row stored, in both formats and in TIFF; nothing is flipped on reading or writing. The
+same stack saved by Vaa3D as .v3draw and .v3dpbd and by ImageJ as .tif reads alike. A TIFF *exported by Vaa3D* has its
+y axis reversed relative to the v3draw file; that cannot be told from the file, so it is left as it is.
 
 The code of a v3dpbd stream is described in `pbd`.
 """
@@ -34,7 +34,10 @@ _SHORT_HEADER_BYTES = 24 + 1 + 2 + 8
 
 
 def read(path: Path, *, channel: int | None = None) -> Volume:
-    """Read a v3draw or v3dpbd file; see `volumes.read_volume`. Raises VolumeError for any header that its bytes do not bear out."""
+    """Read a v3draw or v3dpbd file; see `volumes.read_volume`.
+
+    Raises VolumeError for any header that its bytes do not bear out.
+    """
     header = _header(path)
     if channel is not None:
         channel = checked_channel(channel, header.shape[0], str(path))
@@ -51,7 +54,10 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
 
 
 def write_v3draw(path: Path, volume: Volume) -> Path:
-    """Write bool (as 0 and 255), uint8, uint16 or float32 voxels; the voxel size is not kept. Raises VolumeError otherwise."""
+    """Write bool (as 0 and 255), uint8, uint16 or float32 voxels; the voxel size is not kept.
+
+    Raises VolumeError otherwise.
+    """
     array = volume.array if volume.array.ndim == 4 else volume.array[None]
     dtype = np.dtype(np.uint8) if array.dtype == bool else array.dtype.newbyteorder("=")
     if dtype not in _DTYPES.values():
@@ -69,7 +75,10 @@ def write_v3draw(path: Path, volume: Volume) -> Path:
 
 
 class _Header(NamedTuple):
-    """What a file says of its voxels, once its length was found to agree. shape: (c, z, y, x). offset: where they begin."""
+    """What a file says of its voxels, once its length was found to agree.
+
+    shape: (c, z, y, x). offset: where they begin.
+    """
 
     compressed: bool
     dtype: np.dtype
@@ -117,7 +126,8 @@ def _shape_of_pbd(path: Path, header: bytes, order: str, itemsize: int, size: in
     most = stream_bytes * pbd.MOST_VOXELS_PER_BYTE[itemsize]
     if min(shape) <= 0 or voxels > most:
         raise VolumeError(
-            f"{path}: header says c, z, y, x {shape}, {voxels} voxels, but {stream_bytes} bytes can hold at most {most}"
+            f"{path}: header says c, z, y, x {shape}, {voxels} voxels, "
+            f"but {stream_bytes} bytes can hold at most {most}"
         )
     return shape, _HEADER_BYTES
 

@@ -1,12 +1,14 @@
-"""Reading OME-Zarr (NGFF 0.4 on zarr 2, 0.5 on zarr 3) and plain zarr arrays, by zarr (MIT); only the chunks that are needed.
+"""Reading OME-Zarr (NGFF 0.4 on zarr 2, 0.5 on zarr 3) and plain zarr arrays, by zarr (MIT).
 
-Of an image's resolutions the first, the highest, is read; of several images in a folder that Bio-Formats wrote, number 0. Axes
-are told by their names (t c z y x in any order); t must be 1. A plain array is (z, y, x) or (c, z, y, x). Voxel size:
-`scale`, of the resolution times that of the image, in the units of the axes; None where there is none.
+Only the chunks that are needed are decoded.
 
-A chunk that is not there holds the fill value, so a few bytes of metadata may stand for any number of voxels: an array larger than
-what the stored bytes could become is refused. Only this package's own results, whose background is not stored, are read box
-by box all the same.
+Of an image's resolutions the first, the highest, is read; of several images in a folder that Bio-Formats wrote, number
+0. Axes are told by their names (t c z y x in any order); t must be 1. A plain array is (z, y, x) or (c, z, y, x).
+Voxel size: `scale`, of the resolution times that of the image, in the units of the axes; None where there is none.
+
+A chunk that is not there holds the fill value, so a few bytes of metadata may stand for any number of voxels: an array
+larger than what the stored bytes could become is refused. Only this package's own results, whose background is not
+stored, are read box by box all the same.
 """
 
 import math
@@ -135,8 +137,8 @@ class _Image:
         return array, names, voxel_size_of([length.get(axis, math.nan) * unit.get(axis, math.nan) for axis in "zyx"])
 
     def check_bytes(self, claimed: int) -> None:
-        """Refuse so many bytes, of a chunk or of the whole array, where those stored cannot fill them, before any memory is
-        taken."""
+        """Refuse so many bytes, of a chunk or of the whole array, where those stored cannot fill them, before any
+        memory is taken."""
         stored = 0
         for folder, _, names in os.walk(self.path):
             for name in names:
