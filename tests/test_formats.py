@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pbd_files import PBD, encode_pbd, header
 from typer.testing import CliRunner
 
 from neuron_vit3d import Volume, read_volume, write_volume
@@ -89,13 +90,59 @@ def test_a_format_is_a_module_and_a_line(toy, tmp_path):
         read_volume(path)
 
 
-@pytest.mark.parametrize("suffix", [".tif", ".v3draw", ".npy"])
-def test_a_reader_tells_how_many_channels_there_are(suffix, tmp_path):
-    path = write_volume(tmp_path / f"a{suffix}", Volume(ARRAY))
-    with open_volume(path, 1) as reader, open_volume(Volume(ARRAY), 0) as in_memory:
-        assert reader.num_channels == in_memory.num_channels == 2
-    with open_volume(write_volume(path, Volume(ARRAY[0]))) as reader:
-        assert reader.num_channels == 1
+def write_npy(path, array):
+    return write_volume(path.with_suffix(".npy"), Volume(array))
+
+
+def write_tiff(path, array):
+    return write_volume(path.with_suffix(".tif"), Volume(array))
+
+
+def write_v3draw(path, array):
+    return write_volume(path.with_suffix(".v3draw"), Volume(array))
+
+
+def write_v3dpbd(path, array):
+    path.write_bytes(header(PBD, (1,) * (4 - array.ndim) + array.shape, 1) + encode_pbd(array))
+    return path
+
+
+def write_zarr(path, array):
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(path, data=array)
+    return path
+
+
+def write_nrrd(path, array):
+    pytest.importorskip("nrrd").write(str(path.with_suffix(".nrrd")), np.ascontiguousarray(array.transpose()))
+    return path.with_suffix(".nrrd")
+
+
+def write_nifti(path, array):
+    array = array if array.ndim == 3 else array[:, None]  # there is an axis of time before that of channels
+    image = pytest.importorskip("nibabel").Nifti1Image(array.transpose(), np.eye(4))
+    image.to_filename(path.with_suffix(".nii.gz"))
+    return path.with_suffix(".nii.gz")
+
+
+@pytest.mark.parametrize(
+    "write", [write_npy, write_tiff, write_v3draw, write_v3dpbd, write_zarr, write_nrrd, write_nifti]
+)
+def test_a_reader_tells_how_many_channels_there_are(write, tmp_path):
+    several, one = write(tmp_path / "several", ARRAY), write(tmp_path / "one", ARRAY[0])
+    with open_volume(several, 1) as reader:
+        assert reader.num_channels == 2 and np.array_equal(reader.read(0, 3), ARRAY[1])
+    with open_volume(one) as reader:
+        assert reader.num_channels == 1 and np.array_equal(reader.read(0, 3), ARRAY[0])
+    with pytest.raises(VolumeError, match=r"several.*: has 2 channels: choose one"):
+        open_volume(several)
+    with pytest.raises(VolumeError, match=r"several.*: expected a channel from 0 to 1, got 2"):
+        open_volume(several, 2)
+
+
+def test_a_reader_of_a_volume_tells_how_many_channels_it_has():
+    with open_volume(Volume(ARRAY), 1) as reader:
+        assert reader.num_channels == 2
 
 
 def test_what_can_only_be_read_is_not_written(tmp_path):
