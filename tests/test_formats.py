@@ -57,9 +57,8 @@ def test_help_texts_name_the_formats():
 def toy(tmp_path, monkeypatch):
     """The example of CONTRIBUTING.md, as if its module and its line were there."""
     text = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text()
-    (code,) = re.findall(
-        r"^```python\n(.*?)^```$", text.partition("## Add an image format")[2], re.MULTILINE | re.DOTALL
-    )
+    text = text.partition("\n## Add an image format\n")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     name, line = re.search(r'"(\w+)": Line\(".*?"\)', text), re.search(r'Line\((".*?")\)', text)
     (tmp_path / "module.py").write_text(code)
     spec = importlib.util.spec_from_file_location(f"{registry.__package__}.{name[1]}", tmp_path / "module.py")
