@@ -262,7 +262,7 @@ def decoders(output: OutputOption = None, rounds: int = 9) -> None:
                     started = time.perf_counter()
                     states = model.encoder(blocks, output_hidden_states=True).hidden_states
                     encoded = time.perf_counter()
-                    model.decoder([states[index] for index in model.config.out_indices], blocks)
+                    model.decoder(model.encoder.feature_maps(states, blocks), blocks)
                     ratios[key].append((time.perf_counter() - encoded) / (encoded - started))
         for (encoder, stem), values in ratios.items():
             dtype_name = str(dtype).removeprefix("torch.")

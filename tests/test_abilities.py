@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from tiny_models import PATCH, TILE, tiny_block, tiny_config, tiny_model
+from tiny_models import PATCH, ROWS, TILE, tiny_block, tiny_config, tiny_model
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DModel
-from neuron_vit3d.model.families import FAMILIES
+from neuron_vit3d.model.backbones import FAMILIES
 
 
-LEARNED_POSITIONS = ("vit", "deit", "dinov2", "dinov2_with_registers", "vit_mae", "ijepa", "vit_msn")
+LEARNED_POSITIONS = [family for family, row in ROWS.items() if row.positions == "learned"]
 
 
 def same(one: torch.Tensor, other: torch.Tensor, atol: float = 1e-5) -> None:

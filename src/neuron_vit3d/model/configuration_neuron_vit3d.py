@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .families import as_backbone, check_family
+from .backbones import Family, Level, family_of
 from .inflation import INFLATIONS
 
 
@@ -107,15 +107,15 @@ class NeuronViT3DConfig(PreTrainedConfig):
         if self.id2label is None and kwargs.get("num_labels") in (None, 2):
             self.id2label = {0: "background", 1: "neuron"}
         if isinstance(self.backbone_config, dict):
-            check_family("backbone_config", self.backbone_config.get("model_type"))
+            family_of("backbone_config", self.backbone_config.get("model_type"))
         # The caller's 2D configuration stays as it is: a copy becomes the 3D one.
         self.backbone_config = copy.deepcopy(self.backbone_config)
         super().__post_init__(**kwargs)
-        self.backbone_config = as_backbone("backbone_config", self.backbone_config)
+        self.backbone_config = self.family.as_backbone(self.backbone_config)
         self.label2id = {name: index for index, name in self.id2label.items()}
         self.backbone_config.name_or_path = ""  # where the 2D model lay on somebody's disk is nobody else's matter
         if self.out_indices is None:
-            depth = self.backbone_config.num_hidden_layers
+            depth = len(self.family.levels(self.backbone_config)) - 1
             self.out_indices = [max(1, round(depth * part / 4)) for part in (1, 2, 3, 4)]
         self.out_indices = list(self.out_indices)
         self.stem_sizes = list(self.stem_sizes)
@@ -164,7 +164,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
             raise ValueError(
                 f"stem_sizes must be empty or three channel counts for strides 1, 2, 4; got {self.stem_sizes}"
             )
-        depth = self.backbone_config.num_hidden_layers
+        depth = len(self.family.levels(self.backbone_config)) - 1
         if len(self.out_indices) != 4 or any(not 0 <= index <= depth for index in self.out_indices):
             raise ValueError(f"out_indices must be four numbers in 0..{depth}; got {list(self.out_indices)}")
         for name in ("image_mean", "image_std"):
@@ -173,10 +173,20 @@ class NeuronViT3DConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be a number, or a list of one a colour; got an empty list")
 
     @property
+    def family(self) -> Family:
+        """What the package knows of the 2D model's family."""
+        return family_of("backbone_config", self.backbone_config.model_type)
+
+    @property
+    def feature_levels(self) -> tuple[Level, ...]:
+        """Channels and stride of the four feature maps that the decoder reads, shallow to deep."""
+        levels = self.family.levels(self.backbone_config)
+        return tuple(levels[index] for index in self.out_indices)
+
+    @property
     def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        size = self.backbone_config.patch_size
-        return size if isinstance(size, int) else size[0]
+        """Side of a patch in pixels: the sides of a tile are padded to multiples of it."""
+        return max(level.stride for level in self.family.levels(self.backbone_config))
 
     @property
     def image_size(self) -> int:
