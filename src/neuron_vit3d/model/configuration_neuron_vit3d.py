@@ -3,14 +3,18 @@
 import copy
 import dataclasses
 import difflib
+import os
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import logging
 
 from .backbones import Family, Level, family_of
 from .inflation import INFLATIONS
 
+
+logger = logging.get_logger(__name__)
 
 # Where the Auto classes find their classes in a checkpoint's folder that was loaded with `trust_remote_code=True`.
 AUTO_MAP = {
@@ -80,7 +84,8 @@ class NeuronViT3DConfig(PreTrainedConfig):
             model does to blocks, so that the first layer sees what it was trained on.
 
     Raises:
-        ValueError: sizes that do not fit together, or a field that does not exist.
+        ValueError: sizes that do not fit together, or a field that does not exist. (One that stands in a config.json is
+            told of in a warning and kept: a later version, or a user, may have written it.)
     """
 
     model_type = "neuron_vit3d"
@@ -100,7 +105,9 @@ class NeuronViT3DConfig(PreTrainedConfig):
     image_std: float | int | list[float] | tuple[float, ...] = 0.5
 
     def __post_init__(self, **kwargs):
-        self.refuse_other_fields(kwargs)
+        for complaint in self.other_fields(kwargs).values():
+            # It would be ignored in silence, and the model be another one than was asked for.
+            raise ValueError(f"NeuronViT3DConfig has no field {complaint}")
         if not __name__.startswith("transformers_modules."):
             # Loaded by the package, which has registered its own pipeline; transformers would ask for the other's trust.
             kwargs.pop("custom_pipelines", None)
@@ -130,14 +137,34 @@ class NeuronViT3DConfig(PreTrainedConfig):
         self.validate_decoder()
         self.backbone_config.num_channels = self.num_channels * self.num_slices
 
-    def refuse_other_fields(self, others: dict):
-        """A misspelled field would be ignored in silence, and the model be another one than was asked for."""
-        known = {field.name for field in dataclasses.fields(self)}
-        for key in others:
-            if key not in _OTHER_KEYS and not key.startswith("_"):  # those are transformers' own
+    @classmethod
+    def other_fields(cls, values: dict) -> dict[str, str]:
+        """Finds the fields that a configuration does not have, each with words that name it and the nearest real one."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        found = {}
+        for key, value in values.items():
+            if key not in known | _OTHER_KEYS and not key.startswith("_"):  # those are transformers' own
                 near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise ValueError(f"NeuronViT3DConfig has no field {key!r} (value {others[key]!r}){hint}")
+                found[key] = f"{key!r} (value {value!r})" + (f"; did you mean {near[0]}?" if near else "")
+        return found
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As in transformers. A field that does not exist is kept, and told of in a warning: what was saved can be loaded."""
+        others = cls.other_fields(config_dict)
+        loaded = super().from_dict({key: config_dict[key] for key in config_dict if key not in others}, **kwargs)
+        for key in others:
+            setattr(loaded[0] if isinstance(loaded, tuple) else loaded, key, config_dict[key])
+        if others:
+            logger.warning(
+                f"kept, but without effect: NeuronViT3DConfig has no field {', no field '.join(others.values())}"
+            )
+        return loaded
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike):
+        """As in transformers, and as `from_dict`."""
+        return cls.from_dict(cls._dict_from_json_file(json_file))
 
     def validate_slices(self):
         """`num_slices` and `num_output_slices` are odd and positive, and the output fits into the block."""

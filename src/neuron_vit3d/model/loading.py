@@ -85,7 +85,7 @@ def read_config(name: str | os.PathLike, expected: str, **options) -> PreTrained
             raise ValueError(f"{name}: expected {expected}: {' '.join(str(error).split())}") from error
 
 
-def check_config(name: str | os.PathLike, config_class: type[PreTrainedConfig], **options) -> None:
+def check_config(name: str | os.PathLike, config_class, **options) -> None:
     """Raises ValueError, in one line, where the config.json of `name` is not one that `config_class` takes."""
     where = _where(options)
     with one_clear_error(name):
@@ -97,7 +97,9 @@ def check_config(name: str | os.PathLike, config_class: type[PreTrainedConfig], 
                 "transformer becomes one by from_pretrained_2d and training)"
             )
         try:
-            config_class.from_dict(values)
+            # Not by `from_dict`, which warns of fields that there are not: so does whoever loads the configuration.
+            others = config_class.other_fields(values)
+            config_class(**{key: value for key, value in values.items() if key not in others})
         except BAD_CONFIG as error:
             raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
 
