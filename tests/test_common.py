@@ -239,13 +239,11 @@ def test_resized_positions_leave_every_hidden_state_and_what_is_trained(family, 
     for one, other in zip((before.logits, *before.hidden_states), (after.logits, *after.hidden_states), strict=True):
         torch.testing.assert_close(other, one, atol=1e-5, rtol=0)
     positions = model.get_position_embeddings()
-    row = ROWS[family]
-    if row.positions == "rotary":
+    if ROWS[family].positions == "rotary":
         assert positions is None
     else:
-        prefix = row.prefix_tokens if row.prefix_positions is None else row.prefix_positions
-        tokens = (side // PATCH) ** 2 + prefix
-        assert positions.shape == (1, tokens, 32) and positions is model.base_model.get_position_embeddings()
+        assert positions.shape == (1, ROWS[family].positions_at(side), 32)
+        assert positions is model.base_model.get_position_embeddings()
     assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == wanting
     model.save_pretrained(tmp_path)
     again = NeuronViT3DForSegmentation.from_pretrained(tmp_path)

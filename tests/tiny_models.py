@@ -33,6 +33,11 @@ class Row:
     sizes: dict = field(default_factory=lambda: {"intermediate_size": 64})
     variants: tuple[dict, ...] = ()
 
+    def positions_at(self, side: int) -> int:
+        """Learned positions of a model that was trained on pictures of this side, in pixels."""
+        prefix = self.prefix_tokens if self.prefix_positions is None else self.prefix_positions
+        return prefix + (side // PATCH) ** 2
+
 
 ROWS = {
     "vit": Row(),
