@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 import torch
 from tiny_models import PATCH, ROWS, config_2d, model_2d, tiny_block, tiny_model
+from transformers import ConvNextConfig, ConvNextModel
 
-from neuron_vit3d.model.backbones import FAMILIES, Level, family_of
+from neuron_vit3d import NeuronViT3DForSegmentation
+from neuron_vit3d.model.backbones import FAMILIES, Family, Level, family_of
 
 
 def test_every_family_has_its_row_in_the_tests():
@@ -58,3 +60,39 @@ def test_an_entry_cannot_be_changed_by_accident():
 def test_another_family_is_refused_with_those_that_there_are():
     with pytest.raises(ValueError, match=r"x: cannot inflate a model of type 'gpt2'; .* can be: vit, deit, dinov2, "):
         family_of("x", "gpt2")
+
+
+# -- what an entry must be able to say -------------------------------------------------------------------------------
+
+
+class Hierarchy(Family):
+    """An entry for models whose hidden states are maps already, each coarser than the one before."""
+
+    def levels(self, config):
+        sizes = [Level(size, config.patch_size * 2**stage) for stage, size in enumerate(config.hidden_sizes)]
+        return (sizes[0], *sizes)
+
+    def feature_map(self, hidden_state, level, height, width):
+        return hidden_state
+
+
+def test_a_hierarchy_needs_no_more_than_its_entry(tmp_path, monkeypatch):
+    names = {"kernels": ("embeddings.patch_embeddings",), "layers": "encoder.stages", "positions": None}
+    monkeypatch.setitem(FAMILIES, "convnext", Hierarchy("convnext", options={}, **names))
+    torch.manual_seed(0)
+    flat = ConvNextModel(ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1])).eval()
+    flat.save_pretrained(tmp_path / "2d")
+    model = NeuronViT3DForSegmentation.from_pretrained_2d(tmp_path / "2d", num_slices=3)
+    assert [level.stride for level in model.config.feature_levels] == [4, 8, 16, 32]
+    block = tiny_block(height=64, width=96)
+    with torch.no_grad():
+        ours = model.eval().base_model(block, output_hidden_states=True).hidden_states
+        theirs = flat(block[:, :, 1].repeat(1, 3, 1, 1), output_hidden_states=True).hidden_states
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    block = tiny_block(height=70, width=90)  # padded to multiples of the deepest stride, 32
+    model.train()(block, labels=torch.ones(2, 1, 70, 90, dtype=torch.long)).loss.backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    model.eval().save_pretrained(tmp_path / "3d")
+    again = NeuronViT3DForSegmentation.from_pretrained(tmp_path / "3d")
+    assert torch.equal(again(block).logits, model(block).logits) and again(block).logits.shape[-2:] == (70, 90)

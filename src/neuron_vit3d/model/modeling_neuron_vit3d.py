@@ -388,7 +388,7 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
         return BaseModelOutput(
             last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
+            attentions=getattr(outputs, "attentions", None),  # a convolutional model has none
         )
 
 
