@@ -62,7 +62,7 @@ class NeuronViT3DTest(ModelTesterMixin, unittest.TestCase):
         return inputs
 
     def test_model_get_set_embeddings(self):
-        """What reads the picture is a convolution, as in transformers' own vision models: no table that may be replaced."""
+        """What reads the picture is a convolution, as in transformers' own vision models, and no table of tokens."""
         for model_class in self.all_model_classes:
             model = model_class(self.model_tester.prepare_config_and_inputs_for_common()[0])
             assert isinstance(model.get_input_embeddings(), torch.nn.Conv2d)

@@ -1,10 +1,12 @@
 """The 2D models that can be inflated: each family has one entry, which says all that the package knows of it.
 
-To add a family, add an entry to `FAMILIES`. The fields of an entry begin as those of ViT are; an entry names what differs. A
-family whose models do not return tokens of one size overrides the methods of `Family` in a class of its own.
+To add a family, add an entry to `FAMILIES`. The fields of an entry begin as those of ViT are; an entry names what
+differs. A family whose models do not return tokens of one size overrides the methods of `Family` in a class of its
+own.
 
-The decoder reads feature maps: (batch, channels, rows, columns), as `feature_maps` of transformers' `BackboneOutput` are. The
-`Level` of a map says its channels and its stride, as timm's `FeatureInfo` does, so that one decoder serves every family.
+The decoder reads feature maps: (batch, channels, rows, columns), as `feature_maps` of transformers' `BackboneOutput`
+are. The `Level` of a map says its channels and its stride, as timm's `FeatureInfo` does, so that one decoder serves
+every family.
 """
 
 from collections.abc import Mapping
@@ -41,8 +43,8 @@ class Family:
         final_norm: norm after the last layer, which no hidden state passes; None: there is none.
         left_out: parts of the 2D model that segmentation does without.
         unused: parameters that no gradient reaches, since only pre-training reads them.
-        positions: learned positions (1, prefix tokens + patches, hidden_size), by their name in the 2D model; None: there
-            are none, or none that are learned.
+        positions: learned positions (1, prefix tokens + patches, hidden_size), by their name in the 2D model; None:
+            there are none, or none that are learned.
         options: what the 2D model is told on every pass, so that it takes tiles of any size.
         why_not_resized: for a family whose positions cannot be resized for good: why, after "positions of 'vit' ".
         read_as: family whose code reads the pictures, where it is not the family's own.
@@ -84,8 +86,8 @@ class Family:
         """Lays out a hidden state as a map.
 
         Args:
-            hidden_state: (batch, prefix tokens + patches, channels). Prefix tokens (class, distillation, registers) come
-                first, then the patches row by row.
+            hidden_state: (batch, prefix tokens + patches, channels). Prefix tokens (class, distillation, registers)
+                come first, then the patches row by row.
             level: the hidden state's own.
             height, width: sides of the tile in pixels, multiples of the stride.
 
@@ -122,7 +124,7 @@ class Family:
         backbone.config.image_size = side
 
 
-# -- the families ---------------------------------------------------------------------------------------------------------
+# -- the families --------------------------------------------------------------------------------------------------
 
 _ENTRIES = (
     Family("vit"),
@@ -138,8 +140,8 @@ _ENTRIES = (
         options={},
     ),
     Family("beit", why_not_resized="belong to pairs of patches and are interpolated on every pass"),
-    # The model of a masked autoencoder hides patches at random and shuffles the rest, which is its training. Its encoder is a
-    # plain ViT (He et al. 2022, arXiv 2111.06377, section 3: "our encoder is a ViT").
+    # The model of a masked autoencoder hides patches at random and shuffles the rest, which is its training. Its
+    # encoder is a plain ViT (He et al. 2022, arXiv 2111.06377, section 3: "our encoder is a ViT").
     Family("vit_mae", read_as="vit"),
     Family("ijepa"),
     Family("vit_msn"),

@@ -84,8 +84,8 @@ class NeuronViT3DConfig(PreTrainedConfig):
             model does to blocks, so that the first layer sees what it was trained on.
 
     Raises:
-        ValueError: sizes that do not fit together, or a field that does not exist. (One that stands in a config.json is
-            told of in a warning and kept: a later version, or a user, may have written it.)
+        ValueError: sizes that do not fit together, or a field that does not exist. (One that stands in a config.json
+            is told of in a warning and kept: a later version, or a user, may have written it.)
     """
 
     model_type = "neuron_vit3d"
@@ -109,7 +109,8 @@ class NeuronViT3DConfig(PreTrainedConfig):
             # It would be ignored in silence, and the model be another one than was asked for.
             raise ValueError(f"NeuronViT3DConfig has no field {complaint}")
         if not __name__.startswith("transformers_modules."):
-            # Loaded by the package, which has registered its own pipeline; transformers would ask for the other's trust.
+            # Loaded by the package, which has registered its own pipeline; transformers would ask for the other's
+            # trust.
             kwargs.pop("custom_pipelines", None)
         if self.id2label is None and kwargs.get("num_labels") in (None, 2):
             self.id2label = {0: "background", 1: "neuron"}
@@ -139,7 +140,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
 
     @classmethod
     def other_fields(cls, values: dict) -> dict[str, str]:
-        """Finds the fields that a configuration does not have, each with words that name it and the nearest real one."""
+        """Finds fields that a configuration does not have, each with words that name it and the nearest real one."""
         known = {field.name for field in dataclasses.fields(cls)}
         found = {}
         for key, value in values.items():
@@ -150,7 +151,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """As in transformers. A field that does not exist is kept, and told of in a warning: what was saved can be loaded."""
+        """As in transformers. A field that does not exist is kept and told of in a warning: what was saved loads."""
         others = cls.other_fields(config_dict)
         loaded = super().from_dict({key: config_dict[key] for key in config_dict if key not in others}, **kwargs)
         for key in others:

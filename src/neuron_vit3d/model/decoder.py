@@ -16,12 +16,12 @@ _FLOORS = (4, 2, 1, 1)
 
 
 class NeuronViT3DDecoder(nn.Module):
-    """Feature maps of four depths, brought up in a pyramid; joined with a full-resolution stem unless that is left out.
+    """Feature maps of four depths, brought up in a pyramid and joined with a full-resolution stem, if there is one.
 
-    The deepest map starts the pyramid. The shallower ones carry finer detail and are added on the way up: those of a plain
-    ViT, which all have one cell a patch, are unfolded to 1, 2 and 4 cells a patch's side; maps that are finer already
-    stay as they are. From there, about a quarter of the resolution, the stem's maps of strides 4, 2 and 1 take over;
-    without a stem the last steps are plain interpolation.
+    The deepest map starts the pyramid. The shallower ones carry finer detail and are added on the way up: those of a
+    plain ViT, which all have one cell a patch, are unfolded to 1, 2 and 4 cells a patch's side; maps that are finer
+    already stay as they are. From there, about a quarter of the resolution, the stem's maps of strides 4, 2 and 1 take
+    over; without a stem the last steps are plain interpolation.
     """
 
     def __init__(self, config: NeuronViT3DConfig):
@@ -76,7 +76,7 @@ def unfolding_scales(levels: tuple[Level, ...]) -> list[int]:
 
     >>> unfolding_scales((Level(384, 16),) * 4)  # a plain ViT
     [4, 2, 1, 1]
-    >>> unfolding_scales(tuple(Level(96, stride) for stride in (4, 8, 16, 32)))  # a hierarchy is as fine as it needs to be
+    >>> unfolding_scales(tuple(Level(96, stride) for stride in (4, 8, 16, 32)))  # a hierarchy is fine enough
     [1, 1, 1, 1]
     """
     deepest = levels[-1].stride
@@ -129,8 +129,8 @@ class Stem(nn.Module):
 class ConvBlock(nn.Sequential):
     """3 x 3 convolution, batch norm, GELU: of one map, or of several whose channels follow one another.
 
-    Batch norm, because its inference does not depend on what else is in the tile: an empty tile's noise is not blown up
-    to the contrast of a neurite.
+    Batch norm, because its inference does not depend on what else is in the tile: an empty tile's noise is not blown
+    up to the contrast of a neurite.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
@@ -145,8 +145,9 @@ class ConvBlock(nn.Sequential):
         convolution, norm, activation = self
         if norm.training or not self._is_plain(sum(part.shape[1] for part in maps)):
             return super().forward(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0])
-        # The same with fewer passes over large maps, which take longer than the multiplications. Batch norm is now a scale
-        # and a shift of each channel, so it goes into the kernel; and a convolution is a sum over its input's channels.
+        # The same with fewer passes over large maps, which take longer than the multiplications. Batch norm is now a
+        # scale and a shift of each channel, so it goes into the kernel; and a convolution is a sum over its input's
+        # channels.
         dtype = convolution.weight.dtype
         finer = torch.promote_types(dtype, torch.float32)
         scale = norm.weight * torch.rsqrt(norm.running_var.to(finer) + norm.eps)

@@ -1,7 +1,7 @@
 """NeuronViT3DForSegmentation: a 2D vision transformer of transformers, inflated to blocks of neighbouring slices.
 
-Reads from large to small: what the models share, the segmentation model, the encoder. The decoder is in `decoder.py`, the
-loss in `loss.py`.
+Reads from large to small: what the models share, the segmentation model, the encoder. The decoder is in `decoder.py`,
+the loss in `loss.py`.
 """
 
 import os
@@ -238,7 +238,8 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
             pixel_values: (batch, channels, slices, height, width), any height and width.
             labels: (batch, num_output_slices, height, width), integer classes; `semantic_loss_ignore_index` voxels are
                 left out of the loss.
-            output_hidden_states: all hidden states (`True`), or those of this index or these and None in place of the others.
+            output_hidden_states: all hidden states (`True`), or those of this index or these and None in place of the
+                others.
             output_attentions: attention weights of every layer (eager attention).
 
         Returns:
@@ -286,7 +287,8 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
         for part in config.family.left_out:
             if hasattr(self.backbone, part):
                 setattr(self.backbone, part, None)  # nobody uses it: noise in the checkpoint
-        # What keeps the hidden states; installed on the first call that asks for them, it would break a compiled graph.
+        # What keeps the hidden states; installed on the first call that asks for them, it would break a compiled
+        # graph.
         maybe_install_capturing_hooks(self.backbone)
         self.post_init()
         self.freeze_unused()
@@ -323,8 +325,8 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
             pixel_values: the block, (batch, channels, slices, height, width), for its size.
 
         Returns:
-            Four maps (batch, channels, rows, columns), shallow to deep, as `config.feature_levels` says; a tile whose sides
-            are no multiples of the patch has maps of the padded tile.
+            Four maps (batch, channels, rows, columns), shallow to deep, as `config.feature_levels` says; a tile whose
+            sides are no multiples of the patch has maps of the padded tile.
         """
         patch, config = self.config.patch_size, self.config
         height, width = (-(-side // patch) * patch for side in pixel_values.shape[-2:])

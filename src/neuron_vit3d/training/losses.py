@@ -1,8 +1,8 @@
 """The losses that a run can choose from, each a ratio of sums that many processes can add up.
 
-On voxels: soft Dice with cross-entropy or with the focal loss. On centre lines, added by weight: soft clDice, and a loss on
-the tree of each block. All compute in float32 and leave out the voxels that the labels leave out. The tables at the end list
-them; options, help texts and errors are made from the tables.
+On voxels: soft Dice with cross-entropy or with the focal loss. On centre lines, added by weight: soft clDice, and a
+loss on the tree of each block. All compute in float32 and leave out the voxels that the labels leave out. The tables
+at the end list them; options, help texts and errors are made from the tables.
 """
 
 from collections.abc import Callable
@@ -59,8 +59,8 @@ class SegmentationLoss:
 
     Args:
         name: one of LOSSES.
-        focal_gamma: of "dice_focal": the cross-entropy of a voxel is weighed by (1 - p of its label) ** `focal_gamma`; 0 is
-            cross-entropy.
+        focal_gamma: of "dice_focal": the cross-entropy of a voxel is weighed by (1 - p of its label) ** `focal_gamma`;
+            0 is cross-entropy.
         ignore_index: label of voxels left out.
         total: adds up a tensor of sums over all processes, on the way back their gradients; called once a batch. N
             processes whose gradients are averaged then have loss and gradients of their N batches together. None: one
@@ -128,7 +128,10 @@ def dice_cross_entropy(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tenso
 
 
 def dice_focal(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
-    """Soft Dice and the focal loss (Lin et al. 2017, section 3; without their class weights, for Dice balances the classes)."""
+    """Soft Dice and the focal loss (Lin et al. 2017, section 3).
+
+    Without their class weights, for Dice balances the classes.
+    """
     cost = _cross_entropy(batch)
     # 1 - p without the rounding of p; kept off 0, where a power below 1 has no finite slope.
     return _with_dice(batch, cost * (-torch.expm1(-cost)).clamp(min=1e-6) ** batch.focal_gamma)
