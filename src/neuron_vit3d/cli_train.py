@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from .cli_errors import one_line_errors
-from .training.config import TrainingConfig, choices, no_such_option, refuse_unknown
+from .training.config import TrainingConfig, help_words, no_such_option, refuse_unknown
 
 
 EXAMPLES = """\
@@ -123,8 +123,7 @@ def _parser(program: str | None):
 
     class HelpFormatter(ArgumentDefaultsHelpFormatter):
         def _get_help_string(self, action):
-            words = filter(None, choices().get(action.dest, ()))
-            return super()._get_help_string(action).replace("{}", ", ".join(words))
+            return super()._get_help_string(action).replace("{}", ", ".join(help_words(action.dest)))
 
     class OptionParser(HfArgumentParser):
         def error(self, message: str):
