@@ -186,7 +186,10 @@ class Stitcher:
         self.missing = np.zeros(grid.shape[0], int)  # blocks that still have to come, by slice
         for step in grid.steps:
             self.missing[grid.labelled(step)] += len(grid.tile_origins)
-        self.sums, self.weights, self.rows = {}, {}, {}  # by slice; the rows in which blocks came, first and last
+        # by slice
+        self.sums: dict[int, np.ndarray] = {}
+        self.weights: dict[int, np.ndarray] = {}
+        self.rows: dict[int, tuple[int, int]] = {}  # in which blocks came, first and last
         self.next = first
 
     def add(self, step: int, origin: tuple[int, int], prediction: np.ndarray) -> None:

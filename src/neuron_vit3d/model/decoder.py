@@ -110,7 +110,7 @@ class Stem(nn.Module):
     Neurites are 1 to 5 voxels wide, a patch 14 or 16: the stem keeps what a token cannot place exactly.
     """
 
-    def __init__(self, in_channels: int, sizes: list[int]):
+    def __init__(self, in_channels: int, sizes: list[int] | tuple[int, ...]):
         super().__init__()
         self.stages = nn.ModuleList()
         for stride, size in zip((1, 2, 2), sizes, strict=True):

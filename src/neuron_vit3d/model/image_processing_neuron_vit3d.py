@@ -135,7 +135,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
     def post_process_segmentation(self, logits: torch.Tensor, volume_shape) -> np.ndarray:
         """Logits of all blocks (blocks, num_labels, num_output_slices, ...) to scores (slices, height, width), float32."""
-        grid = self.grid(tuple(int(side) for side in volume_shape))
+        depth, height, width = (int(side) for side in volume_shape)
+        grid = self.grid((depth, height, width))
         return stitch(scores_from_logits(logits).cpu().numpy()[:, None], grid)[0]
 
     def intensity_range(self, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -176,11 +177,14 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         """Where the blocks of a volume of this shape (slices, height, width) lie; options that are given replace its own."""
         tile_size = self.tile_size if tile_size is None else tile_size
         overlap = self.tile_overlap if tile_overlap is None else tile_overlap
-        tile = tuple(tile_side(length, tile_size, overlap, self.patch_size) for length in shape[1:])
-        slice_overlap = self.slice_overlap if slice_overlap is None else slice_overlap
-        return BlockGrid(
-            tuple(shape), tile, (overlap, overlap), self.num_slices, self.num_output_slices, slice_overlap
+        depth, height, width = shape
+        tile = (
+            tile_side(height, tile_size, overlap, self.patch_size),
+            tile_side(width, tile_size, overlap, self.patch_size),
         )
+        slice_overlap = self.slice_overlap if slice_overlap is None else slice_overlap
+        sides = (depth, height, width)
+        return BlockGrid(sides, tile, (overlap, overlap), self.num_slices, self.num_output_slices, slice_overlap)
 
     def with_channels(self, volume: np.ndarray) -> np.ndarray:
         """Checks a volume at the door; (slices, height, width) becomes (1, slices, height, width)."""

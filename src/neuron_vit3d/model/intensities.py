@@ -61,8 +61,9 @@ class IntensityRange:
         self.shape, self.method = shape, method
         # A column of one or two voxels has no second highest that would tell anything.
         self.ranks = 2 if method != "percentiles" and shape[0] > 2 else 1
-        self.projection = None  # (ranks, channels, height, width): the highest of each column, the second highest
-        self.samples = []  # (channels, voxels) each
+        # (ranks, channels, height, width): the highest of each column, the second highest
+        self.projection: np.ndarray | None = None
+        self.samples: list[np.ndarray] = []  # (channels, voxels) each
         self.stride = max(1, round((np.prod(shape, dtype=float) / 1e6) ** (1 / 2)))
 
     def add(self, box: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
@@ -86,6 +87,7 @@ class IntensityRange:
 
     def result(self, lower_percentile: float, upper_percentile: float) -> tuple[np.ndarray, np.ndarray]:
         """Black and white, one a channel, float64; white is above black even in a constant volume."""
+        assert self.projection is not None  # as there are samples
         sample = np.concatenate(self.samples, axis=1)
         black = np.array([np.percentile(channel, lower_percentile) for channel in sample], float)
         if self.method == "robust":
@@ -102,6 +104,7 @@ class IntensityRange:
         return black, np.where(white > black, white, black + 1.0)
 
     def _bright_cells(self, black: np.ndarray, percentile: float) -> np.ndarray:
+        assert self.projection is not None
         return np.array(
             [_bright_cells(*both, percentile) for both in zip(self.projection[-1], black, strict=True)], float
         )
@@ -114,11 +117,10 @@ class IntensityRange:
 
 def _two_highest(slices) -> np.ndarray:
     """(2, ...) the highest and the second highest at each place of arrays of one shape; of one array it is both."""
-    highest, second = None, None
+    slices = iter(slices)
+    highest = next(slices).copy()
+    second = np.full_like(highest, _lowest(highest.dtype))
     for one in slices:
-        if highest is None:
-            highest, second = one.copy(), np.full_like(one, _lowest(one.dtype))
-            continue
         np.maximum(second, np.minimum(highest, one), out=second)
         np.maximum(highest, one, out=highest)
     return np.stack([highest, second])

@@ -28,7 +28,7 @@ class CheckpointError(OSError):
 
 
 @contextlib.contextmanager
-def one_clear_error(name: str | os.PathLike):
+def one_clear_error(name: str | os.PathLike | None):
     """Turns what transformers and huggingface_hub raise about the checkpoint `name` into one `CheckpointError`."""
     try:
         yield
@@ -246,7 +246,7 @@ def _where(options: dict) -> dict:
     return {key: options[key] for key in _WHERE if options.get(key) is not None}
 
 
-def _reason(error: BaseException) -> str | None:
+def _reason(error: BaseException | None) -> str | None:
     """Why a checkpoint could not be had, from whatever lies beneath the error; None: it is no such matter."""
     beneath = []
     while error is not None and error not in beneath:

@@ -63,10 +63,11 @@ def find_branches(tree: Tree) -> tuple[np.recarray, np.ndarray]:
     def summed(values: np.ndarray) -> np.ndarray:
         return np.bincount(branch[on_one], values[on_one], minlength=len(ends))
 
+    parents = branch_of_end[starts]
+    parents[starts == ends] = -1  # a lone root is a branch without length
     found = np.zeros(len(ends), BRANCH).view(np.recarray)
     found.start, found.end = tree.ids[starts], tree.ids[ends]
-    found.parent_branch = branch_of_end[starts]
-    found.parent_branch[starts == ends] = -1  # a lone root is a branch without length
+    found.parent_branch = parents
     found.length = summed(length)
     found.mean_radius = summed(tree.radii) / count
     found.confidence = np.nan if tree.scores is None else np.clip(summed(tree.scores) / count, 0.0, 1.0)
@@ -82,7 +83,7 @@ def doubtful_nodes(tree: Tree, below: float = DOUBTFUL) -> np.ndarray:
 
 def branches_text(branches: np.recarray) -> str:
     """The branches as a CSV text: a header, and a line for each with its number, from 0, to which `parent_branch` refers."""
-    lines = [",".join(("branch", *BRANCH.names))]
+    lines = [",".join(("branch", *(BRANCH.names or ())))]
     for number, (start, end, parent, *measures) in enumerate(branches.tolist()):
         lines.append(",".join((f"{number},{start},{end},{parent}", *(f"{value:.4f}" for value in measures))))
     return "\n".join(lines) + "\n"

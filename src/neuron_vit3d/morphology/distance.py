@@ -75,8 +75,8 @@ def tree_distance(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> dic
     with ThreadPoolExecutor(3) as threads:  # what is slow lets go of the interpreter
         there = threads.submit(_one_way, predicted, gold, threshold, gold_is_source=False)
         back = threads.submit(_one_way, gold, predicted, threshold, gold_is_source=True)
-        nodes = threads.submit(shared_nodes, predicted, gold)
-        one, two, nodes = there.result(), back.result(), nodes.result()
+        shared = threads.submit(shared_nodes, predicted, gold)
+        one, two, nodes = there.result(), back.result(), shared.result()
     dsa = [way.dsa for way in (one, two) if way.dsa is not None]
     distances = {
         "esa": (one.esa + two.esa) / 2,

@@ -56,9 +56,10 @@ def rasterize(
             interval.
         SWCError: a position or radius is not finite, or a parent is missing.
     """
-    shape = tuple(int(size) for size in shape)
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape must be three positive sizes (z, y, x), got {shape}")
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ValueError(f"shape must be three positive sizes (z, y, x), got {sizes}")
+    shape = sizes
     corner = np.array(origin, dtype=np.float64)[::-1]
     if corner.shape != (3,) or not np.isfinite(corner).all():
         raise ValueError(f"origin must be three positions (z, y, x), got {origin}")
@@ -224,7 +225,7 @@ def _draw(mask: np.ndarray, start: np.ndarray, size: tuple[int, int, int], tubes
     flat, grid = mask.reshape(-1), _grid(size)
     voxels = grid.shape[1]
     factors, bend = _equations(start, grid, tubes)
-    offsets = np.ravel_multi_index(np.indices(size).reshape(3, -1), mask.shape)
+    offsets = np.ravel_multi_index([*np.indices(size).reshape(3, -1)], mask.shape)
     corners = np.ravel_multi_index(start.T[::-1], mask.shape)
     at_once = max(_VOXELS_AT_ONCE // voxels, 1)
     scratch = np.empty((3, min(at_once, len(start)), voxels))

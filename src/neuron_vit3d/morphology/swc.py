@@ -262,7 +262,7 @@ def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:
     rows = [stripped[i - 1] for i in numbers]
     table = _parse_table(name, rows, numbers)
 
-    done = []
+    done: list[str] = []
     if mend_structure:
         keep, done = repair_structure(table)
         table, numbers = table[keep], [numbers[row] for row in keep]
@@ -339,7 +339,7 @@ def _parse_table(name: str, rows: list[str], numbers: list[int]) -> np.ndarray:
                 value = float(token)
             except ValueError:
                 raise SWCError(f"{where}: {column} must be a number, got {token[:40]!r}") from None
-            if column in ("id", "type", "parent") and not _whole(np.float64(value)):
+            if column in ("id", "type", "parent") and not _whole(np.array(value)):
                 raise SWCError(f"{where}: {column} must be a whole number, got {token[:40]!r}")
     raise AssertionError("a table that fails has a line that fails")
 

@@ -105,19 +105,19 @@ def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skele
 
     if len(set(roots)) < len(roots):
         raise TraceError("expected roots at different places of a tree, got two at one")
-    points, reach, edges = [skeleton.points], [skeleton.reach], []
+    all_points, all_reach, edges = [skeleton.points], [skeleton.reach], []
     child = np.flatnonzero(skeleton.parents >= 0)
     edges.append(np.stack([child, skeleton.parents[child]], axis=1))
     n, scaled = len(skeleton), skeleton.scaled
     for a, b in links.nodes.tolist():
         steps = max(1, round(float(np.linalg.norm(scaled[a] - scaled[b]))))
         at = np.arange(1, steps)[:, None] / steps
-        points.append((1 - at) * skeleton.points[a] + at * skeleton.points[b])
-        reach.append(((1 - at) * skeleton.reach[a] + at * skeleton.reach[b])[:, 0])
+        all_points.append((1 - at) * skeleton.points[a] + at * skeleton.points[b])
+        all_reach.append(((1 - at) * skeleton.reach[a] + at * skeleton.reach[b])[:, 0])
         chain = [a, *range(n, n + steps - 1), b]
         edges.append(np.stack([chain[:-1], chain[1:]], axis=1))
         n += steps - 1
-    points, reach = np.concatenate(points), np.concatenate(reach)
+    points, reach = np.concatenate(all_points), np.concatenate(all_reach)
     first, second = np.concatenate(edges).T
     if len(roots) > 1:
         lengths = np.maximum(np.linalg.norm((points[first] - points[second]) * skeleton.spacing, axis=1), 1e-9)

@@ -85,7 +85,8 @@ def center_lines_by_region(source: Pieces, cells: np.ndarray, rules: Rules) -> C
     Raises:
         TraceError: the center lines have more voxels than MAX_LINE_VOXELS; no component is large enough.
     """
-    lines, ports = Lines(), {}
+    lines = Lines()
+    ports: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
     regions = list(regions_of(source.shape, cells))
     for number, core in regions:
         _add_lines(lines, ports, source, number, core, rules)
@@ -107,7 +108,7 @@ def center_lines_by_region(source: Pieces, cells: np.ndarray, rules: Rules) -> C
     return CenterLines(skeleton, foreground, False, sizes, too_small)
 
 
-def regions_of(shape: tuple[int, int, int], cells: np.ndarray) -> Iterator[tuple[tuple[int, int, int], Box]]:
+def regions_of(shape: tuple[int, int, int], cells: np.ndarray) -> Iterator[tuple[tuple[int, ...], Box]]:
     """Number (z, y, x) and box of the regions in which there may be foreground; neighbours share their plane."""
     padded = np.pad(cells, 1)
     for side in REGION_SIDES:
@@ -120,17 +121,15 @@ def regions_of(shape: tuple[int, int, int], cells: np.ndarray) -> Iterator[tuple
             break
     for number in itertools.product(*numbers):
         if cells[tuple(slice(i * per_side, (i + 1) * per_side + 1) for i in number)].any():
-            yield (
-                number,
-                tuple(slice(i * side, min((i + 1) * side + 1, n)) for i, n in zip(number, shape, strict=True)),
-            )
+            z, y, x = (slice(i * side, min((i + 1) * side + 1, n)) for i, n in zip(number, shape, strict=True))
+            yield number, (z, y, x)
 
 
 def _add_lines(
     lines: Lines,
-    ports: dict[tuple[tuple[int, int, int], int], np.ndarray],
+    ports: dict[tuple[tuple[int, ...], int], np.ndarray],
     source: Pieces,
-    number: tuple[int, int, int],
+    number: tuple[int, ...],
     core: Box,
     rules: Rules,
 ) -> None:
@@ -142,20 +141,20 @@ def _add_lines(
     corner = np.array([one.start for one in core])
     component = foreground.components()
     own = np.ones(len(foreground), bool)  # voxels of a shared plane are counted in the region that ends with it
-    here = []
+    parts = [np.empty(0, np.int64)]
     for axis in range(3):
         if core[axis].start > 0:
             own &= foreground.voxels[:, axis] > 0
             below = tuple(n - (i == axis) for i, n in enumerate(number))
-            here.append(foreground.rows_of(ports.pop((below, axis), np.empty((0, 3), np.int64)) - corner))
+            parts.append(foreground.rows_of(ports.pop((below, axis), np.empty((0, 3), np.int64)) - corner))
         if core[axis].stop < source.shape[axis]:
             rows = np.flatnonzero(foreground.voxels[:, axis] == foreground.shape[axis] - 1)
             rows = rows[
                 ports_in(np.delete(foreground.voxels[rows], axis, 1), reach[rows], np.delete(rules.spacing, axis))
             ]
             ports[number, axis] = foreground.voxels[rows] + corner
-            here.append(rows)
-    here = np.unique(np.concatenate([np.empty(0, np.int64), *here]))
+            parts.append(rows)
+    here = np.unique(np.concatenate(parts))
 
     sizes = np.bincount(component[own], minlength=component.max() + 1)
     is_sure = np.bincount(component, sure) > 0
@@ -182,7 +181,7 @@ def _add_lines(
     lines.part.append(component[on_line] + lines.num_parts)
     lines.sizes.append(sizes[keep])
     lines.sure.append(is_sure[keep])
-    lines.num_parts += np.count_nonzero(keep)
+    lines.num_parts += int(np.count_nonzero(keep))
     is_thick = ~on_line & (reach >= THICK)
     lines.thick.add(indices[is_thick], reach[is_thick], scores[is_thick])
     if lines.thick.count > MAX_THICK_VOXELS:

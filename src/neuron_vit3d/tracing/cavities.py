@@ -49,9 +49,9 @@ def cavities(foreground: Foreground) -> np.ndarray:
 
     size = np.maximum(np.rint(CELL / foreground.spacing), 1).astype(np.int64)
     cells = foreground.voxels // size
-    shape = tuple(int(one) for one in -(-np.array(foreground.shape) // size))
+    depth, height, width = (-(-np.array(foreground.shape) // size)).tolist()
     found = [np.empty((0, 3), np.int64)]
-    for corner, share in _chunks(cells, shape, math.prod(size.tolist())):
+    for corner, share in _chunks(cells, (depth, height, width), math.prod(size.tolist())):
         is_full = share > 0
         enough = np.where(uniform_filter(share, 3, mode="constant") >= SOLID, ENOUGH_IN_SOLID, ENOUGH)
         inside = np.zeros_like(is_full)
@@ -149,10 +149,11 @@ def _is_inside(is_full: np.ndarray, enough: np.ndarray) -> np.ndarray:
     return hits >= enough
 
 
-def _moved(cells: np.ndarray, step: tuple[int, int, int], count: int) -> np.ndarray:
+def _moved(cells: np.ndarray, step: tuple[int, ...], count: int) -> np.ndarray:
     """bool: whether the cell `count` steps farther is set."""
     result = np.zeros_like(cells)
-    to, source = [], []
+    to: list[slice] = []
+    source: list[slice] = []
     for one in step:
         to.append(slice(max(0, -one * count), cells.shape[len(to)] - max(0, one * count)))
         source.append(slice(max(0, one * count), cells.shape[len(source)] - max(0, -one * count)))

@@ -88,15 +88,15 @@ def without_doubles(skeleton: Skeleton) -> Skeleton:
     while True:
         children, parents, points = skeleton.num_children, skeleton.parents, skeleton.scaled
         branch_of = np.full(len(skeleton), -1)
-        branches = []
+        branches: list[np.ndarray] = []
         for tip in np.flatnonzero((children == 0) & (parents >= 0)).tolist():
-            branch, node = [], tip
+            on_way, node = [], tip
             while children[node] < 2 and parents[node] >= 0:
-                branch.append(node)
+                on_way.append(node)
                 node = int(parents[node])
             if children[node] >= 2:
-                branch_of[branch] = len(branches)
-                branches.append(np.array(branch))
+                branch_of[on_way] = len(branches)
+                branches.append(np.array(on_way))
         index = cKDTree(points)
         limit = np.maximum(DOUBLE, DOUBLE_OF_RADIUS * skeleton.reach)
         keep = np.ones(len(skeleton), bool)

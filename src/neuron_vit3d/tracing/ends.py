@@ -50,9 +50,8 @@ def branch_ends(
     for one in np.argsort(-way[first], kind="stable").tolist():
         if parent_of[one] >= 0 and far[one] > far[parent_of[one]]:
             far[parent_of[one]] = far[one]
-    far = np.array(far)
     goes_on = np.full(count, -1)  # of the fronts behind one, that from which the wave comes farthest
-    order = np.lexsort((np.arange(count), far))
+    order = np.lexsort((np.arange(count), np.array(far)))
     order = order[before[order] >= 0]
     goes_on[before[order]] = order
 

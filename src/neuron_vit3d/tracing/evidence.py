@@ -98,6 +98,7 @@ def _looked_up(source: Pieces, points: np.ndarray) -> np.ndarray:
     for rows in np.split(order, np.flatnonzero(np.diff(box[order])) + 1):
         here = voxels[rows]
         low, high = here.min(axis=0), here.max(axis=0) + 1
-        read = source.read(tuple(slice(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True)))
+        z, y, x = (slice(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True))
+        read = source.read((z, y, x))
         values[rows] = read[tuple((here - low).T)]
     return values

@@ -120,7 +120,8 @@ class Foreground:
         lengths = np.diff(np.append(first, len(self)))
         begin = self.keys[first]
         end = begin + lengths - 1
-        runs, touched = [], []
+        runs: list[np.ndarray] = []
+        touched: list[np.ndarray] = []
         for dz, dy in ((0, 1), (1, -1), (1, 0), (1, 1)):
             shift = dz * self.strides[0] + dy * self.strides[1]
             low = np.searchsorted(end, begin + (shift - 1))
@@ -128,8 +129,7 @@ class Foreground:
             run, number = repeated(high - low)
             runs.append(run)
             touched.append(low[run] + number)
-        runs, touched = np.concatenate(runs), np.concatenate(touched)
-        graph = sparse_graph((runs, touched), len(first))
+        graph = sparse_graph((np.concatenate(runs), np.concatenate(touched)), len(first))
         return np.repeat(connected_components(graph, directed=False)[1], lengths)
 
     def boundary_distance(self) -> np.ndarray:

@@ -173,8 +173,9 @@ class _Paths:
         self.joins = np.full(n, NO_PARENT, np.int32)  # the first voxel of the skeleton that a voxel touches
         self.served = np.zeros(n, bool)  # so near to the center of a large ball that a ball of their own adds little
         # Memory views make the single lookups of the loops several times faster than indexing the arrays.
-        self.parent_of, self.is_on_path, self.is_covered = map(memoryview, (parents, self.on_path, self.covered))
-        self.joined_by, self.is_served = map(memoryview, (self.joins, self.served))
+        self.parent_of, self.joined_by = memoryview(parents), memoryview(self.joins)
+        self.is_on_path, self.is_covered = memoryview(self.on_path), memoryview(self.covered)
+        self.is_served = memoryview(self.served)
 
     def last_uncovered(self, end: int) -> int:
         """The voxel on the way from an end to its root from which on nothing is covered; -1 where all of it is.
@@ -295,12 +296,12 @@ def trim_tips(skeleton: Skeleton, shape: tuple[int, int, int]) -> Skeleton:
     on_face = np.any((skeleton.points < 1) | (skeleton.points > np.array(shape) - 2), axis=1)
     keep = np.ones(len(skeleton), bool)
     for tip in np.flatnonzero((children == 0) & (parents >= 0) & ~on_face).tolist():
-        branch, arc, node = [tip], [0.0], tip
+        branch, way, node = [tip], [0.0], tip
         while children[parents[node]] < 2 and parents[parents[node]] >= 0:
-            arc.append(arc[-1] + lengths[node])
+            way.append(way[-1] + lengths[node])
             node = int(parents[node])
             branch.append(node)
-        arc, reach = np.array(arc), skeleton.reach[branch]
+        arc, reach = np.array(way), skeleton.reach[branch]
         for i in range(len(branch) - 1):
             # Inside the round cap the radius ahead keeps growing as fast as the way; behind it, the way overtakes.
             ahead = np.median(reach[(arc >= arc[i]) & (arc <= 2 * arc[i] + 3)])

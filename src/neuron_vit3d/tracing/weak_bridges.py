@@ -43,7 +43,9 @@ def weak_bridges(
     found = _cheapest_paths(foreground.subset(together), scores[together], threshold, component[together], max_cost)
     row_of = together.tolist()
     return [
-        WeakBridge(one.cost, one.components, [row_of[row] for row in one.rows], tuple(row_of[row] for row in one.ends))
+        WeakBridge(
+            one.cost, one.components, [row_of[row] for row in one.rows], (row_of[one.ends[0]], row_of[one.ends[1]])
+        )
         for one in found
     ]
 
@@ -101,5 +103,5 @@ def _cheapest_paths(
                 node = int(predecessor[node])
             ends.append(node)
         between = (int(component[ends[0]]), int(component[ends[1]]))
-        found.append(WeakBridge(float(total[edge]), between, rows_of_path, tuple(ends)))
+        found.append(WeakBridge(float(total[edge]), between, rows_of_path, (ends[0], ends[1])))
     return found

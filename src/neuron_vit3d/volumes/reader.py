@@ -38,7 +38,8 @@ class VolumeReader:
         piece: tuple[int, int, int] | None = None,
         num_channels: int = 1,
     ):
-        self.shape, self.voxel_size, self.source = tuple(shape), voxel_size, source
+        depth, height, width = shape
+        self.shape, self.voxel_size, self.source = (depth, height, width), voxel_size, source
         self.num_channels = num_channels
         self.dtype = np.dtype(dtype).newbyteorder("=")
         self.piece = (1, *self.shape[1:]) if piece is None else piece
@@ -72,7 +73,8 @@ class VolumeReader:
             sides = (max(8, _BOX_VOXELS // math.prod(self.shape[1:])), *self.shape[1:])
         else:
             times = max(1, int((_BOX_VOXELS / math.prod(self.piece)) ** (1 / 3)))
-            sides = tuple(times * side for side in self.piece)
+            depth, height, width = self.piece
+            sides = (times * depth, times * height, times * width)
         return product(
             *(
                 [slice(i, min(i + side, length)) for i in range(0, length, side)]

@@ -97,7 +97,7 @@ def _pieces(file: BinaryIO, itemsize: int, name: str) -> Iterator[tuple[np.ndarr
             raise VolumeError(f"{name}: holds 4- or 5-bit differences (codes 80-222), which no version of Vaa3D reads")
         counts = voxels_of.take(codes)
         ends = counts.cumsum()
-        cuts = np.searchsorted(ends, np.arange(_PIECE, ends[-1], _PIECE)) + 1 if len(ends) else []
+        cuts = np.searchsorted(ends, np.arange(_PIECE, ends[-1], _PIECE)) + 1 if len(ends) else np.empty(0, int)
         edges = np.unique([0, *cuts, len(starts)])
         for first, last in pairwise(edges):
             low = int(starts[first])

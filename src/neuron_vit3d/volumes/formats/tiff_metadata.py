@@ -126,9 +126,9 @@ def _plane_index(axes: str, lengths: tuple, available: int, *, exact: bool, name
     return index.reshape(depth, channels)
 
 
-def _one_image(height: int, width: int, channels: int, name: str) -> VolumeError:
-    channels = f" with {channels} channels" if channels > 1 else ""
-    return VolumeError(f"{name}: expected a stack of slices, got one 2D image {height} x {width}{channels}")
+def _one_image(height: int | str, width: int | str, channels: int, name: str) -> VolumeError:
+    with_channels = f" with {channels} channels" if channels > 1 else ""
+    return VolumeError(f"{name}: expected a stack of slices, got one 2D image {height} x {width}{with_channels}")
 
 
 def _describe_ome(xml: str, pages: int, samples: int, name: str) -> Description:
