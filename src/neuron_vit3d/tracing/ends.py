@@ -45,13 +45,14 @@ def branch_ends(
     np.maximum.at(thickest, front, reach)
     np.maximum.at(longest, front, way)
 
-    far = longest.tolist()  # how far the wave comes behind each front
+    behind = longest.tolist()  # how far the wave comes behind each front
     parent_of = before.tolist()
     for one in np.argsort(-way[first], kind="stable").tolist():
-        if parent_of[one] >= 0 and far[one] > far[parent_of[one]]:
-            far[parent_of[one]] = far[one]
+        if parent_of[one] >= 0 and behind[one] > behind[parent_of[one]]:
+            behind[parent_of[one]] = behind[one]
+    far = np.array(behind)
     goes_on = np.full(count, -1)  # of the fronts behind one, that from which the wave comes farthest
-    order = np.lexsort((np.arange(count), np.array(far)))
+    order = np.lexsort((np.arange(count), far))
     order = order[before[order] >= 0]
     goes_on[before[order]] = order
 
