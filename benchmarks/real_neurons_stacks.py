@@ -1,4 +1,5 @@
-"""The stacks that real_neurons.py measures on: every real one with a trace, and synthetic neurons of a kept range of seeds."""
+"""The stacks that real_neurons.py measures on: every real one with a trace, and synthetic neurons of a kept range of
+seeds."""
 
 from __future__ import annotations
 

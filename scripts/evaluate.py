@@ -1,4 +1,5 @@
-"""Compares trees or masks with gold ones: python scripts/evaluate.py predicted gold [options of `neuron-vit3d evaluate`]."""
+"""Compares trees or masks with gold ones: python scripts/evaluate.py predicted gold [options of `neuron-vit3d
+evaluate`]."""
 
 import sys
 

@@ -53,8 +53,8 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
     Args:
         path: the picture's file.
         projections: of the image.
-        trees: predicted trees (red), coordinates in the image's voxels. Branches whose confidence is known and below 0.5
-            (`branches.DOUBTFUL`) are yellow; where there are any, a legend says so.
+        trees: predicted trees (red), coordinates in the image's voxels. Branches whose confidence is known and below
+            0.5 (`branches.DOUBTFUL`) are yellow; where there are any, a legend says so.
         gold: the gold tree (green, drawn beneath), or None.
     """
     plain = _panel(projections)
@@ -70,7 +70,8 @@ def write_tree_difference(
     path: str | os.PathLike, projections: Projections, predicted, gold, *, threshold: float = 2.0
 ) -> Path:
     """Writes a PNG: the projections alone on the left; on the right the length of the predicted tree that lies within
-    `threshold` voxels of the gold one (agrees) or not (extra), and that of the gold tree which the predicted one misses."""
+    `threshold` voxels of the gold one (agrees) or not (extra), and that of the gold tree which the predicted one
+    misses."""
     from ..morphology.distance import parts_apart
 
     begin, end, apart = parts_apart(predicted, gold, threshold)
@@ -105,7 +106,8 @@ class Lines(NamedTuple):
 
 
 def _lines(tree, colour: tuple[int, int, int], nodes: np.ndarray | None = None) -> Lines:
-    """The edges of a tree and its roots; or of some nodes, bool (n,): the edges to their parents, and the roots among them."""
+    """The edges of a tree and its roots; or of some nodes, bool (n,): the edges to their parents, and the roots among
+    them."""
     nodes = np.ones(len(tree), bool) if nodes is None else nodes
     child, parent = np.asarray(tree.edges).reshape(-1, 2).T
     taken, roots = nodes[child], tree.roots
@@ -136,7 +138,8 @@ def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
 
 
 def _panel(projections: Projections, lines: list[Lines] = (), paints: list[tuple[np.ndarray, tuple]] = ()):
-    """xy with xz below and zy at the right, one gray scale; masks (z, y, x) with their colours painted on, lines drawn."""
+    """xy with xz below and zy at the right, one gray scale; masks (z, y, x) with their colours painted on, lines
+    drawn."""
     from PIL import Image, ImageDraw
 
     depth, height, width = projections.shape

@@ -101,7 +101,8 @@ class LargeJob:
         self.check_begun()
 
     def check_begun(self) -> None:
-        """Raises VolumeError where what was begun is not this job: a worker may have other files under the same names."""
+        """Raises VolumeError where what was begun is not this job: a worker may have other files under the same
+        names."""
         self._check_same(self.unfinished)
 
     def _check_same(self, path: Path) -> None:
@@ -114,12 +115,14 @@ class LargeJob:
         ours = json.loads(json.dumps(self.made_with))
         if theirs.keys() != ours.keys():
             raise VolumeError(
-                f"{path}: is another result, or one of another version of this program; remove it or choose another output"
+                f"{path}: is another result, or one of another version of this program; remove it or choose another "
+                "output"
             )
         for key, value in ours.items():
             if theirs[key] != value:
                 raise VolumeError(
-                    f"{path}: was begun with {key} {theirs[key]}, which is {value} now; remove it or choose another output"
+                    f"{path}: was begun with {key} {theirs[key]}, which is {value} now; remove it or choose another "
+                    "output"
                 )
 
     # -- first round -----------------------------------------------------------------------------------------------

@@ -132,7 +132,9 @@ class NeuronViT3DConfig(PreTrainedConfig):
         self.settle()
 
     def settle(self):
-        """Checks what belongs together, and derives what follows. Called again by the model: fields may be set later on.
+        """Checks what belongs together, and derives what follows.
+
+        Called again by the model: fields may be set later on.
 
         What the checks raise stays a ValueError here; `strict` would wrap it in an error that is none.
         """

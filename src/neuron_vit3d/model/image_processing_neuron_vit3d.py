@@ -1,4 +1,5 @@
-"""NeuronViT3DImageProcessor: a volume is normalised and cut into blocks; the predicted slices are stitched to scores."""
+"""NeuronViT3DImageProcessor: a volume is normalised and cut into blocks; the predicted slices are stitched to
+scores."""
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
     r"""
     Args:
         num_slices, num_channels, num_output_slices: of the model, see [`NeuronViT3DConfig`].
-        tile_size (`int`, defaults to 224): side of a tile in pixels, about: from 5/6 to 4/3 of it, whatever covers a plane
-            with the fewest pixels, see [`tile_side`]. A plane smaller than that is one tile.
+        tile_size (`int`, defaults to 224): side of a tile in pixels, about: from 5/6 to 4/3 of it, whatever covers a
+            plane with the fewest pixels, see [`tile_side`]. A plane smaller than that is one tile.
         tile_overlap (`int`, defaults to 32): pixels that neighbouring tiles share at least.
         slice_overlap (`int`, defaults to 0): labelled slices that neighbouring blocks share at least; their scores are
             averaged. Less than `num_output_slices`.
@@ -24,10 +25,10 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         image_mean, image_std (`float` or `list[float]`, default to 0.5): intensities in [0, 1] are then normalised as
             the 2D model's pictures were; one number, or one a channel.
         patch_size (`int`, defaults to 16): of the model, whose patches tiles are made of.
-        intensities (`str`, defaults to "percentiles"): "robust" finds black and white such that one bright soma, scale bar
-            or slice does not move them, and compresses what is brighter than white; "percentiles" scales linearly and clips,
-            as checkpoints of before do; "capped" does, too, but white is at most three times the robust one. See
-            `intensities.py`.
+        intensities (`str`, defaults to "percentiles"): "robust" finds black and white such that one bright soma, scale
+            bar or slice does not move them, and compresses what is brighter than white; "percentiles" scales linearly
+            and clips, as checkpoints of before do; "capped" does, too, but white is at most three times the robust
+            one. See `intensities.py`.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -69,13 +70,14 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
     @classmethod
     def for_model(cls, config, image_mean=None, image_std=None, **kwargs) -> "NeuronViT3DImageProcessor":
-        """The processor of a model with this [`NeuronViT3DConfig`], which knows how its 2D model's pictures were normalised.
+        """The processor of a model with this [`NeuronViT3DConfig`], which knows how its 2D model's pictures were
+        normalised.
 
         Args:
             config: the model's configuration.
-            image_mean, image_std: instead of the configuration's; a number or one a colour. Where the image has as many
-                channels as the pictures had colours each keeps its own; otherwise they are averaged, as the kernels of
-                the colours are summed.
+            image_mean, image_std: instead of the configuration's; a number or one a colour. Where the image has as
+                many channels as the pictures had colours each keeps its own; otherwise they are averaged, as the
+                kernels of the colours are summed.
             kwargs: of the processor: tile_size, tile_overlap, slice_overlap, lower_percentile, upper_percentile, and
                 intensities, whose own percentiles are taken where none are given.
         """
@@ -102,8 +104,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         kind = image_processor_dict.get("image_processor_type", cls.__name__)
         if kind != cls.__name__:
             raise ValueError(
-                f"expected the values of a {cls.__name__}, found those of a {kind}; make the one that belongs to a model by "
-                f"{cls.__name__}.for_model(model.config)"
+                f"expected the values of a {cls.__name__}, found those of a {kind}; make the one that belongs to a "
+                f"model by {cls.__name__}.for_model(model.config)"
             )
         return super().from_dict(image_processor_dict, **kwargs)
 
@@ -134,7 +136,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         return BatchFeature(data=data, tensor_type=return_tensors)
 
     def post_process_segmentation(self, logits: torch.Tensor, volume_shape) -> np.ndarray:
-        """Logits of all blocks (blocks, num_labels, num_output_slices, ...) to scores (slices, height, width), float32."""
+        """Logits of all blocks (blocks, num_labels, num_output_slices, ...) to scores (slices, height, width),
+        float32."""
         depth, height, width = (int(side) for side in volume_shape)
         grid = self.grid((depth, height, width))
         return stitch(scores_from_logits(logits).cpu().numpy()[:, None], grid)[0]
@@ -174,7 +177,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         tile_overlap: int | None = None,
         slice_overlap: int | None = None,
     ) -> BlockGrid:
-        """Where the blocks of a volume of this shape (slices, height, width) lie; options that are given replace its own."""
+        """Where the blocks of a volume of this shape (slices, height, width) lie; options that are given replace its
+        own."""
         tile_size = self.tile_size if tile_size is None else tile_size
         overlap = self.tile_overlap if tile_overlap is None else tile_overlap
         depth, height, width = shape
@@ -208,7 +212,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 def scores_from_logits(logits: torch.Tensor) -> torch.Tensor:
     """Logits (batch, num_labels, ...) to the probability of not being background (batch, ...), float32."""
     background, *others = logits.float().unbind(1)
-    # 1 - softmax(logits)[0], which takes ten times as long, and rounds small scores to multiples of the smallest step below 1.
+    # 1 - softmax(logits)[0], which takes ten times as long, and rounds small scores to multiples of the smallest step
+    # below 1.
     neuron = others[0] if len(others) == 1 else torch.stack(others).logsumexp(0)
     return (neuron - background).sigmoid().contiguous()
 

@@ -1,7 +1,7 @@
 """The branches of a tree, and how sure each of them is: `Tree.branches`, its CSV text, and pruning by confidence.
 
-A branch is the path between two of these: roots, branch points and tips. Its nodes are those after its first one, which it
-shares with the branch that it leaves.
+A branch is the path between two of these: roots, branch points and tips. Its nodes are those after its first one,
+which it shares with the branch that it leaves.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .swc import Tree
 
 
-# Branches less sure than this are drawn in another colour: of the length of those below 0.75 in traces of 12 fly neurons a third or
-# more is wrong, of those above 0.9 a tenth (`benchmarks/branch_confidence.py`).
+# Branches less sure than this are drawn in another colour: of the length of those below 0.75 in traces of 12 fly
+# neurons a third or more is wrong, of those above 0.9 a tenth (`benchmarks/branch_confidence.py`).
 DOUBTFUL = 0.75
 BRANCH = np.dtype(
     [
@@ -36,8 +36,8 @@ def find_branches(tree: Tree) -> tuple[np.recarray, np.ndarray]:
     """The branches of a tree, and which branch each node belongs to.
 
     Returns:
-        The branches (b,), as `Tree.branches` has them; and (n,) int64, the row of the branch that ends with or runs through
-        each node, -1 for roots from which branches leave.
+        The branches (b,), as `Tree.branches` has them; and (n,) int64, the row of the branch that ends with or runs
+        through each node, -1 for roots from which branches leave.
     """
     parent, xyz = tree.parent_index, tree.xyz
     rows = np.arange(len(tree))
@@ -82,7 +82,8 @@ def doubtful_nodes(tree: Tree, below: float = DOUBTFUL) -> np.ndarray:
 
 
 def branches_text(branches: np.recarray) -> str:
-    """The branches as a CSV text: a header, and a line for each with its number, from 0, to which `parent_branch` refers."""
+    """The branches as a CSV text: a header, and a line for each with its number, from 0, to which `parent_branch`
+    refers."""
     lines = [",".join(("branch", *(BRANCH.names or ())))]
     for number, (start, end, parent, *measures) in enumerate(branches.tolist()):
         lines.append(",".join((f"{number},{start},{end},{parent}", *(f"{value:.4f}" for value in measures))))
@@ -92,9 +93,10 @@ def branches_text(branches: np.recarray) -> str:
 def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False) -> Tree:
     """Cut off the branches whose confidence is under `min_confidence`; the roots stay.
 
-    End branches go first, all of them that are not sure enough. What is left has fewer branch points, so branches that were
-    two become one, which is judged anew, until every end branch is sure enough. Branches that are not, but lead to others
-    that are, go then, with all that hangs on them. A fragment of which nothing but its root would be left goes as a whole.
+    End branches go first, all of them that are not sure enough. What is left has fewer branch points, so branches that
+    were two become one, which is judged anew, until every end branch is sure enough. Branches that are not, but lead
+    to others that are, go then, with all that hangs on them. A fragment of which nothing but its root would be left
+    goes as a whole.
 
     Args:
         tree: with `scores`; one without stays as it is.
@@ -123,8 +125,8 @@ def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False
     if not num_cut:
         return tree
     comment = (
-        f"dropped {num_cut} branches with what hangs on them, {before - tree.length:.0f} voxels long: confidence under "
-        f"{min_confidence:g} (min_confidence)"
+        f"dropped {num_cut} branches with what hangs on them, {before - tree.length:.0f} voxels long: confidence "
+        f"under {min_confidence:g} (min_confidence)"
     )
     parents = np.where(tree.parent_index < 0, -1, tree.parent_index + 1)
     numbered = {"ids": np.arange(1, len(tree) + 1), "parents": parents}
@@ -132,7 +134,8 @@ def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False
 
 
 def _without(tree: Tree, gone: np.ndarray, first_root: int, fragments: bool) -> Tree:
-    """The tree without the nodes of some branches, `gone` (n,), and without what hangs on them, or that with a root of its own."""
+    """The tree without the nodes of some branches, `gone` (n,), and without what hangs on them, or that with a root of
+    its own."""
     parent, rows = tree.parent_index.copy(), np.arange(len(tree))
     had_child = np.isin(rows, parent)
     if fragments:
@@ -157,7 +160,8 @@ def _without(tree: Tree, gone: np.ndarray, first_root: int, fragments: bool) -> 
 
 
 def _follow(step: np.ndarray) -> np.ndarray:
-    """Where each row comes to rest when it goes on by `step`, which has no cycle but rows that stay: pointer doubling."""
+    """Where each row comes to rest when it goes on by `step`, which has no cycle but rows that stay: pointer
+    doubling."""
     while True:
         further = step[step]
         if np.array_equal(further, step):

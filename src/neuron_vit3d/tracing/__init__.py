@@ -1,4 +1,5 @@
-"""Scores or a mask become a tree: `trace`, `trace_neurons`; and where a stack's threshold lies: `threshold_from_noise`."""
+"""Scores or a mask become a tree: `trace`, `trace_neurons`; and where a stack's threshold lies:
+`threshold_from_noise`."""
 
 import lazy_loader
 

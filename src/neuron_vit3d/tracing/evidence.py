@@ -25,8 +25,9 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -
 
     At a node it is the highest of: the score of the voxel it lies in, the smoothed one, and, around nodes of at least
     RING_RADIUS, the means over two rings across the neurite. A gap crosses the whole neurite and stays one; the inside
-    of a hollow neurite is none. Where this does not reach the level of the foreground, the tree is `bridged`. Scores become
-    relative to the threshold, which is 0.5 then: what is sure in a noisy stack has lower scores than in a clean one.
+    of a hollow neurite is none. Where this does not reach the level of the foreground, the tree is `bridged`. Scores
+    become relative to the threshold, which is 0.5 then: what is sure in a noisy stack has lower scores than in a clean
+    one.
 
     Args:
         tree: coordinates in voxels, radii in units of the smallest voxel side.

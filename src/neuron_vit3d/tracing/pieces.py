@@ -181,8 +181,8 @@ class Found:
         num_voxels, is_mask = math.prod(self.shape), self.levels.keep_sure
         if self.num_sure == 0 and not is_mask and self.highest > 0:
             raise TraceError(
-                f"mask is empty: nothing to trace, no score reaches the threshold {self.levels.sure:g}; the highest is "
-                f"{self.highest:.3g}: try a lower threshold (--threshold), such as {self.highest / 2:.2g}"
+                f"mask is empty: nothing to trace, no score reaches the threshold {self.levels.sure:g}; the highest "
+                f"is {self.highest:.3g}: try a lower threshold (--threshold), such as {self.highest / 2:.2g}"
             )
         if self.num_sure == 0:
             what = "voxels of the mask" if is_mask else "scores"
@@ -194,8 +194,8 @@ class Found:
             )
         if self.num_strong > most:
             raise TraceError(
-                f"mask has {self.num_strong} foreground voxels ({self.num_strong / math.prod(self.shape):.0%} of shape "
-                f"{self.shape}), at most {most} are traced: raise the threshold or cut the volume"
+                f"mask has {self.num_strong} foreground voxels ({self.num_strong / math.prod(self.shape):.0%} of "
+                f"shape {self.shape}), at most {most} are traced: raise the threshold or cut the volume"
             )
         if self.num_sure == num_voxels > MAX_FILLED:
             what = "every voxel of the mask is set" if is_mask else f"every score reaches {self.levels.sure:g}"

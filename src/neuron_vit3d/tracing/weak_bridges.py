@@ -1,8 +1,9 @@
 """Gaps in a mask, bridged where the scores below the threshold still tell the way.
 
-A neurite that fades comes out of the threshold in pieces, with weak scores between them. Shortest paths through these, over
-which a voxel costs the more the weaker it is, join the pieces: the cheapest path of every pair of neighbouring components
-enters a minimum spanning tree (Kruskal's, by scipy), so that no loop arises. Across background there is no such path.
+A neurite that fades comes out of the threshold in pieces, with weak scores between them. Shortest paths through these,
+over which a voxel costs the more the weaker it is, join the pieces: the cheapest path of every pair of neighbouring
+components enters a minimum spanning tree (Kruskal's, by scipy), so that no loop arises. Across background there is no
+such path.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from .foreground import Foreground
 
 @dataclass(frozen=True)
 class WeakBridge:
-    """A path between two components: what it costs, the components, its rows of weak voxels, and those of the component's
-    voxels at its ends, in the order of the components."""
+    """A path between two components: what it costs, the components, its rows of weak voxels, and those of the
+    component's voxels at its ends, in the order of the components."""
 
     cost: float
     components: tuple[int, int]
