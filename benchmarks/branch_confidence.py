@@ -1,5 +1,4 @@
-"""Are doubtful branches wrong more often? Trees are traced from a model's scores, and their branches compared with the
-truth.
+"""Are doubtful branches wrong more often? Compares the branches of trees traced from a model's scores with the truth.
 
 python benchmarks/branch_confidence.py --data-dir ../shared/data/neurons --scores-dir folder --output report.md
 
@@ -120,8 +119,10 @@ def running(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def auc(measure: np.ndarray, wrong: np.ndarray, weight: np.ndarray) -> float:
-    """The chance that a wrong branch has less of a measure than a right one, each drawn by its weight; NaN without
-    both."""
+    """Computes the chance that a wrong branch has less of a measure than a right one.
+
+    Each is drawn by its weight; NaN where there are only wrong or only right ones.
+    """
     if wrong.all() or not wrong.any():
         return np.nan
     values, place = np.unique(measure, return_inverse=True)

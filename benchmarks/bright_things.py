@@ -1,5 +1,4 @@
-"""Does one bright thing black out a stack? A soma, a scale bar, an offset, an inverted image; the same neurons each
-time.
+"""Does one bright thing black out a stack? Adds a soma, a scale bar or an offset to the same neurons, or inverts them.
 
     python benchmarks/bright_things.py [--model folder] [--reported folder] [--output
     benchmarks/results/bright_things.md]
@@ -31,8 +30,10 @@ def plain(image: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def soma(times: float):
-    """A ball (squeezed to 12 slices) over 2 % of the projection, `times` as bright as the neurites, in a corner of the
-    image."""
+    """Draws a ball, squeezed to 12 slices, in a corner of the image.
+
+    It covers 2 % of the projection and is `times` as bright as the neurites.
+    """
 
     def add(image: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
         z, y, x = np.ogrid[tuple(map(slice, image.shape))]

@@ -1,5 +1,6 @@
-"""How good are traces of real neurons? The default, and the filters it must beat, through one tracer against
-hand-drawn trees.
+"""How good are traces of real neurons? Compares the default, and the filters it must beat, with trees drawn by hand.
+
+All go through one tracer.
 
 python benchmarks/real_neurons.py                        # every real stack with a trace, and 12 synthetic neurons
 python benchmarks/real_neurons.py --model FOLDER_OR_NAME --threshold 0.4
@@ -176,8 +177,7 @@ def fingerprint(stack: Stack, scorer: Scorer, output: Output) -> str:
 
 
 def begin(parent: int, peers_dir: str | None) -> None:
-    """Readies a process: it finds kimimaro, and it ends when its parent has been killed, instead of working on for
-    nobody."""
+    """Readies a process: it finds kimimaro, and it ends when its parent has been killed."""
     has_kimimaro(peers_dir)
     logging.getLogger("neuron_vit3d").setLevel(logging.ERROR)  # what each tree leaves out is not to be told
 

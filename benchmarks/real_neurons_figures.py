@@ -32,9 +32,11 @@ def tree_figures(tree: Tree, gold: Tree, shape: tuple[int, int, int]) -> dict[st
 
 
 def wrong_length_inside(tree: Tree, gold: Tree, shape: tuple[int, int, int]) -> float:
-    """Share of a tree's wrong length, which lies beyond 2 voxels from the gold lines, that is within the gold tube
-    dilated by 2 voxels: parallel lines and twigs in thick neurites, not false neurites. NaN where no length is
-    wrong."""
+    """Computes the share of a tree's wrong length that lies in the gold tube dilated by 2 voxels.
+
+    Wrong length lies beyond 2 voxels from the gold lines. Inside the tube are parallel lines and twigs in thick
+    neurites, not false neurites. NaN where no length is wrong.
+    """
     begin, end, apart = parts_apart(tree, gold)
     begin, end = begin[apart], end[apart]
     length = np.linalg.norm(end - begin, axis=1)

@@ -18,9 +18,11 @@ _VOXELS_AT_ONCE = 1 << 20
 
 
 def sato(image: np.ndarray, sigmas: tuple[float, ...] = SATO_SIGMAS) -> np.ndarray:
-    """Tubeness (Sato et al. 1998, Med. Image Anal. 2:143) of bright lines, as `skimage.filters.sato` with
-    `black_ridges=False` gives it (tests/test_real_neurons.py compares the two), in an eighth of its time: eigenvalues
-    come from the closed formula instead of LAPACK, and kernels end where nothing is left of them.
+    """Finds bright lines by their tubeness (Sato et al. 1998, Med. Image Anal. 2:143).
+
+    It gives what `skimage.filters.sato` with `black_ridges=False` gives (tests/test_real_neurons.py compares the two),
+    in an eighth of its time: eigenvalues come from the closed formula instead of LAPACK, and kernels end where nothing
+    is left of them.
 
     Args:
         image: (z, y, x).
@@ -50,8 +52,10 @@ def sato(image: np.ndarray, sigmas: tuple[float, ...] = SATO_SIGMAS) -> np.ndarr
 
 
 def two_largest_eigenvalues(zz, zy, zx, yy, yx, xx) -> tuple[np.ndarray, np.ndarray]:
-    """The largest and the middle eigenvalue of symmetric 3 x 3 matrices, by the trigonometric formula (Smith 1961,
-    Commun. ACM 4:168)."""
+    """Computes the largest and the middle eigenvalue of symmetric 3 x 3 matrices.
+
+    By the trigonometric formula (Smith 1961, Commun. ACM 4:168).
+    """
     mean = (zz + yy + xx) / 3
     a, b, c = zz - mean, yy - mean, xx - mean
     squared = (a * a + b * b + c * c + 2 * (zy * zy + zx * zx + yx * yx)) / 6

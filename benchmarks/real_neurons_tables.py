@@ -123,8 +123,10 @@ def stack_table(lines: list[dict], methods: list[str]) -> list[str]:
 
 
 def difference_table(lines: list[dict], one: str, other: str) -> list[str]:
-    """Mean difference of two methods over the stacks that both have, its 95 % interval, and on how many the first is
-    better."""
+    """Makes the table of the mean differences of two methods over the stacks that both have.
+
+    With the 95 % interval of each, and on how many stacks the first is better.
+    """
     figures = {(line["stack"], line["method"]): line for line in lines}
     rows = []
     for group, members in GROUPS.items():

@@ -1,5 +1,4 @@
-"""Does one neurite stay one line? Trees are traced from masks that are cut, rough, hollow or broken, and compared with
-the truth.
+"""Does one neurite stay one line? Compares trees of masks that are cut, rough, hollow or broken with the truth.
 
 python benchmarks/tracing_damage.py                # every case; prints a Markdown table
 python benchmarks/tracing_damage.py --only cut     # the cases whose names contain a word
@@ -50,8 +49,10 @@ def grown(side: int, seed: int, radii: tuple[float, float], kind: str = "dendrit
 
 
 def apart(tree: Tree, room: float = 4.0) -> Tree:
-    """The tree without what would come nearer than `room` voxels to another part of it: where tubes merge, no line is
-    right."""
+    """Leaves out of a tree what would come nearer than `room` voxels to another part of it.
+
+    Where tubes merge, no line is right.
+    """
     parents = tree.parent_index
     kept: list[int] = []
     rows = np.full(len(tree), -1)
@@ -78,8 +79,7 @@ def apart(tree: Tree, room: float = 4.0) -> Tree:
 
 
 def curve(seed: int, length: float, margin: float) -> tuple[Tree, tuple[int, int, int]]:
-    """A gently curved line without branches (radius 1), and the shape of a volume that leaves so much room around
-    it."""
+    """Makes a gently curved line without branches (radius 1), and the shape of a volume with room around it."""
     rng = np.random.default_rng(seed)
     heading = rng.normal(size=3)
     points = [np.zeros(3)]

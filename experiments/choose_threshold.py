@@ -1,5 +1,6 @@
-"""Which score of a trained run is neuron? Told by the traces of synthetic stacks full of tissue, in which neurites are
-rare.
+"""Which score of a trained run is neuron? The traces of synthetic stacks full of tissue tell.
+
+Neurites are rare in them.
 
 python experiments/choose_threshold.py runs/wild --real data/wild/real/validation
 

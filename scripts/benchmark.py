@@ -262,8 +262,10 @@ def large(
     names: Annotated[list[str], typer.Option(help="Names of the pairs that trees are traced of; repeat the option.")],
     reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
 ) -> None:
-    """Speed, memory and trees of whole volumes, beside the peers, one part after the other; takes some hours on two
-    cores."""
+    """Measures speed, memory and trees of whole volumes, beside the peers, one part after the other.
+
+    It takes some hours on two cores.
+    """
     data, chosen = ["--data-dir", data_dir], [word for name in names for word in ("--names", name)]
     parts = {
         "benchmark_segmenting.py": {

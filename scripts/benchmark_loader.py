@@ -1,5 +1,6 @@
-"""Measures how many training blocks a second the loaders make, with and without augmentation; writes
-reports/loader.md.
+"""Measures how many training blocks a second the loaders make, with and without augmentation.
+
+It writes reports/loader.md.
 
 python scripts/benchmark_loader.py run --output reports/loader.md
 

@@ -24,8 +24,10 @@ def inflation(
     output: OutputOption = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of real 2D checkpoints, measured as well.")] = None,
 ) -> None:
-    """Largest difference between the inflated model's hidden states and the 2D model's; and what is refused, in
-    words."""
+    """Finds the largest difference between the inflated model's hidden states and the 2D model's.
+
+    And tells, in words, what is refused.
+    """
     from transformers import AutoConfig, AutoModel
 
     from neuron_vit3d import NeuronViT3DModel

@@ -27,8 +27,10 @@ LIMIT_SECONDS, LIMIT_TIMES_THE_MASK = 3.0, 2.0
 
 @dataclass(frozen=True)
 class Case:
-    """A random neuron: branches of 1,000 nodes that wander and turn back at the sides; each begins on an earlier
-    one."""
+    """A random neuron: branches of 1,000 nodes, each beginning on an earlier one.
+
+    They wander and turn back at the sides.
+    """
 
     name: str
     num_nodes: int

@@ -1,5 +1,6 @@
-"""Measures reading v3dpbd files: time, and peak memory above what the process had before, with v3d-py-helper's beside
-it.
+"""Measures the time and the peak memory of reading v3dpbd files, beside v3d-py-helper's.
+
+Memory is counted above what the process had before.
 
 python scripts/benchmark_reading.py --output reports/reading.md --peers folder
 
@@ -101,8 +102,10 @@ def main(
 
 
 def cases(dtype):
-    """(name, stream, its voxels): what a greedy encoder makes of images, the worst it can be driven to, and worse than
-    that."""
+    """Makes (name, stream, its voxels) of several kinds.
+
+    They are what a greedy encoder makes of images, the worst it can be driven to, and worse than that.
+    """
     import neuron_vit3d
 
     random = np.random.default_rng(0)
@@ -142,8 +145,10 @@ def short_operations(random: np.random.Generator, operations: int) -> np.ndarray
 
 
 def write(path: Path, stream: bytes, voxels: int, dtype, side: int) -> tuple[int, ...]:
-    """The stream as often as it fits into side ** 3 voxels; the shape (c, z, y, x), one row where it does not fill a
-    cube."""
+    """Writes the stream as often as it fits into side ** 3 voxels, and returns the shape (c, z, y, x).
+
+    The shape is one row where the stream does not fill a cube.
+    """
     times = side**3 // voxels
     shape = (1, side, side, side) if times * voxels == side**3 else (1, 1, 1, times * voxels)
     with path.open("wb") as file:

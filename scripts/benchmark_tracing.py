@@ -214,8 +214,10 @@ def table(rows: list[tuple[str, list[dict]]], what: str) -> list[str]:
 
 
 def damaged(mask: np.ndarray, tree: Tree, seed: int) -> np.ndarray:
-    """A mask as a model might leave it: neurites with gaps of 3 to 12 voxels, a rough surface, and specks beside
-    them."""
+    """Damages a mask as a model might leave it.
+
+    Neurites have gaps of 3 to 12 voxels, a rough surface, and specks beside them.
+    """
     rng = np.random.default_rng(seed)
     result = mask.copy()
     z, y, x = np.ogrid[tuple(slice(0, side) for side in mask.shape)]

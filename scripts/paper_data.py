@@ -66,15 +66,19 @@ def read_split(path: Path, folder: str) -> Data:
 
 
 def projections(source: Path, flat: Path) -> Data:
-    """Projections with gold trees, made pairs of one slice in the folder `flat`, and split by the stack they are
-    of."""
+    """Makes pairs of one slice, in the folder `flat`, of projections with gold trees.
+
+    They are split by the stack they are of.
+    """
     flattened(source, flat)
     return Data(str(flat), *split_by_stack(source, [pair.name for pair in find_pairs(flat)]))
 
 
 def flattened(source: Path, target: Path) -> None:
-    """Projections with gold trees as pairs of one slice: the trees' z is set to 0. Raises ValueError where there are
-    none, or the target was made of others."""
+    """Makes pairs of one slice of projections with gold trees, whose z is set to 0.
+
+    Raises ValueError where there are none, or the target was made of others.
+    """
     folders = sorted(path.parent for path in source.glob("*/mip.tif"))
     if not folders:
         raise ValueError(f"{source}: expected folders with mip.tif and gold.swc, found none (--mip-dir)")

@@ -1,5 +1,6 @@
-"""The paper's experiment (Cheng et al. 2024, arXiv 2405.02686) with statistics: arms x seeds, trained, scored,
-compared.
+"""Repeats the paper's experiment (Cheng et al. 2024, arXiv 2405.02686) with statistics.
+
+Arms x seeds are trained, scored and compared.
 
     python scripts/reproduce_paper.py --data-dir neurons --split reports/tuff_split.json \
         --base-models weights/vit-tiny-patch16-224 weights/dinov2-vits14-saliency --output-dir runs/paper

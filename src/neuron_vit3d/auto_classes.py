@@ -97,8 +97,7 @@ def register() -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds modules as Python does, and registers what is due when the outermost import of those it follows is
-    over."""
+    """Finds modules as Python does, and registers what is due when the outermost import under way is over."""
 
     FOLLOWED = ("transformers", __name__.split(".")[0])  # nothing of these may be half imported while we register
 

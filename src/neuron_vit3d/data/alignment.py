@@ -209,8 +209,10 @@ class _Places:
 
 
 def _points_along(tree: Tree, rng: np.random.Generator) -> np.ndarray:
-    """(n, 3) points along the edges, a voxel or more apart, at most `_MAX_POINTS` of them; nodes without edges
-    included."""
+    """Takes points (n, 3) along the edges, a voxel or more apart, at most `_MAX_POINTS` of them.
+
+    Nodes without edges are among them.
+    """
     child, parent = tree.segments.T
     begin, along = tree.xyz[child], tree.xyz[parent] - tree.xyz[child]
     length = np.linalg.norm(along, axis=1)
@@ -226,8 +228,11 @@ def _points_along(tree: Tree, rng: np.random.Generator) -> np.ndarray:
 
 
 def _beside(points: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n, 3) a place for every point, within its slice and within the image: at a random angle, and at a distance
-    whose logarithm is uniform (near places are the fairest comparison, far ones leave a thick neurite)."""
+    """Draws a place (n, 3) for every point, within its slice and within the image.
+
+    It lies at a random angle, and at a distance whose logarithm is uniform (near places are the fairest comparison,
+    far ones leave a thick neurite).
+    """
     width, height = size[:2]
     farthest = min(max(_FARTHEST, min(width, height) / 16), min(width, height) / 2)
     nearest = min(_NEAREST, farthest / 2)
@@ -264,8 +269,10 @@ def _brightness(voxels: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _checked(tree: Tree, image: np.ndarray, voxel_size) -> np.ndarray:
-    """The image as (c, z, y, x), a plain view; raises ValueError where the inputs are not as `check_alignment`
-    says."""
+    """Returns the image as (c, z, y, x), a plain view.
+
+    Raises ValueError where the inputs are not as `check_alignment` says.
+    """
     if not len(tree):
         raise ValueError("the tree has no node: nothing to align with the image")
     if not np.isfinite(tree.xyz).all():

@@ -221,8 +221,10 @@ def mix(
 def vary_intensities(
     image: np.ndarray, augmentation: Augmentation, rng: np.random.Generator, labelled: slice
 ) -> np.ndarray:
-    """Block (channels, slices, y, x) with its optics, light and camera varied; clipped to [0, 1], as the processor
-    does."""
+    """Varies the optics, light and camera of a block (channels, slices, y, x).
+
+    The result is clipped to [0, 1], as the processor does.
+    """
     a = augmentation
     image = np.ascontiguousarray(image, np.float32)
     if a.blur and rng.random() < 0.25:

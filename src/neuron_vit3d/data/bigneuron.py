@@ -94,8 +94,9 @@ def prepare(
     scratch: str | os.PathLike | None = None,
     progress: Callable[[PairReport, int, int], None] | None = None,
 ) -> list[PairReport]:
-    """Prepares all pairs below a root; a neuron that was prepared before from the same files with the same options is
-    kept.
+    """Prepares all pairs below a root.
+
+    A neuron that was prepared before from the same files with the same options is kept.
 
     Leaves in `output` the files that `dataset_files` describes, `report.csv`, and `report-01.png` ... with a picture
     of every pair. Of two processes that prepare into one folder, the second waits, and then finds all done.

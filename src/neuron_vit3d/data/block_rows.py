@@ -67,8 +67,10 @@ def choose_blocks(
     background: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Origins (n, 3) z y x of the blocks of a grid over the volume: all with a point of the tree, and a share
-    without."""
+    """Chooses blocks of a grid over the volume: all with a point of the tree, and a share without.
+
+    Returns their origins (n, 3), z y x.
+    """
     starts = []
     for length, side in zip(shape, block_shape, strict=True):
         starts.append(np.linspace(0, max(0, length - side), -(-length // side)).round().astype(np.int64))

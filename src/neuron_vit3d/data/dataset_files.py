@@ -74,8 +74,9 @@ def features(config: str):
 
 
 def file_name(neuron_id: str) -> str:
-    """A name for the neuron's files that every file system and the Hub bear, different for every neuron, without
-    suffix.
+    """A name for the neuron's files, different for every neuron, without suffix.
+
+    Every file system and the Hub bear it.
 
     By its beginning they are told from the `cache-*.arrow` that `datasets` puts beside them when the dataset is mapped
     or sorted.

@@ -27,8 +27,9 @@ SHAPE = (24, 224, 224)
 
 
 class FreshNeurons:
-    """Streams of synthetic neurons, labelled as wide as they are seen; block `index` depends on seed and `index`
-    alone.
+    """Streams of synthetic neurons, labelled as wide as they are seen.
+
+    Block `index` depends on seed and `index` alone.
 
     Args:
         seed: of everything random.

@@ -145,8 +145,10 @@ def draw_labels(
 def labels_of_window(
     tree: Tree, image: np.ndarray, window: tuple[slice, slice, slice], policy: LabelPolicy, level: float | None
 ) -> np.ndarray:
-    """`draw_labels` of a window (slices along z, y, x) inside the volume `image` (z, y, x): exactly that part of the
-    whole."""
+    """Draws the labels of a window (slices along z, y, x) inside the volume `image` (z, y, x).
+
+    They are exactly that part of what `draw_labels` draws in the whole.
+    """
     grown = window
     if policy.ignore_untraced:
         grown = (
@@ -162,8 +164,7 @@ def labels_of_window(
 
 
 def signal_level(tree: Tree, image: np.ndarray) -> float:
-    """The intensity (mean of 3 x 3 pixels of a slice) from which voxels count as signal as bright as the traced
-    neuron.
+    """Finds the intensity (mean of 3 x 3 pixels) from which voxels are signal as bright as the traced neuron.
 
     Two thirds of the way from the background (median of the image) to the median along the traced center line, which
     the inside of a tube reaches as well as its middle; but at least four standard deviations of the background above

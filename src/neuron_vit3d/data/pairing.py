@@ -1,5 +1,6 @@
-"""Which tree belongs to which image, told by their names alone: BigNeuron's release, and any folders of images with
-trees.
+"""Tells by names alone which tree belongs to which image.
+
+In BigNeuron's release, and in any folders of images with trees.
 
 BigNeuron's gold trees lie beside their images and are named after them, in several ways (`img` is `neuron.v3dpbd`):
 
@@ -268,14 +269,18 @@ class _Pairing:
         return fit.image if fit and fit.image else images[0] if len(images) == 1 else None
 
     def _is_automatic(self, tree: str) -> bool:
-        """Whether what follows the image's name says that a program drew the tree; or the tree's name, where no image
-        fits."""
+        """Tells whether what follows the image's name says that a program drew the tree.
+
+        Where no image fits, the whole name of the tree is looked at.
+        """
         fit = self.beside.find(tree, readings_of(tree), [folder_name(tree)])
         return bool(_AUTOMATIC.search(fit.reading.rest if fit else tree_stem(tree)))
 
     def _read_annotation(self, path: str, text: str) -> None:
-        """Notes which trees an `.ano` file names, and for which image: the one it is named after, or names, or the
-        only one."""
+        """Notes which trees an `.ano` file names, and for which image.
+
+        That is the image it is named after, or the one that it names, or the only one.
+        """
         told = defaultdict(list)
         for key, value in _ANNOTATION_LINE.findall(text):
             told[key.upper()].append(file_name(value.replace("\\", "/")))  # written under Windows, too

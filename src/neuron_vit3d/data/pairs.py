@@ -1,5 +1,4 @@
-"""Folders of images with their traces: which image belongs to which SWC file, and what the labels of its voxels
-are."""
+"""Tells which image of a folder belongs to which SWC file, and what the labels of its voxels are."""
 
 import os
 from collections import Counter

@@ -121,8 +121,10 @@ class Job:
 
 
 def earlier_report(job: Job) -> PairReport | None:
-    """The report of a run before, if it had the same input and options and its files are there; they are moved to the
-    right part."""
+    """Returns the report of a run before, if it had the same input and options and its files are there.
+
+    The files are moved to the right part.
+    """
     try:
         record = json.loads(job.record().read_text(encoding="utf-8"))
         if record["fingerprint"] != job.fingerprint():

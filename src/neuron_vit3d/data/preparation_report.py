@@ -131,8 +131,9 @@ def write_pages(
     per_page: int = PER_PAGE,
     most_pages: int = MOST_PAGES,
 ) -> list[Path]:
-    """Writes contact sheets `report-01.png`, `report-02.png`, ...: what was left out first, then what was repaired,
-    then the rest.
+    """Writes contact sheets `report-01.png`, `report-02.png`, ...
+
+    What was left out comes first, then what was repaired, then the rest.
 
     Args:
         folder: where to; pages of an earlier, longer report are removed from it.

@@ -163,8 +163,10 @@ def _noise(image: np.ndarray) -> float:
 
 
 def some_slices(image: np.ndarray) -> np.ndarray:
-    """Every n-th slice of a large image, about 4 million voxels in all, and eight slices at least: enough for a
-    median."""
+    """Takes every n-th slice of a large image, which is enough for a median.
+
+    They are about 4 million voxels in all, and eight slices at least.
+    """
     return image[:: max(min(image.size // 4_000_000, len(image) // 8), 1)]
 
 

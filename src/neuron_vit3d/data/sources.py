@@ -56,8 +56,10 @@ class DataError(ValueError):
 
 
 class ScratchError(OSError):
-    """The scratch folder, where entries of an archive are copied to, is full, gone or closed to us: an error of the
-    run."""
+    """The scratch folder is full, gone or closed to us, which is an error of the run.
+
+    Entries of an archive are copied to it.
+    """
 
 
 def one_line(error: BaseException) -> str:

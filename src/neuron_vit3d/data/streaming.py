@@ -118,8 +118,9 @@ class StreamedBlocks(IterableDataset):
             self._given = 0
 
     def resume(self, epoch: int, batches: int, batch_size: int) -> None:
-        """Let the next iteration go on after `batches` batches of this rank's DataLoader, none of whose blocks is
-        decoded.
+        """Lets the next iteration go on after `batches` batches of this rank's DataLoader.
+
+        None of their blocks is decoded.
 
         The DataLoader must have as many workers as the one that was stopped. Holds until `set_epoch` names another
         epoch.

@@ -248,8 +248,10 @@ def _background(
 
 
 def _expose(image: np.ndarray, m: Microscope, rng: np.random.Generator) -> None:
-    """Add shot noise and read noise in place: variance = gain * light + read**2, so that it is noise**2 on the
-    background."""
+    """Adds shot noise and read noise in place.
+
+    The variance is gain * light + read**2, so that it is noise**2 on the background.
+    """
     from scipy.ndimage import gaussian_filter
 
     read = 0.3 * m.noise

@@ -66,8 +66,10 @@ class Fit:
 
 
 class ImageNames:
-    """Finds images by their names, with and without suffix, and by where they lie, without going through all of
-    them."""
+    """Finds images by their names, with and without suffix, and by where they lie.
+
+    It does so without going through all of them.
+    """
 
     def __init__(self):
         self._images: dict[tuple, list[str]] = {}
@@ -83,8 +85,10 @@ class ImageNames:
                         there.append(image)
 
     def find(self, tree: str, readings: Sequence[Reading], places: Sequence[Hashable]) -> Fit | None:
-        """What fits first: by place, by how names are compared, by the order of readings; names with suffix go
-        first."""
+        """Returns what fits first: by place, by how names are compared, by the order of readings.
+
+        Names with suffix go first.
+        """
         folded = {}
         for place in places:
             for level in range(3):

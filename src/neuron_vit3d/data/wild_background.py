@@ -108,8 +108,10 @@ def real_background(arrays: Sequence[np.ndarray], shape: tuple[int, int, int], r
 
 
 def soft_field(rng: np.random.Generator, shape: tuple[int, int, int], scale: tuple[float, float, float]) -> np.ndarray:
-    """Give noise of mean 0 and variance about 1; unlike `smooth_field` without a trace of its grid, for large
-    scales."""
+    """Gives noise of mean 0 and variance about 1, for large scales.
+
+    Unlike that of `smooth_field` it has no trace of its grid.
+    """
     from scipy.ndimage import gaussian_filter
 
     coarse = [int(np.ceil(5 * n / s)) + 1 for n, s in zip(shape, scale, strict=True)]

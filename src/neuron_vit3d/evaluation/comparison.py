@@ -1,5 +1,7 @@
-"""Predicted files against gold files, one pair or two folders of them: figures, a table of them, pictures of what
-differs."""
+"""Compares predicted files with gold files, one pair or two folders of them.
+
+It gives figures, a table of them, and pictures of what differs.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +69,10 @@ class Comparison:
             )
 
     def figures(self) -> dict[str, float]:
-        """What `tree_distance` says of trees, and `segmentation_scores` of masks; of scores `ranking_scores` besides,
-        which leaves out what a gold tree is not sure of."""
+        """Returns what `tree_distance` says of trees, and `segmentation_scores` of masks.
+
+        For scores, `ranking_scores` is asked besides, which leaves out what a gold tree is not sure of.
+        """
         if self.is_tree:
             return tree_distance(self.predicted, self.gold, threshold=self.threshold)
         figures = segmentation_scores(self.predicted, self.gold)
@@ -77,8 +81,9 @@ class Comparison:
         return figures
 
     def write_picture(self, path: Path, image: Path | None = None) -> Path:
-        """Writes a PNG: what agrees, what was missed and what is extra, each in its colour, over the image or over
-        black.
+        """Writes a PNG of what agrees, what was missed and what is extra, each in its colour.
+
+        It is drawn over the image or over black.
 
         Raises:
             ValueError: the image has not the masks' shape, or several channels.

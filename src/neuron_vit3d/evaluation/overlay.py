@@ -69,9 +69,11 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
 def write_tree_difference(
     path: str | os.PathLike, projections: Projections, predicted, gold, *, threshold: float = 2.0
 ) -> Path:
-    """Writes a PNG: the projections alone on the left; on the right the length of the predicted tree that lies within
-    `threshold` voxels of the gold one (agrees) or not (extra), and that of the gold tree which the predicted one
-    misses."""
+    """Writes a PNG of the projections alone on the left, and with both trees on the right.
+
+    There the length of the predicted tree lies within `threshold` voxels of the gold one (agrees) or does not (extra),
+    and of the gold tree that length is drawn which the predicted one misses.
+    """
     from ..morphology.distance import parts_apart
 
     begin, end, apart = parts_apart(predicted, gold, threshold)
@@ -106,8 +108,10 @@ class Lines(NamedTuple):
 
 
 def _lines(tree, colour: tuple[int, int, int], nodes: np.ndarray | None = None) -> Lines:
-    """The edges of a tree and its roots; or of some nodes, bool (n,): the edges to their parents, and the roots among
-    them."""
+    """Returns the edges of a tree and its roots.
+
+    Or, of some nodes, bool (n,): the edges to their parents, and the roots among them.
+    """
     nodes = np.ones(len(tree), bool) if nodes is None else nodes
     child, parent = np.asarray(tree.edges).reshape(-1, 2).T
     taken, roots = nodes[child], tree.roots
@@ -138,8 +142,10 @@ def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
 
 
 def _panel(projections: Projections, lines: list[Lines] = (), paints: list[tuple[np.ndarray, tuple]] = ()):
-    """xy with xz below and zy at the right, one gray scale; masks (z, y, x) with their colours painted on, lines
-    drawn."""
+    """Draws xy with xz below and zy at the right, in one gray scale.
+
+    Masks (z, y, x) are painted on with their colours, and lines drawn.
+    """
     from PIL import Image, ImageDraw
 
     depth, height, width = projections.shape

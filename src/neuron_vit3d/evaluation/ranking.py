@@ -19,8 +19,10 @@ MARGIN = 1.0
 
 
 def average_precision(scores, gold, *, ignore=None) -> float:
-    """Averages the precision over recall as the threshold falls through all scores: 1 where every neuron voxel has a
-    higher score than any other voxel. No threshold has to be chosen, and only the order of the scores counts.
+    """Averages the precision over recall as the threshold falls through all scores.
+
+    It is 1 where every neuron voxel has a higher score than any other voxel. No threshold has to be chosen, and only
+    the order of the scores counts.
 
     Args:
         scores: (z, y, x) numbers, or a Volume of them: probabilities, or the response of a filter in any unit.

@@ -46,8 +46,10 @@ class Result:
 
 
 def write_report(results: list[Result], folder: Path) -> Path:
-    """Writes report.md (a table for each study, each row compared with its reference), summary.md (what each row
-    gains), runs.csv and curves.png; returns the first.
+    """Writes report.md, summary.md, runs.csv and curves.png, and returns the first.
+
+    report.md has a table for each study, in which each row is compared with its reference; summary.md tells what each
+    row gains.
 
     Raises:
         ValueError: no run is finished.
@@ -168,8 +170,10 @@ def _fits(run: Result, fields: dict) -> bool:
 
 @dataclass(frozen=True)
 class Table:
-    """Results side by side: each row a group of runs that differ in their seed (and fold), compared with a reference
-    row."""
+    """Results side by side, each row compared with a reference row.
+
+    A row is a group of runs that differ in their seed (and fold).
+    """
 
     title: str
     rows: dict[str, list[Result]]
@@ -220,8 +224,10 @@ def pairs(ours: list[Result], theirs: list[Result], key: str) -> tuple[list[floa
 
 
 def mean_and_spread(by_seed: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (of the sample; 0 for one value) of one figure over seeds; what is not finite is
-    left out."""
+    """Computes mean and standard deviation (of the sample; 0 for one value) of one figure over seeds.
+
+    What is not finite is left out.
+    """
     values = np.asarray(by_seed, float)
     values = values[np.isfinite(values)]
     if not len(values):
@@ -269,8 +275,10 @@ def write_csv(results: list[Result], path: Path) -> None:
 
 
 def write_curves(tables: list[Table], path: Path) -> None:
-    """Training loss: a panel for each table, a line for each of its rows (mean over seeds, smoothed over 5
-    entries)."""
+    """Draws the training loss: a panel for each table, a line for each of its rows.
+
+    A line is the mean over seeds, smoothed over 5 entries.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

@@ -68,8 +68,10 @@ def average_precision(scores: np.ndarray, gold: np.ndarray, bins: int = 1000) ->
 
 
 def share_within(mask: np.ndarray, other: np.ndarray, distance: float) -> float:
-    """Share of a mask's voxels that are at most so many voxels away from another mask; 1 where both are empty, 0 where
-    one is."""
+    """Computes the share of a mask's voxels that are at most so many voxels away from another mask.
+
+    It is 1 where both are empty, and 0 where one is.
+    """
     from scipy.ndimage import distance_transform_edt
 
     if not mask.any() or not other.any():

@@ -1,5 +1,7 @@
-"""Everything of a checkpoint that goes to the Hub, in one folder: weights, code, image processor, card, picture,
-record."""
+"""Puts into one folder all of a checkpoint that goes to the Hub.
+
+Weights, code, image processor, card, picture and record.
+"""
 
 import contextlib
 import functools
@@ -76,8 +78,10 @@ def assemble(
 
 @contextlib.contextmanager
 def without_bars():
-    """Hides the progress bars of transformers and huggingface_hub: a checkpoint on this disk is there too fast for
-    them."""
+    """Hides the progress bars of transformers and huggingface_hub.
+
+    A checkpoint on this disk is there too fast for them.
+    """
     shown, others_hidden = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
     transformers_logging.disable_progress_bar()  # and those of huggingface_hub
     try:

@@ -1,5 +1,7 @@
-"""Model and data set cards: facts that a human stated, and numbers read off the checkpoint and its evaluation
-reports."""
+"""Writes the cards of models and data sets.
+
+They hold facts that a human stated, and numbers read off the checkpoint and its evaluation reports.
+"""
 
 import math
 import os
@@ -132,8 +134,10 @@ def picture_path(facts: ModelFacts | DatasetFacts) -> str | None:
 
 
 def render(template: str, **values) -> str:
-    """A Jinja template with its values; raises CardError where it uses one that is not there, which would leave a
-    hole."""
+    """Fills a Jinja template with its values.
+
+    Raises CardError where it uses one that is not there, which would leave a hole.
+    """
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

@@ -263,8 +263,10 @@ def _digits(text: str) -> str:
 
 @contextlib.contextmanager
 def _without_bars_in_a_log() -> Iterator[None]:
-    """Hides the progress bars of datasets and huggingface_hub where stderr is no terminal: what a log needs is the
-    error."""
+    """Hides the progress bars of datasets and huggingface_hub where stderr is no terminal.
+
+    What a log needs is the error.
+    """
     import datasets
 
     if sys.stderr.isatty():

@@ -139,8 +139,10 @@ class BlockGrid:
         return np.clip(np.arange(first, first + self.num_slices), -self.above, self.shape[0] - 1 + self.below)
 
     def window(self) -> np.ndarray:
-        """Blending weights (num_output_slices, tile height, tile width) in (0, 1]: a linear ramp over the overlap
-        along each axis, 1 inside."""
+        """Returns blending weights (num_output_slices, tile height, tile width) in (0, 1].
+
+        They are a linear ramp over the overlap along each axis, and 1 inside.
+        """
         sides, overlaps = (self.num_output_slices, *self.tile), (self.slice_overlap, *self.overlap)
         ramps = []
         for side, overlap in zip(sides, overlaps, strict=True):
@@ -195,8 +197,10 @@ class Stitcher:
         self.next = first
 
     def add(self, step: int, origin: tuple[int, int], prediction: np.ndarray) -> None:
-        """Prediction (num_labels, num_output_slices, tile height, tile width) of the block of `step` at `origin` (y,
-        x)."""
+        """Adds the prediction of the block of `step` at `origin` (y, x).
+
+        It is (num_labels, num_output_slices, tile height, tile width).
+        """
         (y, x), (height, width) = origin, self.grid.tile
         place = np.s_[..., y : y + height, x : x + width]
         for z in self.grid.labelled(step):
@@ -236,8 +240,9 @@ class Stitcher:
 
 
 def stitch(predictions: np.ndarray, grid: BlockGrid) -> np.ndarray:
-    """Predictions (blocks, num_labels, num_output_slices, tile height, tile width) -> (num_labels, slices, height,
-    width).
+    """Stitches the predictions of all blocks to one volume.
+
+    (blocks, num_labels, num_output_slices, tile height, tile width) -> (num_labels, slices, height, width).
 
     The inverse of `cut` where the model returns its blocks' middle slices: `stitch(cut(x)[:, :, middle]) == x`.
     """

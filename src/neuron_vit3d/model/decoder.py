@@ -161,8 +161,10 @@ class ConvBlock(nn.Sequential):
         return activation(x)
 
     def _is_plain(self, in_channels: int) -> bool:
-        """Whether the layers are what they were made as, and their weights are here: adapters, hooks, and weights that
-        are offloaded or sharded act in each layer's own call."""
+        """Tells whether the layers are what they were made as, and their weights are here.
+
+        Adapters, hooks, and weights that are offloaded or sharded act in each layer's own call.
+        """
         convolution, norm, _ = self
         return (
             type(convolution) is nn.Conv2d
@@ -182,8 +184,9 @@ class Classifier(nn.Conv2d):
 
     @torch.no_grad()
     def begin_with_prior(self, foreground: float = 0.05) -> None:
-        """Sets the bias to what is known before anything is seen: few voxels are neuron (Lin et al. 2017, section
-        4.1).
+        """Sets the bias to what is known before anything is seen.
+
+        Few voxels are neuron (Lin et al. 2017, section 4.1).
 
         Beginning with one half, hundreds of steps go by in which little but the bias is learned.
         """

@@ -1,5 +1,4 @@
-"""NeuronViT3DImageProcessor: a volume is normalised and cut into blocks; the predicted slices are stitched to
-scores."""
+"""NeuronViT3DImageProcessor cuts a normalised volume into blocks, and stitches the predicted slices to scores."""
 
 import numpy as np
 import torch
@@ -70,8 +69,9 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
     @classmethod
     def for_model(cls, config, image_mean=None, image_std=None, **kwargs) -> "NeuronViT3DImageProcessor":
-        """The processor of a model with this [`NeuronViT3DConfig`], which knows how its 2D model's pictures were
-        normalised.
+        """Makes the processor of a model with this [`NeuronViT3DConfig`].
+
+        The configuration knows how its 2D model's pictures were normalised.
 
         Args:
             config: the model's configuration.
@@ -136,8 +136,10 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         return BatchFeature(data=data, tensor_type=return_tensors)
 
     def post_process_segmentation(self, logits: torch.Tensor, volume_shape) -> np.ndarray:
-        """Logits of all blocks (blocks, num_labels, num_output_slices, ...) to scores (slices, height, width),
-        float32."""
+        """Turns logits of all blocks into scores (slices, height, width), float32.
+
+        The logits are (blocks, num_labels, num_output_slices, ...).
+        """
         depth, height, width = (int(side) for side in volume_shape)
         grid = self.grid((depth, height, width))
         return stitch(scores_from_logits(logits).cpu().numpy()[:, None], grid)[0]
@@ -177,8 +179,10 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         tile_overlap: int | None = None,
         slice_overlap: int | None = None,
     ) -> BlockGrid:
-        """Where the blocks of a volume of this shape (slices, height, width) lie; options that are given replace its
-        own."""
+        """Tells where the blocks of a volume of this shape (slices, height, width) lie.
+
+        Options that are given replace the processor's own.
+        """
         tile_size = self.tile_size if tile_size is None else tile_size
         overlap = self.tile_overlap if tile_overlap is None else tile_overlap
         depth, height, width = shape

@@ -75,8 +75,10 @@ class IntensityRange:
         self.merge(*self.look_at(box, origin), origin)
 
     def look_at(self, box: np.ndarray, origin: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """What `merge` is told of a box: projections (ranks, channels, height, width) and a sample (channels,
-        voxels)."""
+        """Returns what `merge` is told of a box.
+
+        That is projections (ranks, channels, height, width) and a sample (channels, voxels).
+        """
         box = box.view(np.uint8) if box.dtype == bool else box  # numpy has no percentiles of booleans
         y, x = (-start % self.stride for start in origin)
         highest = box.max(axis=1)[None] if self.ranks == 1 else _two_highest(box.swapaxes(0, 1))

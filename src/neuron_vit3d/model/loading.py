@@ -105,8 +105,9 @@ def check_config(name: str | os.PathLike, config_class, **options) -> None:
 
 
 def check_loaded(name: str | os.PathLike, config, info: dict, *, ignore_mismatched_sizes: bool) -> None:
-    """Raises ValueError, in one line, where weights contradict the configuration; tells what is new and what is left
-    out.
+    """Raises ValueError, in one line, where weights contradict the configuration.
+
+    Tells what is new and what is left out.
 
     Args:
         config: the model's [`NeuronViT3DConfig`].
@@ -197,8 +198,10 @@ def load_whole(model_class, processor_class, name: str | os.PathLike, config: Pr
 
 
 def conversion_line(name: str | os.PathLike) -> str:
-    """What to type to turn a checkpoint's pickled weights into safetensors, without unpickling anything but
-    tensors."""
+    """Returns what to type to turn a checkpoint's pickled weights into safetensors.
+
+    It unpickles nothing but tensors.
+    """
     is_folder = os.path.isdir(name)
     folder = str(name) if is_folder else str(name).split("/")[-1]
     convert = (
@@ -212,8 +215,10 @@ def conversion_line(name: str | os.PathLike) -> str:
 
 
 def picture_statistics(name: str | os.PathLike, **options) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation, one a colour, that a 2D model's pictures were normalised with; 0.5 if it does not
-    say."""
+    """Reads the mean and standard deviation that a 2D model's pictures were normalised with.
+
+    One a colour; 0.5 if it does not say.
+    """
     where = _where(options)
     with one_clear_error(name):
         file = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False, **where)
@@ -230,8 +235,10 @@ def picture_statistics(name: str | os.PathLike, **options) -> tuple[list[float],
 
 @contextlib.contextmanager
 def without_load_report():
-    """Silences transformers' table of missing weights: an unused pooler and a new decoder are what is expected
-    here."""
+    """Silences transformers' table of missing weights.
+
+    An unused pooler and a new decoder are what is expected here.
+    """
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

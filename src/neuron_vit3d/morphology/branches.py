@@ -82,8 +82,10 @@ def doubtful_nodes(tree: Tree, below: float = DOUBTFUL) -> np.ndarray:
 
 
 def branches_text(branches: np.recarray) -> str:
-    """The branches as a CSV text: a header, and a line for each with its number, from 0, to which `parent_branch`
-    refers."""
+    """Writes the branches as a CSV text: a header, and a line for each.
+
+    A line has the branch's number, from 0, to which `parent_branch` refers.
+    """
     lines = [",".join(("branch", *(BRANCH.names or ())))]
     for number, (start, end, parent, *measures) in enumerate(branches.tolist()):
         lines.append(",".join((f"{number},{start},{end},{parent}", *(f"{value:.4f}" for value in measures))))
@@ -134,8 +136,10 @@ def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False
 
 
 def _without(tree: Tree, gone: np.ndarray, first_root: int, fragments: bool) -> Tree:
-    """The tree without the nodes of some branches, `gone` (n,), and without what hangs on them, or that with a root of
-    its own."""
+    """Returns the tree without the nodes of some branches, `gone` (n,), and without what hangs on them.
+
+    Or that with a root of its own.
+    """
     parent, rows = tree.parent_index.copy(), np.arange(len(tree))
     had_child = np.isin(rows, parent)
     if fragments:
@@ -160,8 +164,10 @@ def _without(tree: Tree, gone: np.ndarray, first_root: int, fragments: bool) -> 
 
 
 def _follow(step: np.ndarray) -> np.ndarray:
-    """Where each row comes to rest when it goes on by `step`, which has no cycle but rows that stay: pointer
-    doubling."""
+    """Finds where each row comes to rest when it goes on by `step`, by pointer doubling.
+
+    `step` has no cycle but rows that stay.
+    """
     while True:
         further = step[step]
         if np.array_equal(further, step):

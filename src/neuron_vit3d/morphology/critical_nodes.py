@@ -14,8 +14,9 @@ NODE_DISTANCE = 5.0
 
 
 def critical_nodes(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
-    """Finds branch points and tips by the number of edges that meet in a node, so that the root's place does not
-    matter.
+    """Finds branch points and tips by the number of edges that meet in a node.
+
+    So the root's place does not matter.
 
     Args:
         tree: any forest; hand-made trees often come in fragments. A fragment's root is treated as any other node.

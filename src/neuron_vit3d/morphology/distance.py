@@ -1,5 +1,7 @@
-"""How far two trees are from one another: BigNeuron's distances, precision and recall by length, shared branch
-points."""
+"""Measures how far two trees are from one another.
+
+By BigNeuron's distances, precision and recall by length, and shared branch points.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,10 @@ _DISTANCES_AT_ONCE = 1 << 20
 
 
 def tree_distance(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> dict[str, float]:
-    """Compares a tree with the one a human drew; everything in voxels. Types, directions of edges and predicted radii
-    do not count; gold radii count where "wide" is said, connections for branch points and tips.
+    """Compares a tree with the one a human drew, in voxels.
+
+    Types, directions of edges and predicted radii do not count; gold radii count where "wide" is said, connections for
+    branch points and tips.
 
     Every edge is sampled at `int(1 + length + 0.5)` evenly spaced points, both ends included (an edge shorter than
     half a
@@ -182,9 +186,11 @@ def _segments(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _samples(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Points (n, 3) on the tree; of each sample its point (s,), for many share a node's; the length (s,) that it
-    stands
-    for: half a step at the ends of an edge, else a step; and the tree's radius at each point (n,)."""
+    """Samples a tree evenly along its edges.
+
+    Returns points (n, 3) on the tree; of each sample its point (s,), for many share a node's; the length (s,) that it
+    stands for: half a step at the ends of an edge, else a step; and the tree's radius at each point (n,).
+    """
     child, parent = tree.segments.T
     begin, end = tree.xyz[child], tree.xyz[parent]
     length = np.linalg.norm(end - begin, axis=1)
@@ -210,8 +216,9 @@ def _samples(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 
 
 def _nearest_segments(points: np.ndarray, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(s,) exact distance of (s, 3) points to the nearest of m segments (m, 3) -> (m, 3), and which segment (s,) that
-    is.
+    """Finds the exact distance (s,) of points (s, 3) to the nearest of m segments, and which segment (s,) that is.
+
+    Segments go from (m, 3) to (m, 3).
 
     The segments are cut into pieces, each at most `2 h` long, and a k-d tree over the midpoints of the pieces gives
     the k nearest ones. A piece is never nearer than its midpoint less h. So once the best exact distance among the k
@@ -255,8 +262,10 @@ class _Segments:
     def nearest(
         self, points: np.ndarray, rows: np.ndarray, best: np.ndarray, row: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) distances of points (n, 3) to the nearest of the segments in rows (n, k) and of those in row (n,),
-        whose distances are best (n,); and the row (n,) of the nearest."""
+        """Finds the distances (n,) of points (n, 3) to the nearest segments, and their rows (n,).
+
+        Segments are those in rows (n, k) and that in row (n,), whose distance is best (n,).
+        """
         best = best**2
         points = points.T.copy()
         for candidate in rows.T:

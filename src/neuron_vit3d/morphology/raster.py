@@ -126,8 +126,10 @@ class _Boxes:
 
 
 def _tubes_near(tree: Tree, xyz: np.ndarray, radii: np.ndarray, shape: tuple[int, int, int]) -> _Tubes:
-    """The segments of a tree, but for those whose both ends lie beyond one face of the volume by more than their
-    radii."""
+    """Takes the segments of a tree that may reach into the volume.
+
+    Those are left out whose both ends lie beyond one face of it by more than their radii.
+    """
     child, parent = tree.segments.T
     beyond = np.zeros(len(radii), dtype=np.uint8)  # a bit for each face
     reach = radii + 1e-6
@@ -226,8 +228,10 @@ def _by_size(boxes: _Boxes, shape: tuple[int, int, int]) -> Iterator[tuple[np.nd
 
 
 def _draw(mask: np.ndarray, start: np.ndarray, size: tuple[int, int, int], tubes: _Tubes) -> None:
-    """Set the voxels of `mask` (z, y, x; C-contiguous) that are inside the tubes of n boxes of one size (nz, ny,
-    nx)."""
+    """Sets the voxels of `mask` that are inside the tubes of n boxes of one size (nz, ny, nx).
+
+    The mask is (z, y, x) and C-contiguous.
+    """
     flat, grid = mask.reshape(-1), _grid(size)
     voxels = grid.shape[1]
     factors, bend = _equations(start, grid, tubes)
@@ -252,8 +256,10 @@ def _draw(mask: np.ndarray, start: np.ndarray, size: tuple[int, int, int], tubes
 
 
 def _grid(size: tuple[int, int, int]) -> np.ndarray:
-    """(5, voxels): x, y, z from the center of a box of a size (nz, ny, nx), 1, the squared distance from the
-    center."""
+    """Lays out a box of a size (nz, ny, nx).
+
+    Returns (5, voxels): x, y, z from the center of the box, 1, and the squared distance from the center.
+    """
     z, y, x = np.indices(size).reshape(3, -1) - (np.array(size)[:, None] - 1) / 2
     return np.stack([x, y, z, np.ones_like(x), x * x + y * y + z * z])
 

@@ -185,8 +185,9 @@ class Tree:
 
     @cached_property
     def branches(self) -> np.recarray:
-        """The branches (b,): the paths between roots, branch points and tips; a parent comes before its children where
-        that holds for the nodes.
+        """The branches (b,): the paths between roots, branch points and tips.
+
+        A parent comes before its children where that holds for the nodes.
 
         Fields:
             start, end: ids of the first and the last node; the first is shared with the branch that this one leaves.
@@ -350,8 +351,10 @@ def _parse_table(name: str, rows: list[str], numbers: list[int]) -> np.ndarray:
 
 
 def _split(row: str) -> list[str]:
-    """The fields of a line; none if it is ambiguous: `1 2 3,5 4,5 ...`, a decimal comma read as a separator shifts
-    columns."""
+    """Splits a line into its fields; into none if it is ambiguous.
+
+    In `1 2 3,5 4,5 ...` a decimal comma read as a separator shifts columns.
+    """
     row = row.partition("#")[0]
     if "," not in row:
         return row.split()

@@ -40,8 +40,10 @@ PORT_DISTANCE = 4.0
 
 @dataclass(eq=False)
 class Voxels:
-    """Voxels found so far, an array (m,) for each time that some were: flat indices into the volume, reach and
-    scores."""
+    """Voxels found so far: flat indices into the volume, reach and scores.
+
+    Of each there is an array (m,) for each time that some were found.
+    """
 
     indices: list[np.ndarray] = field(default_factory=list)
     reach: list[np.ndarray] = field(default_factory=list)
@@ -136,9 +138,11 @@ def _add_lines(
     core: Box,
     rules: Rules,
 ) -> None:
-    """Add the center lines of a region. ports: voxels (m, 3) of the volume, by the number of the region below their
-    plane and the axis; this region takes those of the planes it begins with, and adds those of the planes it ends
-    with."""
+    """Adds the center lines of a region.
+
+    ports: voxels (m, 3) of the volume, by the number of the region below their plane and the axis; this region takes
+    those of the planes it begins with, and adds those of the planes it ends with.
+    """
     foreground, reach, scores, sure = _strong_in(source, core, rules)
     if not len(foreground):
         return
@@ -193,8 +197,10 @@ def _add_lines(
 
 
 def _strong_in(source: Pieces, core: Box, rules: Rules) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """The strong voxels in a region, in its coordinates; their distances from the boundary, scores, and which are
-    sure."""
+    """Finds the strong voxels in a region, in its coordinates.
+
+    Returns also their distances from the boundary, scores, and which are sure.
+    """
     for halo in HALOS:
         around, inner = with_halo(core, [halo + more for more in rules.smoothing.halo], source.shape)
         found = look_through(Window(source, around), rules.levels, rules.smoothing, most=MAX_WINDOW_VOXELS)
@@ -243,8 +249,11 @@ def _boundary_distance(foreground: Foreground) -> np.ndarray:
 
 
 def ports_in(voxels: np.ndarray, reach: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Rows of the ports among the foreground voxels of a plane (n, 2), in C order: in each connected part the
-    thickest, the most central one of several, and so on for what is far from it: a neurite may run along the plane."""
+    """Chooses the ports among the foreground voxels of a plane (n, 2), in C order; returns their rows.
+
+    In each connected part that is the thickest voxel, the most central one of several, and so on for what is far from
+    it: a neurite may run along the plane.
+    """
     from scipy.spatial import cKDTree
 
     if not len(voxels):
@@ -269,8 +278,10 @@ def ports_in(voxels: np.ndarray, reach: np.ndarray, spacing: np.ndarray) -> np.n
 def _merged(
     lines: Lines, shape: tuple[int, int, int], rules: Rules
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The voxels of all lines whose components are large enough, with their reach and scores; the sizes of these
-    components in the order of their first voxels, and those of the others."""
+    """Merges the voxels of all lines whose components are large enough, with their reach and scores.
+
+    Returns also the sizes of these components in the order of their first voxels, and those of the others.
+    """
     too_small = np.concatenate([np.empty(0, np.int64), *lines.too_small])
     if not lines.num_parts:
         large_components(too_small, np.zeros(len(too_small), bool), rules.min_component_voxels)

@@ -23,8 +23,10 @@ MAX_HALO = 64
 
 @dataclass(frozen=True, eq=False)
 class _Bridge:
-    """Voxels z y x in the volume (m, 3), with their reach and scores (m,), from a line of one component to one of
-    another; the first `num_weak` of them belong to none."""
+    """Voxels z y x in the volume (m, 3), from a line of one component to one of another.
+
+    With their reach and scores (m,); the first `num_weak` of them belong to none.
+    """
 
     cost: float
     num_weak: int

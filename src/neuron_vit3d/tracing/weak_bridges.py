@@ -16,8 +16,11 @@ from .foreground import Foreground
 
 @dataclass(frozen=True)
 class WeakBridge:
-    """A path between two components: what it costs, the components, its rows of weak voxels, and those of the
-    component's voxels at its ends, in the order of the components."""
+    """A path between two components.
+
+    What it costs, the components, its rows of weak voxels, and those of the component's voxels at its ends, in the
+    order of the components.
+    """
 
     cost: float
     components: tuple[int, int]

@@ -156,8 +156,10 @@ def cldice(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
 
 
 def cldice_sums(foreground: torch.Tensor, neuron: torch.Tensor, soft_skeleton: Callable) -> torch.Tensor:
-    """Sums that `cldice_loss` needs, (4,): length of the predicted center line inside the labelled neuron and in all,
-    length of the labelled one inside the prediction and in all.
+    """Computes the sums that `cldice_loss` needs, (4,).
+
+    They are the length of the predicted center line inside the labelled neuron and in all, and that of the labelled
+    one inside the prediction and in all.
 
     Args:
         foreground: probability of being neuron, (batch, slices, height, width), 0 where labels leave voxels out.
@@ -205,8 +207,10 @@ class Parts(NamedTuple):
 
 
 def skeleton_sums(logits: torch.Tensor, neuron: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Sums that `skeleton_loss` needs, (8,): cost and number of nodes, of edges, of paths; cost of the false center
-    lines, and length of the labelled and the false ones together.
+    """Computes the sums that `skeleton_loss` needs, (8,).
+
+    They are cost and number of nodes, of edges, of paths; the cost of the false center lines, and the length of the
+    labelled and the false ones together.
 
     Center lines are thinned on the host, those of the labels and those of what is predicted (p >= 0.5).
 

@@ -1,5 +1,7 @@
-"""What to do when memory is not enough, in the run's own options; and when a process that prepares blocks dies of
-it."""
+"""Says what to do when memory is not enough, in the run's own options.
+
+And when a process that prepares blocks dies of it.
+"""
 
 from __future__ import annotations
 

@@ -40,8 +40,10 @@ def level_of(model: NeuronViT3DForSegmentation) -> dict[str, int]:
 
 
 def parameter_groups(model: NeuronViT3DForSegmentation, config: TrainingConfig) -> list[dict]:
-    """AdamW's groups, one for each level: the encoder at its lower rate, which falls by `layer_decay` from layer to
-    layer downwards (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT); weight decay on matrices and kernels only.
+    """Makes AdamW's groups, one for each level.
+
+    The encoder learns at its lower rate, which falls by `layer_decay` from layer to layer downwards (Clark et al.
+    2020, ELECTRA; Bao et al. 2021, BEiT); weight decay acts on matrices and kernels only.
 
     Raises:
         TrainingError: `unfreeze_steps` is so large that the lowest layers that are not frozen would never learn.

@@ -87,8 +87,10 @@ def check_channels(volumes: list[LabelledVolume | TracedVolume], expected: int) 
 
 
 def checksums(volumes: list[LabelledVolume | TracedVolume]) -> list[tuple[str, int]]:
-    """Name and checksum of each volume: of its shape, voxels and labels; of one that stays on disk some slices and its
-    tree."""
+    """Returns name and checksum of each volume: of its shape, voxels and labels.
+
+    Of a volume that stays on disk some slices and its tree are taken.
+    """
     return [(volume.name, _checksum(volume)) for volume in volumes]
 
 
@@ -120,8 +122,10 @@ def _refuse_same_image(train: list[LabelledVolume | TracedVolume], validation: l
 
 
 def _read_dataset(config: TrainingConfig) -> tuple[list[TracedVolume], list[LabelledVolume]]:
-    """Parts "train" and "validation" of a prepared dataset; training volumes stay on disk, those of validation do
-    not."""
+    """Reads the parts "train" and "validation" of a prepared dataset.
+
+    Training volumes stay on disk, those of validation do not.
+    """
     if Path(config.dataset).is_dir():
         if not is_prepared(config.dataset):
             raise TrainingError(f"dataset {config.dataset}: expected a folder that `neuron-vit3d prepare` made")

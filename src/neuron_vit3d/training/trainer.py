@@ -247,8 +247,10 @@ class Run:
         return loss.item()  # the same in all processes
 
     def validate(self) -> None:
-        """Dice on whole validation volumes, which the processes share out; the model is saved when it is the best so
-        far (or there are none to validate on)."""
+        """Measures Dice on whole validation volumes, which the processes share out.
+
+        The model is saved when it is the best so far (or there are none to validate on).
+        """
         state, model = self.state, self.average.module if self.average is not None else self.bare_model
         if self.validation_volumes:
             by_volume = self._validation_dice(model)
@@ -288,8 +290,10 @@ class Run:
         return {name: dice[which] for which, name in enumerate(names)}
 
     def _save(self, model: NeuronViT3DForSegmentation, threshold: float) -> None:
-        """Writes model and processor to the output folder, scores of `threshold` shifted to 0.5; training goes on
-        unshifted."""
+        """Writes model and processor to the output folder, scores of `threshold` shifted to 0.5.
+
+        Training goes on unshifted.
+        """
         if not self.accelerator.is_main_process:
             return
         trained_bias = model.decoder.classifier.bias.detach().clone()

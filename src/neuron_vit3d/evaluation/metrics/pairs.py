@@ -80,8 +80,10 @@ def check_exists(path: str | os.PathLike, name: str) -> None:
 
 
 def means(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of every key that all rows have over those in which it is finite; where it is in none, what the first row
-    has."""
+    """Averages every key that all rows have over the rows in which it is finite.
+
+    Where it is in none, the mean is what the first row has.
+    """
     result = {}
     for key, first in rows[0].items():
         if not all(key in row for row in rows):
