@@ -144,8 +144,11 @@ class OneSize(Segmenter):
 
 
 def segmenters_to_choose_from(model: str | None, dtype: str) -> dict[str, Segmenter]:
-    """That of the default options first, then those with another value of one of them. Nothing is skipped but in one:
-    skipping sets in at a number of blocks, which small tiles reach and large ones do not."""
+    """Makes the segmenter of the default options, then those with another value of one of them.
+
+    Nothing is skipped but in one: skipping sets in at a number of blocks, which small tiles reach and large ones do
+    not.
+    """
     network, processor = load_checkpoint(model)
     default = {"tile_size": processor.tile_size, "tile_overlap": processor.tile_overlap, "dtype": dtype}
     default |= {"flips": False, "skip_background": False, "compile": False}

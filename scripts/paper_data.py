@@ -28,8 +28,10 @@ class Data:
         return {pair.name: pair for pair in find_pairs(self.folder)}
 
     def fold(self, which: int, folds: int) -> "Data":
-        """Every `folds`-th neuron, from `which` on, is tested on; the one after the first of them chooses the
-        threshold."""
+        """Tells which neurons are tested on: every `folds`-th, from `which` on.
+
+        The one after the first of them chooses the threshold.
+        """
         names = np.random.default_rng(0).permutation(sorted([*self.train, *self.validation, *self.test])).tolist()
         test = names[which::folds]
         validation = [names[(which + 1) % len(names)]]

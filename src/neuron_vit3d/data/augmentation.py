@@ -182,8 +182,10 @@ def mix(
     *,
     margin: float = 1.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """CutMix by tree: another block's neuron in this block's background (after Yun et al. 2019, CutMix, section 3.1,
-    with the tree's tube in place of a rectangle, and blended rather than pasted).
+    """Puts another block's neuron into this block's background: CutMix by tree.
+
+    After Yun et al. 2019, CutMix, section 3.1, with the tree's tube in place of a rectangle, and blended rather than
+    pasted.
 
     The other neuron's voxels, with a soft margin of a Gaussian of `margin` pixels in plane, are joined to the image:
     half of the time the brighter of both counts (dark where there is a neuron cannot happen), half of the time what

@@ -88,8 +88,11 @@ def choose_blocks(
 
 
 def intensity_range(image: np.ndarray, lower: float = 1.0, upper: float = 99.5) -> tuple[float, float]:
-    """The intensities of a volume (z, y, x) that become 0 and 1, as `NeuronViT3DImageProcessor` has them by default: a
-    percentile of (a sample of) its voxels, and one of its maximum projection."""
+    """Finds the intensities of a volume (z, y, x) that become 0 and 1.
+
+    As `NeuronViT3DImageProcessor` has them by default: a percentile of (a sample of) its voxels, and one of its
+    maximum projection.
+    """
     stride = max(1, round((image.size / 1e6) ** 0.5))
     black = float(np.percentile(image[:, ::stride, ::stride], lower))
     projection = image.max(axis=0)

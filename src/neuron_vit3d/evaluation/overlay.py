@@ -20,8 +20,10 @@ _LARGEST_SIDE, _SMALLEST_SIDE = 1600, 1000
 
 
 class Projections:
-    """Maximum projections along z, y and x of a volume that comes slab by slab, or box by box from its first voxel on;
-    memory is that of the projections."""
+    """Maximum projections along z, y and x of a volume that comes part by part.
+
+    It comes slab by slab, or box by box from its first voxel on; memory is that of the projections.
+    """
 
     def __init__(self, shape: tuple[int, int, int]):
         depth, height, width = shape
@@ -86,9 +88,11 @@ def write_tree_difference(
 def write_mask_difference(
     path: str | os.PathLike, projections: Projections, predicted: np.ndarray, gold: np.ndarray
 ) -> Path:
-    """Writes a PNG: the projections alone on the left; on the right with the voxels (z, y, x) that both masks hold
-    (agrees), the gold one alone (missed), and the predicted one alone (extra). Where a line of sight meets several of
-    them, their colours are mixed."""
+    """Writes a PNG of the projections alone on the left, and with both masks on the right.
+
+    There the voxels (z, y, x) are drawn that both masks hold (agrees), the gold one alone (missed), and the predicted
+    one alone (extra). Where a line of sight meets several of them, their colours are mixed.
+    """
     paints = [(predicted & gold, AGREES), (predicted & ~gold, EXTRA), (gold & ~predicted, MISSED)]
     return _write(path, _plain(projections), _panel(projections, paints=paints), _LEGEND)
 

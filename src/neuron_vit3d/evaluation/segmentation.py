@@ -75,8 +75,10 @@ def center_line_dice(predicted: np.ndarray, gold: np.ndarray) -> float:
 
 
 def center_line(mask: np.ndarray) -> np.ndarray:
-    """Skeleton (Lee et al. 1994) of a mask. A component that thinning erases, as it does blocks of even thickness, is
-    represented by its innermost voxel."""
+    """Thins a mask to its skeleton (Lee et al. 1994).
+
+    A component that thinning erases, as it does blocks of even thickness, is represented by its innermost voxel.
+    """
     from scipy import ndimage
     from skimage.morphology import skeletonize
 

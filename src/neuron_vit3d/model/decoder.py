@@ -196,8 +196,10 @@ class Classifier(nn.Conv2d):
 
 
 def channels_last(maps: torch.Tensor) -> torch.Tensor:
-    """The same maps with their channels together in memory: convolutions of few channels are faster that way, and what
-    is computed from them lies so as well."""
+    """Returns the same maps with their channels together in memory.
+
+    Convolutions of few channels are faster that way, and what is computed from them lies so as well.
+    """
     return maps.contiguous(memory_format=torch.channels_last)
 
 

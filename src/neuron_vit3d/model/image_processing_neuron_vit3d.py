@@ -110,8 +110,10 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         return super().from_dict(image_processor_dict, **kwargs)
 
     def fit_to(self, config) -> None:
-        """Takes over the patches of a model with this configuration, which older checkpoints do not note here; raises
-        ValueError where this processor's blocks are not the model's."""
+        """Takes over the patches of a model with this configuration, which older checkpoints do not note here.
+
+        Raises ValueError where this processor's blocks are not the model's.
+        """
         for name in ("num_slices", "num_channels", "num_output_slices"):
             if getattr(self, name) != getattr(config, name):
                 raise ValueError(

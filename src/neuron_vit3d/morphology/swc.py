@@ -159,8 +159,10 @@ class Tree:
 
     @property
     def segments(self) -> np.ndarray:
-        """(m, 2) int64: the rows of the ends of all that takes up space: every edge, then every node without any edge,
-        paired with itself."""
+        """The rows of the ends of all that takes up space, (m, 2) int64.
+
+        First every edge, then every node without any edge, paired with itself.
+        """
         edges = self.edges
         alone = np.ones(len(self), dtype=bool)
         alone[edges] = False

@@ -68,8 +68,10 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -
 
 
 def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:
-    """(n, 2, 3) float64, z y x: two unit vectors at each node, at right angles to the tree's direction there and to
-    each other."""
+    """Finds two unit vectors at each node, at right angles to the tree's direction there and to each other.
+
+    They are (n, 2, 3) float64, z y x.
+    """
     points, parent = tree.xyz[:, ::-1] * spacing, tree.parent_index
     rows = np.arange(len(tree))
     above = np.where(parent < 0, rows, parent)
@@ -87,8 +89,10 @@ def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:
 
 
 def _looked_up(source: Pieces, points: np.ndarray) -> np.ndarray:
-    """(m,) float64: the scores of the voxels in which points (m, 3; z y x) lie, or of the nearest ones inside the
-    volume."""
+    """Looks up the scores (m,) float64 of the voxels in which points (m, 3; z y x) lie.
+
+    Outside of the volume those of the nearest voxels inside it are taken.
+    """
     voxels = np.clip(np.rint(points), 0, np.array(source.shape) - 1).astype(np.int64)
     values = np.empty(len(voxels))
     # Boxes as the source stores its voxels, all of the size of the first; of each only the part that is asked for.

@@ -62,9 +62,12 @@ def slabs(shape: tuple[int, int, int]) -> Iterator[Box]:
 
 @dataclass(frozen=True)
 class Levels:
-    """Of scores: the foreground is what is at least `strong` after smoothing; what is at least `weak` may bridge it;
-    and what is at least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case.
-    before: where no score is as high before smoothing, none is `weak` after it."""
+    """The levels from which scores are foreground, and from which they may bridge it.
+
+    The foreground is what is at least `strong` after smoothing; what is at least `weak` may bridge it; and what is at
+    least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case. before: where no
+    score is as high before smoothing, none is `weak` after it.
+    """
 
     weak: float
     strong: float
@@ -173,7 +176,8 @@ class Found:
         return foreground, values, self.levels.is_strong(values, sure), sure
 
     def check_count(self, most: int) -> None:
-        """
+        """Refuses what cannot be traced, by the voxels that were counted.
+
         Raises:
             TraceError: no sure voxel, none that is strong once it is smoothed, nothing but sure ones, or more than
                 `most` strong ones.

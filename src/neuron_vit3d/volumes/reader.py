@@ -53,8 +53,11 @@ class VolumeReader:
         return np.ascontiguousarray(self._read(z0, z1), dtype=self.dtype)
 
     def read_box(self, box: Box) -> np.ndarray:
-        """The voxels of a box, slices (z, y, x) from 0 on and not empty, as a new, contiguous array; only what is
-        stored around them is decoded, for boxes side by side once. Raises VolumeError outside the volume."""
+        """Reads the voxels of a box, as a new, contiguous array.
+
+        The box is slices (z, y, x) from 0 on and not empty. Only what is stored around it is decoded, for boxes side
+        by side once. Raises VolumeError outside the volume.
+        """
         if not all(0 <= one.start < one.stop <= length for one, length in zip(box, self.shape, strict=True)):
             raise VolumeError(f"{self.source}: expected a box in the volume {self.shape}, got {box}")
         if self._read_box is not None:
@@ -66,8 +69,10 @@ class VolumeReader:
         return result
 
     def boxes(self) -> Iterator[Box]:
-        """Boxes that cover the volume in the order of its voxels, each about as large as may be held at once, along
-        the borders of what is stored in one piece."""
+        """Yields boxes that cover the volume in the order of its voxels.
+
+        Each is about as large as may be held at once, along the borders of what is stored in one piece.
+        """
         if self.piece[1:] == self.shape[1:]:
             # At least a few slices, for some who ask look at those around them as well.
             sides = (max(8, _BOX_VOXELS // math.prod(self.shape[1:])), *self.shape[1:])

@@ -81,8 +81,10 @@ def _unpacked(file: BinaryIO, offset: int, packing: str) -> gzip.GzipFile | bz2.
 
 
 def _fill(stream: gzip.GzipFile | bz2.BZ2File, buffer, count: int, path: Path, *, keep: bool = False) -> int:
-    """Read `count` bytes in bounded steps: into the buffer one after the other, or (not `keep`) over each other;
-    returns how many came."""
+    """Reads `count` bytes in bounded steps into the buffer, and returns how many came.
+
+    One step after the other, or (not `keep`) over each other.
+    """
     view, done = memoryview(buffer), 0
     try:
         while done < count:

@@ -1,5 +1,7 @@
-"""What the planes of a TIFF file are: their order (slices, channels) and the size of a voxel, from ImageJ, OME or
-tifffile; of microscopes' own kinds `tiff_microscopes` knows the order."""
+"""Tells what the planes of a TIFF file are: their order (slices, channels) and the size of a voxel.
+
+From ImageJ, OME or tifffile; of microscopes' own kinds `tiff_microscopes` knows the order.
+"""
 
 import json
 import math

@@ -87,8 +87,10 @@ class SlabWriter:
 
     @staticmethod
     def is_finished(path: str | os.PathLike, key: str) -> bool:
-        """Whether the file is there and whole, and a writer with this `resume_key` made it; of a damaged one it is
-        False."""
+        """Tells whether the file is there and whole, and a writer with this `resume_key` made it.
+
+        Of a damaged file it is False.
+        """
         try:
             with open(path, "rb") as file:
                 if _made_with(key).encode() not in file.read(4096):
@@ -214,8 +216,10 @@ class SlabWriter:
             raise
 
     def _note_progress(self) -> None:
-        """Written whole or not at all, and after the slices: a note of more than are on disk would be a hole in the
-        volume."""
+        """Notes how many slices are written, whole or not at all, and after the slices.
+
+        A note of more than are on disk would be a hole in the volume.
+        """
         self._file.flush()
         sync(self._temporary)
         noted = {

@@ -105,8 +105,10 @@ class ImageLevel:
         return z, y, x
 
     def write(self, box: Box, voxels: np.ndarray) -> None:
-        """Of whole shards; they are on disk when it returns, so that what notes them as done is true after a crash,
-        too."""
+        """Writes the voxels of whole shards, which are on disk when it returns.
+
+        So what notes them as done is true after a crash, too.
+        """
         self._array[box] = voxels
         for shard in filter(_is_there, self._files(box)):
             sync(shard)
@@ -144,8 +146,10 @@ def _is_there(path: Path) -> bool:
 
 
 def lower_resolution(path: Path, level: int, index: int) -> None:
-    """Fills the shard number `index` of a resolution from the one above it: each voxel is the highest of 2 x 2 x 2, so
-    that thin neurites do not fade. Takes memory for two shards."""
+    """Fills the shard number `index` of a resolution from the one above it.
+
+    Each voxel is the highest of 2 x 2 x 2, so that thin neurites do not fade. Takes memory for two shards.
+    """
     below, above = ImageLevel(path, level), ImageLevel(path, level - 1)
     box = below.box(index)
     result = np.zeros([one.stop - one.start for one in box], above.dtype)
