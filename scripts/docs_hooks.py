@@ -58,7 +58,7 @@ def published() -> dict[str, str]:
 
 def command_line() -> str:
     """The reference of the command line, as typer writes it."""
-    command = [sys.executable, "-m", "typer", "neuron_vit3d.cli", "utils", "docs", "--name", "neuron-vit3d"]
+    command = [sys.executable, "-m", "typer", "neuron_vit3d.cli.program", "utils", "docs", "--name", "neuron-vit3d"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -14,7 +14,7 @@ from program import fail, names, run, save_checkpoint, save_neuron, succeed
 from tiny_models import save_2d
 
 from neuron_vit3d import Volume, read_volume, synthetic_neuron, write_volume
-from neuron_vit3d.cli_input import parse_shard
+from neuron_vit3d.cli.input import parse_shard
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
 

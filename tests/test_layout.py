@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "evaluation": {"morphology", "tracing", "volumes"},
     "training": {"data", "model", "inference", "evaluation", "volumes", "morphology", "tracing"},
     "hub": {"model"},
-    "apps": {"volumes", "morphology", "tracing", "model", "data", "inference", "evaluation", "training", "hub"},
 }
+ROOMS = set(MAY_IMPORT)
+MAY_IMPORT |= {"cli": {*ROOMS, "__version__"}, "apps": ROOMS}
 DOORS = {"cli", "apps"}
 TRAVELS_WITH_THE_MODEL = {"torch", "numpy", "transformers", "huggingface_hub"}
 

@@ -364,7 +364,7 @@ def test_the_program_shows_what_it_would_publish(run, tmp_path, monkeypatch):
         "no such option: --pirvate; the nearest is --private"
     )
     assert "has no facts.yaml" in fail("publish", tmp_path, "user/tiny", "--dry-run", tmp_path / "other")
-    monkeypatch.setattr("neuron_vit3d.cli_publish.__file__", str(tmp_path / "a" / "b" / "c.py"))  # as installed
+    monkeypatch.setattr("neuron_vit3d.cli.publish.__file__", str(tmp_path / "a" / "b" / "c.py"))  # as installed
     assert fail("publish", "default", "user/x", "--dry-run", tmp_path / "x").startswith(
         "default: its facts are in the"
     )

@@ -1,4 +1,4 @@
-"""`neuron-vit3d segment`: slab by slab into TIFF, or region by region, by one process or many, into OME-Zarr."""
+"""What `neuron-vit3d segment` does: slab by slab into TIFF, or region by region, by one process or many, into OME-Zarr."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cli_input import check_number, parse_shard
-from .cli_output import note, remove_tree, signed, write_tree
+from .input import check_number, parse_shard
+from .output import note, remove_tree, signed, write_tree
 
 
 # Of real stacks with traces the default takes 0.1 to 1 % for neuron.
@@ -37,14 +37,14 @@ class Work:
         """A context whose value is what `segment_large` takes."""
         if self.scheduler is None and self.workers is None:
             return nullcontext()
-        from .inference.distributed import Cluster
+        from ..inference.distributed import Cluster
 
         return Cluster(address=self.scheduler, workers=self.workers)
 
 
 def segment_regions(image: Path, model: str | None, scores: Path, work: Work, **how) -> bool:
     """Writes the scores; False where other shards may still be missing."""
-    from .inference.large import segment_large
+    from ..inference.large import segment_large
 
     with work.engine() as engine:
         return segment_large(image, model, out=scores, shard=work.parsed_shard(), engine=engine, **how) is not None
@@ -52,10 +52,10 @@ def segment_regions(image: Path, model: str | None, scores: Path, work: Work, **
 
 def projections_of(image: Path, channel: int | None, invert: bool, scores: Path):
     """Of the channels of an image that the model was given which made the scores."""
-    from .evaluation.overlay import Projections
-    from .inference.channel_reader import ChannelReader
-    from .volumes.zarr import RESULT
-    from .volumes.zarr_writer import attributes_of
+    from ..evaluation.overlay import Projections
+    from ..inference.channel_reader import ChannelReader
+    from ..volumes.zarr import RESULT
+    from ..volumes.zarr_writer import attributes_of
 
     with ChannelReader(image, attributes_of(scores)[RESULT]["num_channels"], channel, invert=invert) as source:
         projections = Projections(source.shape)
@@ -69,11 +69,12 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
     projections."""
     import numpy as np
 
-    from . import __version__
-    from .inference import Segmenter
-    from .volumes import SlabWriter, open_volume
-    from .volumes.names import has_voxels_elsewhere
-    from .volumes.on_disk import on_disk
+    from neuron_vit3d import __version__
+
+    from ..inference import Segmenter
+    from ..volumes import SlabWriter, open_volume
+    from ..volumes.names import has_voxels_elsewhere
+    from ..volumes.on_disk import on_disk
 
     scores, mask = results[:2]
     segmenter = Segmenter(model, **how)
@@ -103,8 +104,8 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
 
 def threshold_of(scores: Path, threshold: float | None) -> float:
     """The threshold that was asked for, or the one that follows the noise of the scores."""
-    from .tracing import threshold_from_noise
-    from .volumes import open_volume
+    from ..tracing import threshold_from_noise
+    from ..volumes import open_volume
 
     if threshold is not None:
         return threshold
@@ -123,9 +124,9 @@ def mask_of(slabs: Iterable[tuple], source, mask: Path, voxel_size, threshold: f
     source."""
     import numpy as np
 
-    from .evaluation.overlay import Projections
-    from .volumes import SlabWriter
-    from .volumes.names import SEGMENTED_BY
+    from ..evaluation.overlay import Projections
+    from ..volumes import SlabWriter
+    from ..volumes.names import SEGMENTED_BY
 
     projections, positives = Projections(source.shape), 0
     with SlabWriter(mask, source.shape, np.uint8, voxel_size, made_by=SEGMENTED_BY) as mask_file:
@@ -151,8 +152,8 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
 def trace_scores(scores: Path, swc: Path, image: Path, voxel_size, **how) -> list:
     """Writes the tree of a file of scores and returns it in a list, which is empty where there is none; `how` as
     `trace` takes it."""
-    from .tracing import TraceError, trace
-    from .volumes import open_volume
+    from ..tracing import TraceError, trace
+    from ..volumes import open_volume
 
     try:
         with open_volume(scores) as reader:

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from .options import example
 
+
+@example("neuron-vit3d prepare stacks prepared --num-proc 2")
 def prepare(
     root: Annotated[Path, typer.Argument(help="Folder or zip archive with images and SWC files.")],
     output: Annotated[Path, typer.Argument(help="Folder to write to.")],
@@ -42,11 +45,11 @@ def prepare(
     Run it again to continue after an interruption, or to add neurons: what is done is kept. OUTPUT/report.csv and
     OUTPUT/report-01.png ... tell what became of every pair.
     """
-    from .cli_input import parse_shard
-    from .data.bigneuron import PreparationOptions
-    from .data.bigneuron import prepare as prepare_dataset
-    from .data.dataset_files import part_files
-    from .data.labels import LabelPolicy
+    from ..data.bigneuron import PreparationOptions
+    from ..data.bigneuron import prepare as prepare_dataset
+    from ..data.dataset_files import part_files
+    from ..data.labels import LabelPolicy
+    from .input import parse_shard
 
     try:
         labels = LabelPolicy(
@@ -68,7 +71,7 @@ def prepare(
             licence=licence,
         )
         if push_to_hub:
-            from .hub import check_can_publish
+            from ..hub import check_can_publish
 
             check_can_publish(push_to_hub, license=hub_license, private=private)  # before hours of work
         with Bar() as bar:
@@ -120,8 +123,8 @@ class Bar:
 
 def push(output: Path, repo_id: str, title: str, license: str, private: bool, num_proc: int) -> str:
     """Publishes what was prepared; returns the address."""
-    from .data.bigneuron import load_bigneuron
-    from .hub import publish_dataset
+    from ..data.bigneuron import load_bigneuron
+    from ..hub import publish_dataset
 
     picture = output / "report-01.png"
     return publish_dataset(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from .cli_output import note
+from .output import note
 
 
 def one_line_errors(command: Callable, quiet: bool = True) -> Callable:

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from .options import example
 
+
+@example("neuron-vit3d publish runs/first user/first --private")
 def publish(
     checkpoint: Annotated[str, typer.Argument(help='Folder that training left, or "default".')],
     repo_id: Annotated[str, typer.Argument(help="Where to: name/repository.")],
@@ -25,9 +28,9 @@ def publish(
     """
     from huggingface_hub.utils import disable_progress_bars
 
-    from .hub import assemble
-    from .hub import publish as publish_checkpoint
-    from .inference import DEFAULT_CHECKPOINT
+    from ..hub import assemble
+    from ..hub import publish as publish_checkpoint
+    from ..inference import DEFAULT_CHECKPOINT
 
     if not sys.stderr.isatty():
         disable_progress_bars()  # what a log needs is the error
@@ -51,7 +54,7 @@ def publish(
 
 def default_facts() -> Path:
     """Facts of the embedded checkpoint; they are in the repository, with the reports that its card quotes."""
-    path = Path(__file__).resolve().parents[2] / "model_cards" / "default.yaml"
+    path = Path(__file__).resolve().parents[3] / "model_cards" / "default.yaml"
     if not path.is_file():
         raise ValueError(
             "default: its facts are in the package's repository, not in the package: give them, --facts "

@@ -12,15 +12,15 @@ def note(text: str) -> None:
 
 def signed(tree, source: Path):
     """The tree with a comment on where it comes from."""
-    from .volumes.names import TRACED_BY
-    from .volumes.on_disk import printable
+    from ..volumes.names import TRACED_BY
+    from ..volumes.on_disk import printable
 
     return dataclasses.replace(tree, comments=(f"{TRACED_BY} from {printable(source.name)}", *tree.comments))
 
 
 def describe_tree(path: Path, tree) -> str:
     """One line on a traced tree and the table of its branches, with what tracing left out, and the fragments that it kept."""
-    from .morphology.branches import DOUBTFUL
+    from ..morphology.branches import DOUBTFUL
 
     branches = tree.branches
     doubtful = int((branches.confidence < DOUBTFUL).sum())
@@ -37,8 +37,8 @@ def branches_of(swc: Path) -> Path:
 
 def write_tree(swc: Path, tree) -> None:
     """Writes a tree and the table of its branches, each whole or not at all, and prints a line on it."""
-    from .morphology.branches import branches_text
-    from .volumes.volume import replacing
+    from ..morphology.branches import branches_text
+    from ..volumes.volume import replacing
 
     with replacing(branches_of(swc)) as partial:
         partial.write_text(branches_text(tree.branches), encoding="utf-8")
@@ -48,7 +48,7 @@ def write_tree(swc: Path, tree) -> None:
 
 def remove_tree(swc: Path) -> None:
     """Removes a tree and the table of its branches, as far as this program made them."""
-    from .volumes.names import is_own_result
+    from ..volumes.names import is_own_result
 
     for path in (swc, branches_of(swc)):
         if is_own_result(path):
@@ -73,8 +73,8 @@ def remove_other_trees(source: Path, output: Path, count: int) -> None:
 def _remove_tree_of(source: Path, path: Path) -> None:
     """Where its first lines say that this program traced it from a file of the source's name: of `a.tif` and `a_1.tif` in one
     folder `a_1.swc` is the second tree of the one, or the tree of the other."""
-    from .volumes.names import TRACED_BY
-    from .volumes.on_disk import printable
+    from ..volumes.names import TRACED_BY
+    from ..volumes.on_disk import printable
 
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as file:

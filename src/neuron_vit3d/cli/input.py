@@ -7,7 +7,7 @@ from pathlib import Path
 
 def image_name(path: Path) -> str:
     """A file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
-    from .volumes import volume_stem
+    from ..volumes import volume_stem
 
     name = volume_stem(path.name)
     name = path.stem if name == path.name else name
@@ -18,15 +18,15 @@ def image_name(path: Path) -> str:
 
 def is_folder_of_files(path: Path) -> bool:
     """Whether it is a folder that is not itself a volume (OME-Zarr)."""
-    from .volumes import is_volume_folder
+    from ..volumes import is_volume_folder
 
     return path.is_dir() and not is_volume_folder(path)
 
 
 def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
     """The image of each neuron, by its file's name; its mask, scores or labels are no image of it."""
-    from .evaluation.comparison import neuron_name
-    from .volumes import is_volume_name, volume_stem
+    from ..evaluation.comparison import neuron_name
+    from ..volumes import is_volume_name, volume_stem
 
     if not folder.is_dir():
         raise OSError(f"{folder}: expected a folder of images, found none")
@@ -73,7 +73,7 @@ def check_target(target: Path, *sources: Path) -> None:
 
 def check_not_made_by_hand(result: Path) -> None:
     """Keeps what goes to `NAME.swc`, `NAME.mask.tif` or `NAME.png` unasked from replacing a file that is not this program's."""
-    from .volumes.names import is_own_result
+    from ..volumes.names import is_own_result
 
     if result.exists() and not is_own_result(result):
         raise ValueError(f"{result}: is there already and was not made by this program; choose another --output")
@@ -109,7 +109,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
-    from .volumes.volume import checked_voxel_size
+    from ..volumes.volume import checked_voxel_size
 
     numbers = None if text is None else parse_numbers(text, 3, "--voxel-size: expected z,y,x in micrometres")
     return checked_voxel_size(numbers, "--voxel-size")

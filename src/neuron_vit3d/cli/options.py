@@ -1,5 +1,6 @@
-"""Arguments and options that several commands of the command line have."""
+"""Arguments and options that several commands of the command line have; the example that each shows."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,3 +23,13 @@ VoxelSizeOption = Annotated[
     str | None,
     typer.Option(help="z,y,x in micrometres, where the file does not say or is wrong. Example: 0.5,0.2,0.2"),
 ]
+
+
+def example(line: str) -> Callable[[Callable], Callable]:
+    """Notes the line that a command's help shows as an example."""
+
+    def noted(command: Callable) -> Callable:
+        command.example = line
+        return command
+
+    return noted

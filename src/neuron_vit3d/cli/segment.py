@@ -1,0 +1,155 @@
+"""neuron-vit3d segment: an image becomes scores, a mask, a tree and a picture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .input import (
+    check_device,
+    check_file,
+    check_folder,
+    check_not_made_by_hand,
+    check_number,
+    check_target,
+    image_name,
+    parse_voxel_size,
+)
+from .options import (
+    ChannelOption,
+    FragmentsOption,
+    ImageArgument,
+    MinConfidenceOption,
+    ThresholdOption,
+    VoxelSizeOption,
+    example,
+)
+from .output import branches_of, note
+from .segment_work import Work, projections_of, segment_regions, segment_slabs, threshold_of, told_share, trace_scores
+
+
+@example("neuron-vit3d segment image.tif -o out --voxel-size 0.5,0.2,0.2")
+def segment(
+    image: ImageArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("."),
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint folder or Hub name. Default: the embedded one.")
+    ] = None,
+    channel: ChannelOption = None,
+    threshold: ThresholdOption = None,
+    voxel_size: VoxelSizeOption = None,
+    bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge when tracing, in voxels.")] = 16.0,
+    min_confidence: MinConfidenceOption = 0.0,
+    fragments: FragmentsOption = False,
+    trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
+    tile_size: Annotated[
+        int | None, typer.Option(help="Side of a tile in pixels, about. Default: the model's.")
+    ] = None,
+    tile_overlap: Annotated[int | None, typer.Option(help="Pixels tiles share. Default: the model's.")] = None,
+    slice_overlap: Annotated[int | None, typer.Option(help="Slices blocks share. Default: the model's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Blocks at once. Default: 8, on a GPU 32.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best there is.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="float32, or bfloat16: faster on recent hardware, nearly equal.")
+    ] = "float32",
+    skip_background: Annotated[
+        bool,
+        typer.Option("--skip-background/--no-skip-background", help="Leave out tiles in which no neurite can be."),
+    ] = True,
+    invert: Annotated[bool, typer.Option("--invert", help="The image is dark on bright: read its negative.")] = False,
+    flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images: four times slower.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays for large volumes.")] = False,
+    zarr: Annotated[
+        bool | None,
+        typer.Option("--zarr/--tiff", help="Write OME-Zarr, region by region; or TIFF. Default: as the image is."),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: only the i-th of n parts, from 0, of an OME-Zarr; for job arrays.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes to start for an OME-Zarr (needs dask).")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler whose workers do it, e.g. tcp://host:8786.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc, NAME.branches.csv and NAME.png in the output
+    folder.
+
+    The table has a row for each branch of the tree, with its confidence; the picture shows doubtful ones in another
+    colour.
+
+    Of an OME-Zarr image NAME.scores.ome.zarr and NAME.mask.ome.zarr, whatever its size: a region is in memory, and
+    projections of the image; the same command goes on where it was interrupted; --shard, --workers and --scheduler
+    share the work out.
+    """
+    voxel_size = parse_voxel_size(voxel_size)
+    if threshold is not None:
+        check_number("--threshold", threshold, above=0, at_most=1)
+    check_number("--bridge-distance", bridge_distance, at_least=0)
+    check_number("--min-confidence", min_confidence, at_least=0, at_most=1)
+    if batch_size is not None:
+        check_number("--batch-size", batch_size, at_least=1)
+    if tile_size is not None:
+        check_number("--tile-size", tile_size, at_least=1)
+    check_file(image)
+    zarr = image.is_dir() if zarr is None else zarr
+    work = Work(shard, scheduler, workers)
+    work.check()
+    if not zarr and work != Work():
+        raise ValueError("--shard, --workers and --scheduler: expected an OME-Zarr image, or --zarr")
+    name = image_name(image)
+    check_folder(output)
+    kind = "ome.zarr" if zarr else "tif"
+    results = [output / f"{name}.{suffix}" for suffix in (f"scores.{kind}", f"mask.{kind}", "swc", "png")]
+    for result in results[2 if zarr else 0 :]:
+        check_target(result, image)
+    _, mask, swc, png = results
+    branches = branches_of(swc)
+    if trace:
+        check_target(branches, image)
+    for result, is_made in ((mask, not zarr), (swc, trace), (branches, trace), (png, True)):
+        if is_made:
+            check_not_made_by_hand(result)
+    import torch
+
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype not in dtypes:
+        raise ValueError(f"--dtype: expected {' or '.join(dtypes)}, got {dtype!r}")
+    how = {
+        "tile_size": tile_size,
+        "tile_overlap": tile_overlap,
+        "slice_overlap": slice_overlap,
+        "skip_background": skip_background,
+        "invert": invert,
+        "flips": flips,
+        "compile": compile,
+        "batch_size": batch_size,
+        "device": check_device(device),
+        "dtype": dtypes[dtype],
+    }
+    if zarr:
+        how |= {"channel": channel, "voxel_size": voxel_size, "progress": not quiet}
+        if not segment_regions(image, model, results[0], work, **how):
+            note(f"{results[0]}: this shard is done; the same command without --shard ends the work")
+            return
+        from ..inference.large import write_mask
+
+        threshold = threshold_of(results[0], threshold)
+        share = write_mask(results[0], results[1], threshold, progress=not quiet)
+        projections = projections_of(image, channel, invert, scores=results[0])
+    else:
+        threshold, share, projections = segment_slabs(
+            image, model, channel, voxel_size, threshold, results, quiet, how
+        )
+    print(f"{results[0]}  {results[1]}  {told_share(share, threshold)}")
+    from ..evaluation.overlay import write_overlay
+    from ..volumes.names import is_own_result
+
+    trees = []
+    if trace:
+        rules = {"min_confidence": min_confidence, "fragments": fragments}
+        rules |= {"threshold": threshold, "bridge_distance": bridge_distance}
+        trees = trace_scores(results[0], swc, image, voxel_size, **rules)
+    elif is_own_result(swc):
+        note(f"{swc}: is of an earlier run, and may not be this mask's tree")
+    print(write_overlay(results[3], projections, trees))
