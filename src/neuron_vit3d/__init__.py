@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .data import load_bigneuron, synthetic_neuron
     from .evaluation import average_precision, segmentation_scores
     from .hub import publish
-    from .inference import Segmenter, segment, segment_large
+    from .inference import Segmenter, SegmentOptions, segment, segment_large
     from .model import (
         NeuronSegmentationPipeline,
         NeuronViT3DConfig,
@@ -51,6 +51,7 @@ _ON_FIRST_USE = {
     "tree_distance": "morphology",
     "segment": "inference",
     "segment_large": "inference",
+    "SegmentOptions": "inference",
     "Segmenter": "inference",
     "average_precision": "evaluation",
     "segmentation_scores": "evaluation",
@@ -67,6 +68,7 @@ __all__ = [
     "NeuronViT3DForSegmentation",
     "NeuronViT3DImageProcessor",
     "NeuronViT3DModel",
+    "SegmentOptions",
     "Segmenter",
     "TraceError",
     "TrainingConfig",

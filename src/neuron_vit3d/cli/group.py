@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from ..training.config import no_such_option
+from ..option_fields import no_such_option
 from .output import note
 
 

@@ -88,16 +88,16 @@ def check_number(
         raise ValueError(f"{option}: expected a number {expected}, got {value}")
 
 
-def check_device(device: str | None) -> str | None:
+def check_device(device: str | None) -> None:
+    if device is None:
+        return
     import torch
 
-    if device is not None:
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "not available"
-            raise ValueError(f"--device: cannot use {device!r} here: {reason}") from error
-    return device
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "not available"
+        raise ValueError(f"--device: cannot use {device!r} here: {reason}") from error
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..inference.options import SegmentOptions
 from .input import (
     check_device,
     check_file,
@@ -23,14 +24,17 @@ from .options import (
     ThresholdOption,
     VoxelSizeOption,
     example,
+    takes,
 )
 from .output import branches_of, note
 from .segment_work import Work, projections_of, segment_regions, segment_slabs, threshold_of, told_share, trace_scores
 
 
+@takes(segmenting=SegmentOptions)
 @example("neuron-vit3d segment image.tif -o out --voxel-size 0.5,0.2,0.2")
 def segment(
     image: ImageArgument,
+    segmenting: SegmentOptions,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("."),
     model: Annotated[
         str | None, typer.Option(help="Checkpoint folder or Hub name. Default: the embedded one.")
@@ -42,23 +46,6 @@ def segment(
     min_confidence: MinConfidenceOption = 0.0,
     fragments: FragmentsOption = False,
     trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
-    tile_size: Annotated[
-        int | None, typer.Option(help="Side of a tile in pixels, about. Default: the model's.")
-    ] = None,
-    tile_overlap: Annotated[int | None, typer.Option(help="Pixels tiles share. Default: the model's.")] = None,
-    slice_overlap: Annotated[int | None, typer.Option(help="Slices blocks share. Default: the model's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Blocks at once. Default: 8, on a GPU 32.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best there is.")] = None,
-    dtype: Annotated[
-        str, typer.Option(help="float32, or bfloat16: faster on recent hardware, nearly equal.")
-    ] = "float32",
-    skip_background: Annotated[
-        bool,
-        typer.Option("--skip-background/--no-skip-background", help="Leave out tiles in which no neurite can be."),
-    ] = True,
-    invert: Annotated[bool, typer.Option("--invert", help="The image is dark on bright: read its negative.")] = False,
-    flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images: four times slower.")] = False,
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays for large volumes.")] = False,
     zarr: Annotated[
         bool | None,
         typer.Option("--zarr/--tiff", help="Write OME-Zarr, region by region; or TIFF. Default: as the image is."),
@@ -87,10 +74,6 @@ def segment(
         check_number("--threshold", threshold, above=0, at_most=1)
     check_number("--bridge-distance", bridge_distance, at_least=0)
     check_number("--min-confidence", min_confidence, at_least=0, at_most=1)
-    if batch_size is not None:
-        check_number("--batch-size", batch_size, at_least=1)
-    if tile_size is not None:
-        check_number("--tile-size", tile_size, at_least=1)
     check_file(image)
     zarr = image.is_dir() if zarr is None else zarr
     work = Work(shard, scheduler, workers)
@@ -110,36 +93,20 @@ def segment(
     for result, is_made in ((mask, not zarr), (swc, trace), (branches, trace), (png, True)):
         if is_made:
             check_not_made_by_hand(result)
-    import torch
-
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if dtype not in dtypes:
-        raise ValueError(f"--dtype: expected {' or '.join(dtypes)}, got {dtype!r}")
-    how = {
-        "tile_size": tile_size,
-        "tile_overlap": tile_overlap,
-        "slice_overlap": slice_overlap,
-        "skip_background": skip_background,
-        "invert": invert,
-        "flips": flips,
-        "compile": compile,
-        "batch_size": batch_size,
-        "device": check_device(device),
-        "dtype": dtypes[dtype],
-    }
+    check_device(segmenting.device)
     if zarr:
-        how |= {"channel": channel, "voxel_size": voxel_size, "progress": not quiet}
-        if not segment_regions(image, model, results[0], work, **how):
+        how = {"channel": channel, "voxel_size": voxel_size, "progress": not quiet}
+        if not segment_regions(image, model, segmenting, results[0], work, **how):
             note(f"{results[0]}: this shard is done; the same command without --shard ends the work")
             return
         from ..inference.large import write_mask
 
         threshold = threshold_of(results[0], threshold)
         share = write_mask(results[0], results[1], threshold, progress=not quiet)
-        projections = projections_of(image, channel, invert, scores=results[0])
+        projections = projections_of(image, channel, segmenting.invert, scores=results[0])
     else:
         threshold, share, projections = segment_slabs(
-            image, model, channel, voxel_size, threshold, results, quiet, how
+            image, model, segmenting, channel, voxel_size, threshold, results, quiet
         )
     print(f"{results[0]}  {results[1]}  {told_share(share, threshold)}")
     from ..evaluation.overlay import write_overlay

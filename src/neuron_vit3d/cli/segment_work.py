@@ -42,12 +42,15 @@ class Work:
         return Cluster(address=self.scheduler, workers=self.workers)
 
 
-def segment_regions(image: Path, model: str | None, scores: Path, work: Work, **how) -> bool:
+def segment_regions(image: Path, model: str | None, options, scores: Path, work: Work, **how) -> bool:
     """Writes the scores; False where other shards may still be missing."""
     from ..inference.large import segment_large
 
     with work.engine() as engine:
-        return segment_large(image, model, out=scores, shard=work.parsed_shard(), engine=engine, **how) is not None
+        return (
+            segment_large(image, model, options, out=scores, shard=work.parsed_shard(), engine=engine, **how)
+            is not None
+        )
 
 
 def projections_of(image: Path, channel: int | None, invert: bool, scores: Path):
@@ -64,7 +67,7 @@ def projections_of(image: Path, channel: int | None, invert: bool, scores: Path)
     return projections
 
 
-def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how):
+def segment_slabs(image, model, options, channel, voxel_size, threshold, results, quiet):
     """Writes scores and mask as TIFF, slab by slab; returns the threshold, the mask's share of neuron, and the image's
     projections."""
     import numpy as np
@@ -77,7 +80,7 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
     from ..volumes.on_disk import on_disk
 
     scores, mask = results[:2]
-    segmenter = Segmenter(model, **how)
+    segmenter = Segmenter(model, options)
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
         _, size, changed = on_disk(image)

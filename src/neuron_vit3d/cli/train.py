@@ -9,7 +9,8 @@ from pathlib import Path
 
 import typer
 
-from ..training.config import TrainingConfig, choices, no_such_option, refuse_unknown
+from ..option_fields import no_such_option
+from ..training.config import TrainingConfig, choices, refuse_unknown
 from .errors import one_line_errors
 
 

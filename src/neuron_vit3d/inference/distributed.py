@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..volumes import Volume
 from .region_job import LargeJob
-from .segment import Segmenter
+from .segmenter import Segmenter
 
 
 _AHEAD = 2  # regions given to each worker: one to do and one to do next
@@ -120,7 +120,6 @@ def do(told: tuple, task: str, number: int) -> int:
 
 def _told(job: LargeJob) -> tuple:
     """All that a worker needs to know; one that has another checkpoint or image under the same name shall notice."""
-    options = tuple(sorted(job.options.items()))
     model = job.model
     if model is not None:
         model = str(Path(model).absolute() if Path(model).exists() else model)
@@ -131,7 +130,8 @@ def _told(job: LargeJob) -> tuple:
         model,
         job.channel,
         job.voxel_size_given,
-        options,
+        job.options,
+        job.processor,
         made_with,
     )
 
@@ -143,8 +143,8 @@ _one_at_a_time = threading.Lock()  # a worker may have several threads
 def _job(told: tuple) -> LargeJob:
     with _one_at_a_time:
         if told not in _jobs:
-            image, out, model, channel, voxel_size, options, _ = told
-            job = LargeJob(Path(image), Path(out), model, channel, voxel_size, dict(options)).__enter__()
+            image, out, *how, _ = told
+            job = LargeJob(Path(image), Path(out), *how).__enter__()
             job.check_begun()
             _jobs.clear()
             _jobs[told] = job

@@ -20,12 +20,14 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
+from ..model import NeuronViT3DImageProcessor
 from ..volumes import Volume, VolumeError, open_volume
 from ..volumes.volume import new_folder
 from ..volumes.zarr import RESULT
 from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
+from .options import SegmentOptions
 from .region_job import LargeJob
-from .segment import Segmenter
+from .segmenter import Segmenter, segmenter_of
 
 
 class Engine(Protocol):
@@ -44,28 +46,32 @@ class Here:
 def segment_large(
     image: str | os.PathLike | Volume,
     model: "str | os.PathLike | Segmenter | None" = None,
+    options: SegmentOptions | None = None,
     *,
     out: str | os.PathLike,
     channel: int | None = None,
     voxel_size: tuple[float, float, float] | None = None,
     shard: tuple[int, int] | None = None,
     engine: Engine | None = None,
+    processor: NeuronViT3DImageProcessor | None = None,
     progress: bool = False,
-    **options,
+    **keywords,
 ) -> Path | None:
-    """Scores of a volume of any size, as an OME-Zarr image with lower resolutions.
+    """Scores a volume of any size, into an OME-Zarr image with lower resolutions.
 
     Args:
         image: a file or folder that `open_volume` reads, best an OME-Zarr; or a Volume.
         model: a checkpoint (folder or name on the Hub), a [`Segmenter`], or None: the embedded default.
+        options: how scores are made.
         out: the new folder, `NAME.ome.zarr`.
         channel: the image's channel to segment, where it has several.
         voxel_size: z, y, x in micrometres, instead of the image's own.
         shard: (i, n): only the i-th of n parts of the regions, from 0, for jobs beside each other that share a disk. A run
             without it comes last: it does what is missing, makes the lower resolutions and gives the folder its name.
         engine: who does the work; None: this process.
-        progress: show a progress bar.
-        options: of [`Segmenter`].
+        processor: the model's image processor; as [`Segmenter`] takes it.
+        progress: tell on standard error how far it is.
+        keywords: options of [`SegmentOptions`], instead of a record or to change it.
 
     Returns:
         The folder; None with `shard`.
@@ -74,12 +80,14 @@ def segment_large(
         VolumeError: the image is not finite, or constant, or `out` was made from another image, by another model or with
             other options, or is no image of this package.
         OSError: something cannot be read or written.
+        TypeError: there is no option of that name.
     """
-    if isinstance(model, Segmenter) and options:
-        raise ValueError(f"a Segmenter has its options already; got {', '.join(sorted(options))} again")
+    if isinstance(model, Segmenter):
+        segmenter_of(segment_large, model, options, processor, keywords)  # refuses what it was given again
+    options = SegmentOptions.of(segment_large, options, keywords)
     if shard is not None and not 0 <= shard[0] < shard[1]:
         raise ValueError(f"shard: expected i/n with i from 0 to n - 1, got {shard[0]}/{shard[1]}")
-    job = LargeJob(image, Path(out), model, channel, voxel_size, options)
+    job = LargeJob(image, Path(out), model, channel, voxel_size, options, processor)
     with job:
         return _run(job, shard, engine or Here(), progress)
 

@@ -18,9 +18,10 @@ from ..volumes.zarr import RESULT
 from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
 from .background import Contrast, enough, highest_in_blocks, is_small, levels_in_block, sample_of_blocks
 from .channel_reader import BoxReader, ChannelReader, ahead
+from .options import SegmentOptions
 from .progress_folder import Look, ProgressFolder
 from .regions import Region, RegionGrid
-from .segment import Segmenter, check_range, check_voxels, tell_of_inversion
+from .segmenter import Segmenter, check_range, check_voxels, tell_of_inversion
 
 
 # Scores are rounded to multiples of 1 / this: they shrink when compressed, and background is 0, which is not stored.
@@ -33,17 +34,19 @@ class LargeJob:
     Everything but a Volume or a Segmenter given to it can be sent to other processes.
     """
 
-    def __init__(self, image, out: Path, model, channel, voxel_size, options: dict):
+    def __init__(self, image, out: Path, model, channel, voxel_size, options: SegmentOptions, processor=None):
         self.image = image if isinstance(image, Volume) else Path(image)
         self.out, self.model, self.channel, self.voxel_size_given = out, model, channel, voxel_size
-        self.options = options
+        self.options, self.processor = options, processor
         self.folder = out.with_name(f".{out.name}.unfinished")
         self.unfinished = self.folder / out.name
         self.progress = ProgressFolder(self.folder / "progress")
 
     def __enter__(self) -> "LargeJob":
         self._open = ExitStack()
-        self.segmenter = self.model if isinstance(self.model, Segmenter) else Segmenter(self.model, **self.options)
+        self.segmenter = self.model
+        if not isinstance(self.model, Segmenter):
+            self.segmenter = Segmenter(self.model, self.options, processor=self.processor)
         self.source: ChannelReader = self._open.enter_context(self.segmenter.open(self.image, self.channel))
         self.regions = RegionGrid(self.segmenter.grid(self.source.shape))
         return self
@@ -60,12 +63,10 @@ class LargeJob:
             "channel": self.channel,
             "voxel_size": self.voxel_size_given and list(self.voxel_size_given),
             "model": segmenter.model_key(),
-            "tile_overlap": segmenter.tile_overlap,
+            "tile_overlap": segmenter.options.tile_overlap,
             "tile": list(self.regions.whole.tile),
-            "slice_overlap": segmenter.slice_overlap,
-            "dtype": str(segmenter.dtype),
-            "flips": segmenter.flips,
-            "skip_background": segmenter.skip_background,
+            "slice_overlap": segmenter.options.slice_overlap,
+            **segmenter.options.deciding(),
             "region": list(self.regions.side),
             "num_channels": segmenter.processor.num_channels,
         }
@@ -132,7 +133,7 @@ class LargeJob:
             yield index
 
     def _look_at(self, region: Region) -> Look:
-        skip = self.segmenter.skip_background
+        skip = self.segmenter.options.skip_background
         box = self.source.read_box(region.labelled if skip else region.core)
         check_voxels(box, self.source.name, (region.labelled if skip else region.core)[0].start)
         core = box[(slice(None), *region.inner)] if skip else box
@@ -159,14 +160,14 @@ class LargeJob:
             look = self.progress.look(region.index)
             lowest, highest = min(lowest, look.lowest), max(highest, look.highest)
             collected.merge(look.projection, look.sample, _origin(region))
-            if self.segmenter.skip_background:
+            if self.segmenter.options.skip_background:
                 by_block.append(highest_in_blocks(look.stands_out, region.grid).ravel())
         check_range(lowest, highest, self.source.name)
-        tell_of_inversion(collected, self.source.name, inverted=self.segmenter.invert)
+        tell_of_inversion(collected, self.source.name, inverted=self.segmenter.options.invert)
         processor = self.segmenter.processor
         black, white = collected.result(processor.lower_percentile, processor.upper_percentile)
         plan = {"black": black.tolist(), "white": white.tolist(), "enough": 0.0}
-        if self.segmenter.skip_background:
+        if self.segmenter.options.skip_background:
             plan["enough"] = self._enough(by_block, (black, white))
         self.progress.note_plan(plan)
 
