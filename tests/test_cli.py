@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tiny_models import tiny_model
 
 from neuron_vit3d import (
     NeuronViT3DImageProcessor,
+    SegmentOptions,
+    TraceOptions,
     Volume,
     read_swc,
     read_volume,
@@ -37,6 +40,7 @@ from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
+from neuron_vit3d.option_fields import flags
 
 
 SHAPE = (8, 64, 64)
@@ -98,6 +102,19 @@ def test_segment_cuts_off_what_is_not_sure_and_keeps_fragments(files, model, hig
     assert len(read_swc("image.swc")) < whole
     assert "no score reaches the threshold 1; the highest is 0." in run(*command, "1").stderr
     assert not Path("image.branches.csv").exists() and not Path("image.swc").exists()
+
+
+def test_segment_traces_as_trace_does_with_the_same_options(files, model, high):
+    options = ["--threshold", high, "--min-branch-length", "6", "--smoothing", "0", "--min-component-voxels", "3"]
+    assert run("segment", "image.tif", "-o", "out", "--model", model, "-q", *options).exit_code == 0
+    assert run("trace", "out/image.scores.tif", "-o", "again.swc", *options).exit_code == 0
+    np.testing.assert_array_equal(read_swc("out/image.swc").xyz, read_swc("again.swc").xyz)
+
+
+def test_every_option_of_the_records_is_a_flag():
+    for command, records in (("segment", (SegmentOptions, TraceOptions)), ("trace", (TraceOptions,))):
+        text = " ".join(succeed(command, "-h").split())
+        assert all(flag in text for record in records for one in fields(record) for flag in flags(one))
 
 
 def test_what_it_made_is_not_taken_for_gold(files, model, high):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         NeuronViT3DModel,
     )
     from .morphology import Tree, rasterize, read_swc, tree_distance
-    from .tracing import TraceError, threshold_from_noise, trace, trace_neurons
+    from .tracing import TraceError, TraceOptions, threshold_from_noise, trace, trace_neurons
     from .training.start import TrainingConfig, train
     from .volumes import Volume, read_volume, write_volume
 
@@ -43,6 +43,7 @@ _ON_FIRST_USE = {
     "write_volume": "volumes",
     "Tree": "morphology",
     "TraceError": "tracing",
+    "TraceOptions": "tracing",
     "read_swc": "morphology",
     "rasterize": "morphology",
     "threshold_from_noise": "tracing",
@@ -71,6 +72,7 @@ __all__ = [
     "SegmentOptions",
     "Segmenter",
     "TraceError",
+    "TraceOptions",
     "TrainingConfig",
     "Tree",
     "Volume",

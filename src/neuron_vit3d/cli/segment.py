@@ -1,27 +1,25 @@
 """neuron-vit3d segment: an image becomes scores, a mask, a tree and a picture."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..inference.options import SegmentOptions
+from ..tracing.options import TraceOptions
 from .input import (
     check_device,
     check_file,
     check_folder,
     check_not_made_by_hand,
-    check_number,
     check_target,
     image_name,
     parse_voxel_size,
 )
 from .options import (
     ChannelOption,
-    FragmentsOption,
     ImageArgument,
-    MinConfidenceOption,
-    ThresholdOption,
     VoxelSizeOption,
     example,
     takes,
@@ -30,21 +28,18 @@ from .output import branches_of, note
 from .segment_work import Work, projections_of, segment_regions, segment_slabs, threshold_of, told_share, trace_scores
 
 
-@takes(segmenting=SegmentOptions)
+@takes(tracing=TraceOptions, segmenting=SegmentOptions)
 @example("neuron-vit3d segment image.tif -o out --voxel-size 0.5,0.2,0.2")
 def segment(
     image: ImageArgument,
     segmenting: SegmentOptions,
+    tracing: TraceOptions,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("."),
     model: Annotated[
         str | None, typer.Option(help="Checkpoint folder or Hub name. Default: the embedded one.")
     ] = None,
     channel: ChannelOption = None,
-    threshold: ThresholdOption = None,
     voxel_size: VoxelSizeOption = None,
-    bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge when tracing, in voxels.")] = 16.0,
-    min_confidence: MinConfidenceOption = 0.0,
-    fragments: FragmentsOption = False,
     trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
     zarr: Annotated[
         bool | None,
@@ -70,10 +65,6 @@ def segment(
     share the work out.
     """
     voxel_size = parse_voxel_size(voxel_size)
-    if threshold is not None:
-        check_number("--threshold", threshold, above=0, at_most=1)
-    check_number("--bridge-distance", bridge_distance, at_least=0)
-    check_number("--min-confidence", min_confidence, at_least=0, at_most=1)
     check_file(image)
     zarr = image.is_dir() if zarr is None else zarr
     work = Work(shard, scheduler, workers)
@@ -101,12 +92,12 @@ def segment(
             return
         from ..inference.large import write_mask
 
-        threshold = threshold_of(results[0], threshold)
+        threshold = threshold_of(results[0], tracing.threshold)
         share = write_mask(results[0], results[1], threshold, progress=not quiet)
         projections = projections_of(image, channel, segmenting.invert, scores=results[0])
     else:
         threshold, share, projections = segment_slabs(
-            image, model, segmenting, channel, voxel_size, threshold, results, quiet
+            image, model, segmenting, channel, voxel_size, tracing.threshold, results, quiet
         )
     print(f"{results[0]}  {results[1]}  {told_share(share, threshold)}")
     from ..evaluation.overlay import write_overlay
@@ -114,9 +105,7 @@ def segment(
 
     trees = []
     if trace:
-        rules = {"min_confidence": min_confidence, "fragments": fragments}
-        rules |= {"threshold": threshold, "bridge_distance": bridge_distance}
-        trees = trace_scores(results[0], swc, image, voxel_size, **rules)
+        trees = trace_scores(results[0], swc, image, replace(tracing, threshold=threshold), voxel_size)
     elif is_own_result(swc):
         note(f"{swc}: is of an earlier run, and may not be this mask's tree")
     print(write_overlay(results[3], projections, trees))

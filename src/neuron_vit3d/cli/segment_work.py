@@ -152,15 +152,14 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
         raise
 
 
-def trace_scores(scores: Path, swc: Path, image: Path, voxel_size, **how) -> list:
-    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none; `how` as
-    `trace` takes it."""
+def trace_scores(scores: Path, swc: Path, image: Path, options, voxel_size) -> list:
+    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none."""
     from ..tracing import TraceError, trace
     from ..volumes import open_volume
 
     try:
         with open_volume(scores) as reader:
-            tree = trace(reader, voxel_size=voxel_size or reader.voxel_size, **how)
+            tree = trace(reader, options, voxel_size=voxel_size or reader.voxel_size)
     except TraceError as error:
         remove_tree(swc)  # an earlier run's would not be this mask's
         note(f"no tree was written: {error}")

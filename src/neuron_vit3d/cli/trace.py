@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..tracing.options import TraceOptions
 from .input import (
     check_file,
     check_not_made_by_hand,
@@ -14,26 +15,23 @@ from .input import (
     parse_numbers,
     parse_voxel_size,
 )
-from .options import ChannelOption, FragmentsOption, MinConfidenceOption, ThresholdOption, VoxelSizeOption, example
+from .options import ChannelOption, VoxelSizeOption, example, takes
 from .output import branches_of, numbered, remove_other_trees, remove_tree, signed, write_tree
 
 
+@takes(tracing=TraceOptions)
 @example("neuron-vit3d trace out/image.scores.tif -o tree.swc --bridge-distance 8")
 def trace(
     mask: Annotated[Path, typer.Argument(help="Mask (not 0) or scores (floats in [0, 1]).", show_default=False)],
+    tracing: TraceOptions,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="SWC file. Default: beside the input.")] = None,
     channel: ChannelOption = None,
-    threshold: ThresholdOption = None,
     voxel_size: VoxelSizeOption = None,
-    bridge_distance: Annotated[float, typer.Option(help="Widest gap to bridge, in voxels.")] = 16.0,
-    min_branch_length: Annotated[float, typer.Option(help="Shorter end branches are pruned, in voxels.")] = 3.0,
     root: Annotated[
         list[str] | None,
         typer.Option(help="x,y,z in voxels, e.g. of the soma; repeat it for several neurons. Default: the thickest."),
     ] = None,
     neurons: Annotated[int, typer.Option(help="How many to trace, the largest; each to a file of its own.")] = 1,
-    min_confidence: MinConfidenceOption = 0.0,
-    fragments: FragmentsOption = False,
 ) -> None:
     """Trace a mask or scores to an SWC file; several neurons to NAME_1.swc, NAME_2.swc ...
 
@@ -41,7 +39,6 @@ def trace(
     """
     voxel_size = parse_voxel_size(voxel_size)
     check_number("--neurons", neurons, at_least=1)
-    check_number("--min-confidence", min_confidence, at_least=0, at_most=1)
     if root and neurons > 1:
         raise ValueError("--neurons: cannot be used with --root, which says how many by itself")
     check_file(mask)
@@ -52,7 +49,7 @@ def trace(
     unasked = output is None
     output = mask.with_name(image_name(mask) + ".swc") if output is None else output
     count, outputs = max(neurons, len(root or [])), [output]
-    if fragments and count > 1:
+    if tracing.fragments and count > 1:
         raise ValueError(
             "--fragments: cannot be used for several neurons, for which of them they belong to is not known"
         )
@@ -73,12 +70,8 @@ def trace(
             trees = trace_neurons(
                 reader,
                 roots or neurons,
+                tracing,
                 voxel_size=voxel_size or reader.voxel_size,
-                threshold=threshold,
-                bridge_distance=bridge_distance,
-                min_branch_length=min_branch_length,
-                min_confidence=min_confidence,
-                fragments=fragments,
             )
     except ValueError as error:
         raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error
