@@ -26,7 +26,7 @@ MAY_IMPORT = {
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT |= {"cli": {*ROOMS, "__version__"}, "apps": ROOMS}
 # the ground floor, which everybody but the model may know and which knows nobody
-GROUND = {"option_fields"}
+GROUND = {"option_fields", "progress"}
 DOORS = {"cli", "apps"}
 TRAVELS_WITH_THE_MODEL = {"torch", "numpy", "transformers", "huggingface_hub"}
 

@@ -2,11 +2,13 @@
 
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..progress import Progress
 from .options import example
 
 
@@ -74,7 +76,7 @@ def prepare(
             from ..hub import check_can_publish
 
             check_can_publish(push_to_hub, license=hub_license, private=private)  # before hours of work
-        with Bar() as bar:
+        with Progress("prepare", None, unit="neuron") as bar:
             reports = prepare_dataset(
                 root,
                 output,
@@ -84,7 +86,7 @@ def prepare(
                 shard=parse_shard(shard),
                 strict=strict,
                 scratch=scratch,
-                progress=bar.show,
+                progress=partial(show, bar),
             )
         count = Counter(report.status for report in reports)
         print(
@@ -102,23 +104,12 @@ def prepare(
         raise KeyboardInterrupt("interrupted; the same command continues") from error
 
 
-class Bar:
-    """A bar over the neurons; what is left out or repaired is told above it at once."""
-
-    def __enter__(self) -> "Bar":
-        from tqdm import tqdm
-
-        self.bar = tqdm(unit="neuron", disable=not sys.stderr.isatty())
-        return self
-
-    def show(self, report, done: int, total: int) -> None:
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
-        if report.status != "used":
-            self.bar.write(f"{report.status}: {report.image}: {report.note}", file=sys.stderr)
-
-    def __exit__(self, *exception) -> None:
-        self.bar.close()
+def show(bar: Progress, report, done: int, total: int) -> None:
+    """Counts a neuron; one that is left out or repaired is told of at once."""
+    bar.total = total
+    bar.update(done - bar.done)
+    if report.status != "used":
+        bar.write(f"{report.status}: {report.image}: {report.note}")
 
 
 def push(output: Path, repo_id: str, title: str, license: str, private: bool, num_proc: int) -> str:

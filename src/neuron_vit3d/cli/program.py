@@ -10,7 +10,7 @@ import sys
 import typer
 
 from .convert import convert
-from .errors import one_line_errors
+from .errors import hide_bars, one_line_errors
 from .evaluate import evaluate
 from .group import OneLineGroup, program
 from .prepare import prepare
@@ -39,5 +39,6 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # torch takes memory in large pages: in float32 tiles take four fifths of the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    hide_bars()
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     app()

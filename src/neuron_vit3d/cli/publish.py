@@ -1,6 +1,5 @@
 """neuron-vit3d publish, and scripts/push_to_hub.py: a trained checkpoint goes to the Hub."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,14 +25,10 @@ def publish(
 
     "default" is the checkpoint that comes with the package.
     """
-    from huggingface_hub.utils import disable_progress_bars
-
     from ..hub import assemble
     from ..hub import publish as publish_checkpoint
     from ..inference import DEFAULT_CHECKPOINT
 
-    if not sys.stderr.isatty():
-        disable_progress_bars()  # what a log needs is the error
     folder = checkpoint
     if checkpoint == "default":
         folder, facts = DEFAULT_CHECKPOINT, facts or default_facts()

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from ..model import NeuronViT3DImageProcessor
+from ..progress import Progress
 from ..volumes import Volume, VolumeError, open_volume
 from ..volumes.volume import new_folder
 from ..volumes.zarr import RESULT
@@ -104,8 +104,7 @@ def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress:
         numbers = list(numbers)
         left = [number for number in numbers if not job.progress.is_done(task, number)]
         total, done = sum(map(voxels, numbers)), sum(map(voxels, set(numbers) - set(left)))
-        how = {"desc": task, "unit": "voxel", "unit_scale": True, "disable": not progress or not left}
-        with tqdm(total=total, initial=done, **how) as bar:
+        with Progress(task, total, unit="voxel", initial=done, shown=progress and bool(left)) as bar:
             for number in engine.run(job, task, left):
                 bar.update(voxels(number))
 
@@ -157,12 +156,14 @@ def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = Fa
             attributes={RESULT: {"scores": scores.name, "threshold": threshold}},
         )
         target = ImageLevel(folder)
-        for index in tqdm(range(len(source)), desc="mask", unit="region", disable=not progress):
-            box = source.box(index)
-            mask = source.read(box) >= threshold
-            if mask.any():
-                count += int(np.count_nonzero(mask))
-                target.write(box, mask.astype(np.uint8) * np.uint8(255))
+        with Progress("mask", len(source), unit="region", shown=progress) as bar:
+            for index in range(len(source)):
+                box = source.box(index)
+                mask = source.read(box) >= threshold
+                if mask.any():
+                    count += int(np.count_nonzero(mask))
+                    target.write(box, mask.astype(np.uint8) * np.uint8(255))
+                bar.update()
         for level in range(1, len(resolutions(source.shape))):
             for index in range(len(ImageLevel(folder, level))):
                 lower_resolution(folder, level, index)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
@@ -25,6 +24,7 @@ from ..model.blocks import BlockGrid, Stitcher, check_slice_overlap
 from ..model.image_processing_neuron_vit3d import scores_from_logits
 from ..model.intensities import IntensityRange
 from ..model.loading import load_whole, read_config
+from ..progress import Progress
 from ..volumes import SlabWriter, Volume, VolumeError, read_volume
 from .background import Contrast, needed_blocks
 from .batches import Batches, to_host
@@ -191,7 +191,7 @@ class Segmenter:
 
             needed = needed_blocks(contrast.result(), grid, look_at)
         voxels = (source.shape[0] - first) * math.prod(source.shape[1:])
-        with tqdm(total=voxels, desc="segment", unit="voxel", unit_scale=True, disable=not progress) as bar:
+        with Progress("segment", voxels, unit="voxel", shown=progress) as bar:
             for z, scores in self.score(source, grid, intensities, needed, known, first=first):
                 yield z, scores
                 bar.update(scores.size)
