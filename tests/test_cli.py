@@ -117,6 +117,38 @@ def test_every_option_of_the_records_is_a_flag():
         assert all(flag in text for record in records for one in fields(record) for flag in flags(one))
 
 
+def test_json_tells_what_the_lines_tell(files, model, high):
+    command = ["segment", "image.tif", "-o", "out", "--model", model, "-q", "--threshold", high]
+    told = json.loads(succeed(*command, "--json"))
+    lines = run(*command).stdout
+    assert all(told[name] in lines for name in ("scores", "mask", "picture"))
+    assert told["threshold"] == float(high) and f"{told['neuron_share']:.3%} of the voxels" in lines
+    tree = told["tree"]
+    assert f"{tree['swc']}  {tree['branches_csv']}  {tree['nodes']} nodes, {tree['length']:.0f} voxels long" in lines
+    assert tree["nodes"] == len(read_swc("out/image.swc")) and tree["branches"] > 0
+    assert all(line in lines for line in tree["left_out"])
+    without = json.loads(succeed(*command, "--json", "--no-trace", "-o", "other"))
+    assert without["tree"] is None and without["picture"] == "other/image.png"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("convert", "image.tif", "new.npy"), {"written": "new.npy"}),
+        (("view", "image.tif", "gold.swc", "-o", "a.png"), {"picture": "a.png"}),
+    ],
+)
+def test_json_of_what_writes_one_file(words, told, files):
+    assert json.loads(succeed(*words, "--json")) == told
+
+
+def test_json_of_traced_neurons(files):
+    broken(files)
+    told = json.loads(succeed("trace", "broken.scores.npy", "-o", "n.swc", "--neurons", "2", "--json"))
+    assert [tree["swc"] for tree in told["trees"]] == ["n_1.swc", "n_2.swc"]
+    assert [tree["nodes"] for tree in told["trees"]] == [len(read_swc(f"n_{i}.swc")) for i in (1, 2)]
+
+
 def test_what_it_made_is_not_taken_for_gold(files, model, high):
     succeed("segment", "image.tif", "--model", model, "-q", "--threshold", high)
     Path("gold.swc").rename("hand.swc")  # not the image's name
@@ -536,6 +568,22 @@ def test_help_names_the_commands_and_wrong_usage_is_status_2():
 def test_help_of_every_command_has_an_example(command):
     assert succeed(command, "-h") == succeed(command, "--help")
     assert f"Example: neuron-vit3d {command} " in " ".join(succeed(command, "-h").split())
+
+
+def test_options_of_segment_stand_in_groups():
+    text = succeed("segment", "-h")
+    assert [title in text for title in ("─ Tracing ─", "─ Segmenting ─", "─ Large volumes ─")] == [True] * 3
+
+
+def test_a_shell_completes_commands_and_options():
+    environment = {**os.environ, "_NEURON_VIT3D_COMPLETE": "complete_bash"}
+    program = "import sys; sys.argv = ['neuron-vit3d']; from neuron_vit3d.cli import main; main()"
+    for words, completed in (("neuron-vit3d seg", "segment"), ("neuron-vit3d trace --bri", "--bridge-distance")):
+        environment |= {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split() == [completed]
 
 
 def test_the_version_is_the_packages():

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from .input import check_file, check_target
-from .options import ChannelOption, example
+from .options import ChannelOption, JsonOption, example
+from .output import Output
 
 
 @example("neuron-vit3d convert image.v3dpbd image.tif")
@@ -15,6 +16,7 @@ def convert(
     target: Annotated[Path, typer.Argument(help=".tif, .v3draw, .npy; .swc from an SWC file.", show_default=False)],
     channel: ChannelOption = None,
     like: Annotated[Path | None, typer.Option(help="Image whose shape an SWC file is drawn into as a mask.")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Convert between image formats; check and repair an SWC file; or draw one into a mask."""
     sources = [source, *([like] if like else [])]
@@ -41,4 +43,6 @@ def convert(
         with open_volume(like, channel or 0) as reader:
             shape, voxel_size = reader.shape, reader.voxel_size
         write_volume(target, Volume(rasterize(read_swc(source), shape), voxel_size))
-    print(target)
+    out = Output(json)
+    out.tell(str(target), written=target)
+    out.end()

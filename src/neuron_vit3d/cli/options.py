@@ -18,6 +18,10 @@ VoxelSizeOption = Annotated[
     str | None,
     typer.Option(help="z,y,x in micrometres, where the file does not say or is wrong. Example: 0.5,0.2,0.2"),
 ]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object of what was written, and of the figures, instead of lines."),
+]
 
 
 def example(line: str) -> Callable[[Callable], Callable]:

@@ -1,6 +1,7 @@
 """What the command line tells: lines on standard error, and on what was written; which trees of earlier runs it removes."""
 
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
@@ -18,16 +19,53 @@ def signed(tree, source: Path):
     return dataclasses.replace(tree, comments=(f"{TRACED_BY} from {printable(source.name)}", *tree.comments))
 
 
-def describe_tree(path: Path, tree) -> str:
-    """One line on a traced tree and the table of its branches, with what tracing left out, and the fragments that it kept."""
+class Output:
+    """What a command prints: lines as results are written, or one JSON object of the same in the end.
+
+    Args:
+        as_json: whether JSON was asked for.
+    """
+
+    def __init__(self, as_json: bool):
+        self.as_json, self.figures = as_json, {}
+
+    def tell(self, line: str, **figures) -> None:
+        """Prints a line, or keeps its figures and the paths of files for the JSON object."""
+        self.figures |= figures
+        if not self.as_json:
+            print(line)
+
+    def end(self) -> None:
+        """Prints the JSON object, where it was asked for."""
+        if self.as_json:
+            print(json.dumps(self.figures, default=str))
+
+
+def tree_figures(path: Path, tree) -> dict:
+    """What there is to tell of a traced tree and the table of its branches; length in voxels.
+
+    `left_out` says in words what tracing left out, and which fragments it kept.
+    """
     from ..morphology.branches import DOUBTFUL
 
     branches = tree.branches
-    doubtful = int((branches.confidence < DOUBTFUL).sum())
-    words = [f"{len(tree)} nodes, {tree.length:.0f} voxels long"]
-    words += [f"{doubtful} of {len(branches)} branches doubtful"] if doubtful else []
-    words += [comment for comment in tree.comments if comment.startswith(("dropped", "kept"))]
-    return f"{path}  {branches_of(path)}  {'; '.join(words)}"
+    return {
+        "swc": path,
+        "branches_csv": branches_of(path),
+        "nodes": len(tree),
+        "length": round(float(tree.length), 3),
+        "branches": len(branches),
+        "doubtful_branches": int((branches.confidence < DOUBTFUL).sum()),
+        "left_out": [comment for comment in tree.comments if comment.startswith(("dropped", "kept"))],
+    }
+
+
+def described(figures: dict) -> str:
+    """One line of the figures of a tree."""
+    doubtful = figures["doubtful_branches"]
+    words = [f"{figures['nodes']} nodes, {figures['length']:.0f} voxels long"]
+    words += [f"{doubtful} of {figures['branches']} branches doubtful"] if doubtful else []
+    return f"{figures['swc']}  {figures['branches_csv']}  {'; '.join(words + figures['left_out'])}"
 
 
 def branches_of(swc: Path) -> Path:
@@ -35,15 +73,15 @@ def branches_of(swc: Path) -> Path:
     return swc.with_name(f"{swc.stem if swc.suffix.lower() in ('.swc', '.eswc') else swc.name}.branches.csv")
 
 
-def write_tree(swc: Path, tree) -> None:
-    """Writes a tree and the table of its branches, each whole or not at all, and prints a line on it."""
+def write_tree(swc: Path, tree) -> dict:
+    """Writes a tree and the table of its branches, each whole or not at all; returns what there is to tell."""
     from ..morphology.branches import branches_text
     from ..volumes.volume import replacing
 
     with replacing(branches_of(swc)) as partial:
         partial.write_text(branches_text(tree.branches), encoding="utf-8")
         tree.write(swc)  # so late that a full disk leaves an earlier pair as it was
-    print(describe_tree(swc, tree))
+    return tree_figures(swc, tree)
 
 
 def remove_tree(swc: Path) -> None:

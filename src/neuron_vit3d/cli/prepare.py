@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ..progress import Progress
-from .options import example
+from .options import JsonOption, example
+from .output import Output
 
 
 @example("neuron-vit3d prepare stacks prepared --num-proc 2")
@@ -40,6 +41,7 @@ def prepare(
     ] = False,
     title: Annotated[str, typer.Option(help="Of the dataset's card.")] = "Traced neurons",
     hub_license: Annotated[str, typer.Option(help="Of the whole, as the Hub spells it.")] = "other",
+    json: JsonOption = False,
 ) -> None:
     """Prepare images with SWC files, as BigNeuron's Gold166, as a `datasets` dataset to train on; publish it if asked
     to.
@@ -89,17 +91,24 @@ def prepare(
                 progress=partial(show, bar),
             )
         count = Counter(report.status for report in reports)
-        print(
-            f"{count['used']} used, {count['repaired']} repaired, {count['left out']} left out: {output / 'report.csv'}"
+        out, report = Output(json), output / "report.csv"
+        out.tell(
+            f"{count['used']} used, {count['repaired']} repaired, {count['left out']} left out: {report}",
+            used=count["used"],
+            repaired=count["repaired"],
+            left_out=count["left out"],
+            report=report,
         )
         if not count["used"] + count["repaired"]:
-            raise ValueError(f"no pair could be used: {output / 'report.csv'} says why")
+            raise ValueError(f"no pair could be used: {report} says why")
         parts = {part: len(files) for part, files in part_files(output, "volumes").items()}
-        print(", ".join(f"{part} {number}" for part, number in parts.items()))
+        out.tell(", ".join(f"{part} {number}" for part, number in parts.items()), neurons=parts)
         if not parts["train"]:
             print("no neuron is in train: choose another --seed, or other --fractions", file=sys.stderr)
         if push_to_hub:
-            print(push(output, push_to_hub, title, hub_license, private, num_proc))
+            address = push(output, push_to_hub, title, hub_license, private, num_proc)
+            out.tell(address, address=address)
+        out.end()
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; the same command continues") from error
 

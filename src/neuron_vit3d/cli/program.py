@@ -24,7 +24,6 @@ from .view import view
 app = typer.Typer(
     cls=OneLineGroup,
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback(epilog="Example: neuron-vit3d segment image.tif -o out")(program)

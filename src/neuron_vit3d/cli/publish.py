@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .options import example
+from .options import JsonOption, example
+from .output import Output
 
 
 @example("neuron-vit3d publish runs/first user/first --private")
@@ -20,6 +21,7 @@ def publish(
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
     message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
     dry_run: Annotated[Path | None, typer.Option(help="Write what would be uploaded to this folder instead.")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Publish a trained checkpoint on the Hub, with its code and a card, in one commit; print its address.
 
@@ -32,19 +34,22 @@ def publish(
     folder = checkpoint
     if checkpoint == "default":
         folder, facts = DEFAULT_CHECKPOINT, facts or default_facts()
+    out = Output(json)
     if dry_run is not None:
-        print(assemble(folder, dry_run, facts, repo_id))
-        return
-    done = publish_checkpoint(
-        folder,
-        repo_id,
-        facts=facts,
-        private=private,
-        revision=revision,
-        create_pr=create_pr,
-        commit_message=message,
-    )
-    print(done.pr_url or done.commit_url)
+        out.tell(str(assemble(folder, dry_run, facts, repo_id)), folder=dry_run)
+    else:
+        done = publish_checkpoint(
+            folder,
+            repo_id,
+            facts=facts,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=message,
+        )
+        address = done.pr_url or done.commit_url
+        out.tell(address, address=address)
+    out.end()
 
 
 def default_facts() -> Path:

@@ -20,12 +20,16 @@ from .input import (
 from .options import (
     ChannelOption,
     ImageArgument,
+    JsonOption,
     VoxelSizeOption,
     example,
     takes,
 )
-from .output import branches_of, note
+from .output import Output, branches_of, described, note
 from .segment_work import Work, projections_of, segment_regions, segment_slabs, threshold_of, told_share, trace_scores
+
+
+LARGE = "Large volumes"
 
 
 @takes(tracing=TraceOptions, segmenting=SegmentOptions)
@@ -43,16 +47,29 @@ def segment(
     trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
     zarr: Annotated[
         bool | None,
-        typer.Option("--zarr/--tiff", help="Write OME-Zarr, region by region; or TIFF. Default: as the image is."),
+        typer.Option(
+            "--zarr/--tiff",
+            help="Write OME-Zarr, region by region; or TIFF. Default: as the image is.",
+            rich_help_panel=LARGE,
+        ),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option(help="i/n: only the i-th of n parts, from 0, of an OME-Zarr; for job arrays.")
+        str | None,
+        typer.Option(
+            help="i/n: only the i-th of n parts, from 0, of an OME-Zarr; for job arrays.", rich_help_panel=LARGE
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes to start for an OME-Zarr (needs dask).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes to start for an OME-Zarr (needs dask).", rich_help_panel=LARGE)
+    ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Address of a dask scheduler whose workers do it, e.g. tcp://host:8786.")
+        str | None,
+        typer.Option(
+            help="Address of a dask scheduler whose workers do it, e.g. tcp://host:8786.", rich_help_panel=LARGE
+        ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell how far it is.")] = False,
 ) -> None:
     """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc, NAME.branches.csv and NAME.png in the output
     folder.
@@ -85,10 +102,13 @@ def segment(
         if is_made:
             check_not_made_by_hand(result)
     check_device(segmenting.device)
+    out = Output(json)
     if zarr:
         how = {"channel": channel, "voxel_size": voxel_size, "progress": not quiet}
         if not segment_regions(image, model, segmenting, results[0], work, **how):
             note(f"{results[0]}: this shard is done; the same command without --shard ends the work")
+            out.figures |= {"scores": results[0], "finished": False}
+            out.end()
             return
         from ..inference.large import write_mask
 
@@ -99,13 +119,19 @@ def segment(
         threshold, share, projections = segment_slabs(
             image, model, segmenting, channel, voxel_size, tracing.threshold, results, quiet
         )
-    print(f"{results[0]}  {results[1]}  {told_share(share, threshold)}")
+    out.tell(
+        f"{results[0]}  {results[1]}  {told_share(share, threshold)}",
+        **{"scores": results[0], "mask": results[1], "neuron_share": float(share), "threshold": float(threshold)},
+    )
     from ..evaluation.overlay import write_overlay
     from ..volumes.names import is_own_result
 
-    trees = []
+    trees, figures = [], None
     if trace:
-        trees = trace_scores(results[0], swc, image, replace(tracing, threshold=threshold), voxel_size)
+        trees, figures = trace_scores(results[0], swc, image, replace(tracing, threshold=threshold), voxel_size)
+        if figures is not None:
+            out.tell(described(figures))
     elif is_own_result(swc):
         note(f"{swc}: is of an earlier run, and may not be this mask's tree")
-    print(write_overlay(results[3], projections, trees))
+    out.tell(str(write_overlay(results[3], projections, trees)), tree=figures, picture=results[3])
+    out.end()

@@ -152,8 +152,9 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
         raise
 
 
-def trace_scores(scores: Path, swc: Path, image: Path, options, voxel_size) -> list:
-    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none."""
+def trace_scores(scores: Path, swc: Path, image: Path, options, voxel_size) -> tuple[list, dict | None]:
+    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none,
+    with what there is to tell of it."""
     from ..tracing import TraceError, trace
     from ..volumes import open_volume
 
@@ -163,7 +164,6 @@ def trace_scores(scores: Path, swc: Path, image: Path, options, voxel_size) -> l
     except TraceError as error:
         remove_tree(swc)  # an earlier run's would not be this mask's
         note(f"no tree was written: {error}")
-        return []
+        return [], None
     tree = signed(tree, image)
-    write_tree(swc, tree)
-    return [tree]
+    return [tree], write_tree(swc, tree)

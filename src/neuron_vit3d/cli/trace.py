@@ -15,8 +15,8 @@ from .input import (
     parse_numbers,
     parse_voxel_size,
 )
-from .options import ChannelOption, VoxelSizeOption, example, takes
-from .output import branches_of, numbered, remove_other_trees, remove_tree, signed, write_tree
+from .options import ChannelOption, JsonOption, VoxelSizeOption, example, takes
+from .output import Output, branches_of, described, numbered, remove_other_trees, remove_tree, signed, write_tree
 
 
 @takes(tracing=TraceOptions)
@@ -32,6 +32,7 @@ def trace(
         typer.Option(help="x,y,z in voxels, e.g. of the soma; repeat it for several neurons. Default: the thickest."),
     ] = None,
     neurons: Annotated[int, typer.Option(help="How many to trace, the largest; each to a file of its own.")] = 1,
+    json: JsonOption = False,
 ) -> None:
     """Trace a mask or scores to an SWC file; several neurons to NAME_1.swc, NAME_2.swc ...
 
@@ -75,9 +76,13 @@ def trace(
             )
     except ValueError as error:
         raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error
+    out = Output(json)
+    out.figures["trees"] = []
     for tree, path in zip(trees, outputs, strict=False):
-        write_tree(path, signed(tree, mask))
+        figures = write_tree(path, signed(tree, mask))
+        out.tell(described(figures), trees=[*out.figures["trees"], figures])
     for path in outputs[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
         remove_tree(path)
     if unasked:
         remove_other_trees(mask, output, count)
+    out.end()

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from .input import check_file, check_target
-from .options import ChannelOption, ImageArgument, example
+from .options import ChannelOption, ImageArgument, JsonOption, example
+from .output import Output
 
 
 @example("neuron-vit3d view image.tif out/image.swc --gold image.gold.swc -o compared.png")
@@ -16,6 +17,7 @@ def view(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file.", show_default=False)],
     gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath.")] = None,
     channel: ChannelOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Draw maximum projections of an image with its tree."""
     sources = [image, tree, *([gold] if gold else [])]
@@ -27,4 +29,7 @@ def view(
     from ..morphology import read_swc
 
     projections = read_projections(image, channel)
-    print(write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None))
+    write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None)
+    out = Output(json)
+    out.tell(str(output), picture=output)
+    out.end()
