@@ -16,6 +16,7 @@ from tiny_models import save_2d
 from neuron_vit3d import Volume, read_volume, synthetic_neuron, write_volume
 from neuron_vit3d.cli.input import parse_shard
 from neuron_vit3d.inference import Segmenter
+from neuron_vit3d.tracing.methods import METHODS
 from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
 
 
@@ -241,7 +242,7 @@ def test_a_mistake_of_the_program_is_not_dressed_up_as_bad_input(files, model, m
         ("drawn.tif", ["--root", "1,2,3000"], "root must be a point (x, y, z) in the volume"),
         ("drawn.tif", ["--root", "1,2"], "--root: expected x,y,z in voxels, got '1,2'"),
         ("drawn.tif", ["--min-branch-length", "-2"], "--min-branch-length: expected a number at least 0, got -2.0"),
-        ("drawn.tif", ["--method", "magic"], "--method: expected teasar, got 'magic'"),
+        ("drawn.tif", ["--method", "magic"], f"--method: expected {' or '.join(METHODS)}, got 'magic'"),
         ("drawn.tif", ["--output", "."], "expected a file to write, found a folder"),
     ],
 )

@@ -416,7 +416,7 @@ def test_options_are_a_record_or_keywords():
     np.testing.assert_array_equal(trace_neurons(mask, 1, record)[0].xyz, trace(mask, record).xyz)
     with pytest.raises(TypeError, match=r"trace\(\): no such option: bridge_distnace; the nearest is bridge_distance"):
         trace(mask, bridge_distnace=8)
-    with pytest.raises(TraceError, match="method: expected teasar, got 'magic'"):
+    with pytest.raises(TraceError, match=f"method: expected {' or '.join(METHODS)}, got 'magic'"):
         trace(mask, method="magic")
 
 
