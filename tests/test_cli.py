@@ -174,11 +174,13 @@ def test_segment_uses_finished_scores_again(files, neuron, model, high, monkeypa
     assert run(*command, "1").exit_code == 0  # nothing to trace
     assert "image.swc" not in names(files)
     before = {name: Path(name).read_bytes() for name in ("image.scores.tif", "image.png")}
-    told = "neuron-vit3d: image.scores.tif: is there from an earlier run on this image with this model and options, and is used"
+    told = (
+        "neuron-vit3d: image.scores.tif: is there from an earlier run on this image with this model and options, and"
+    )
     with monkeypatch.context() as patch:
         patch.setattr(Segmenter, "slabs", lambda *arguments, **options: 1 / 0)
         result = run(*command, high)
-        assert (result.exit_code, result.stderr) == (0, f"{told} again\n")
+        assert (result.exit_code, result.stderr) == (0, f"{told} is used again\n")
         for changed in (["--flips"], ["--voxel-size", "1,2,3"]):
             with pytest.raises(ZeroDivisionError):
                 run(*command, high, *changed)
@@ -568,6 +570,16 @@ def test_help_names_the_commands_and_wrong_usage_is_status_2():
 def test_help_of_every_command_has_an_example(command):
     assert succeed(command, "-h") == succeed(command, "--help")
     assert f"Example: neuron-vit3d {command} " in " ".join(succeed(command, "-h").split())
+
+
+def test_help_and_wrong_usage_import_no_library_that_is_slow():
+    program = (
+        "import sys; from neuron_vit3d.cli import main; sys.argv[1:] = ['segment', 'a.tif', '--flip']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n"
+        "    print(end.code, [name for name in ('torch', 'transformers', 'numpy', 'scipy') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "2 []\n" and "the nearest is --flips" in done.stderr
 
 
 def test_options_of_segment_stand_in_groups():

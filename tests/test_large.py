@@ -265,6 +265,7 @@ def test_a_result_that_is_empty_can_be_opened_box_by_box(model, tmp_path, monkey
     [
         ({"tile_overlap": 4}, "was begun with tile_overlap 8, which is 4 now"),
         ({"flips": True}, "was begun with flips False, which is True now"),
+        ({"invert": True}, "was begun with invert False, which is True now"),
         ({"seed": 1}, "was begun with image "),
         ({"weights": 1}, "was begun with model "),
     ],

@@ -128,7 +128,7 @@ def test_imports_are_understood(tmp_path, monkeypatch):
     assert parts_of_the_package(package) == {"morphology", "model"}
 
 
-# Commands have a parameter for each option; the two others take what a file of transformers' JSON holds, and what it is made of.
+# These take what a file of transformers' holds, or decides.
 MANY_PARAMETERS = {"from_pretrained_2d", "NeuronViT3DImageProcessor.__init__"}
 
 

@@ -94,7 +94,7 @@ def test_docs_and_flags_follow_from_the_fields():
     assert "| `--steam`, `--no-steam` | `steam` | `True` | With steam. |" in as_table(Baking).splitlines()
 
 
-# -- SegmentOptions ----------------------------------------------------------------------------------------------------
+# -- SegmentOptions --------------------------------------------------------------------------------------------------
 
 
 def test_the_key_of_a_run_has_what_decides_the_scores():

@@ -1,7 +1,7 @@
 """neuron_vit3d: segment and trace neurons in 3D microscopy with 2D vision transformers inflated to 3D.
 
-Importing it makes the configuration, the models, the image processor and the pipeline known to transformers; what is named
-here is imported on first use.
+Importing it makes the configuration, the models, the image processor and the pipeline known to transformers; what is
+named here is imported on first use.
 """
 
 import importlib

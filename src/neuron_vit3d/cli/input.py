@@ -1,4 +1,7 @@
-"""What a user typed on the command line, checked: files, folders, names, numbers. Errors name the file or the option."""
+"""Checks of what was typed on the command line: files, folders, names, numbers.
+
+Errors name the file or the option.
+"""
 
 import math
 import tempfile
@@ -6,7 +9,7 @@ from pathlib import Path
 
 
 def image_name(path: Path) -> str:
-    """A file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
+    """Returns a file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
     from ..volumes import volume_stem
 
     name = volume_stem(path.name)
@@ -24,7 +27,7 @@ def is_folder_of_files(path: Path) -> bool:
 
 
 def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
-    """The image of each neuron, by its file's name; its mask, scores or labels are no image of it."""
+    """Finds the image of each neuron by its file's name; masks, scores and labels are no images."""
     from ..evaluation.comparison import neuron_name
     from ..volumes import is_volume_name, volume_stem
 
@@ -45,7 +48,7 @@ def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
 
 
 def check_file(path: Path) -> None:
-    """Of a file, or of a folder that is a volume."""
+    """Makes sure that there is a file, or a folder that is a volume."""
     if not path.exists():
         raise OSError(f"{path}: no such file")
     if is_folder_of_files(path):
@@ -72,7 +75,7 @@ def check_target(target: Path, *sources: Path) -> None:
 
 
 def check_not_made_by_hand(result: Path) -> None:
-    """Keeps what goes to `NAME.swc`, `NAME.mask.tif` or `NAME.png` unasked from replacing a file that is not this program's."""
+    """Makes sure that a result whose name nobody typed replaces no file but one of this program's."""
     from ..volumes.names import is_own_result
 
     if result.exists() and not is_own_result(result):
@@ -82,6 +85,7 @@ def check_not_made_by_hand(result: Path) -> None:
 def check_number(
     option: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf
 ) -> None:
+    """Makes sure that a number lies between limits, and is finite."""
     if not (value > above and value >= at_least and value <= at_most and math.isfinite(value)):
         limits = {"above": above, "at least": at_least, "at most": at_most}
         expected = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
@@ -89,6 +93,7 @@ def check_number(
 
 
 def check_device(device: str | None) -> None:
+    """Makes sure that torch can compute there."""
     if device is None:
         return
     import torch
@@ -101,7 +106,7 @@ def check_device(device: str | None) -> None:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """`i/n`, the i-th of n parts of the work, counted from 0."""
+    """Reads `i/n`: the i-th of n parts of the work, counted from 0."""
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
         raise ValueError(f"--shard: expected i/n with i from 0 to n - 1, got {text!r}")
@@ -109,6 +114,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
+    """Reads `z,y,x` in micrometres."""
     from ..volumes.volume import checked_voxel_size
 
     numbers = None if text is None else parse_numbers(text, 3, "--voxel-size: expected z,y,x in micrometres")
@@ -116,6 +122,7 @@ def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
 
 
 def parse_numbers(text: str, count: int, expectation: str) -> tuple[float, ...]:
+    """Reads `count` numbers with commas between them; the error begins with the expectation."""
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -1,4 +1,5 @@
-"""Arguments and options that several commands of the command line have; those that follow from records; the example that each shows."""
+"""Options that several commands have, or that follow from the fields of a record, and the example that each command
+shows."""
 
 import functools
 import inspect

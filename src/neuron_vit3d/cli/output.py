@@ -1,4 +1,7 @@
-"""What the command line tells: lines on standard error, and on what was written; which trees of earlier runs it removes."""
+"""What the command line tells: notes on standard error, and lines or JSON on what was written.
+
+Trees are written here, and those of earlier runs removed.
+"""
 
 import dataclasses
 import json
@@ -8,11 +11,12 @@ from pathlib import Path
 
 
 def note(text: str) -> None:
+    """Prints a line on standard error."""
     print(f"neuron-vit3d: {' '.join(text.split())}", file=sys.stderr)
 
 
 def signed(tree, source: Path):
-    """The tree with a comment on where it comes from."""
+    """Adds a comment to a tree on where it comes from."""
     from ..volumes.names import TRACED_BY
     from ..volumes.on_disk import printable
 
@@ -69,7 +73,7 @@ def described(figures: dict) -> str:
 
 
 def branches_of(swc: Path) -> Path:
-    """Where the table of a tree's branches goes: beside it, `a.swc` with `a.branches.csv`."""
+    """Returns where the table of a tree's branches goes: beside it, `a.swc` with `a.branches.csv`."""
     return swc.with_name(f"{swc.stem if swc.suffix.lower() in ('.swc', '.eswc') else swc.name}.branches.csv")
 
 
@@ -94,12 +98,12 @@ def remove_tree(swc: Path) -> None:
 
 
 def numbered(output: Path, number: int) -> Path:
-    """Where one of several trees goes, from 1: `a.swc` becomes `a_1.swc`."""
+    """Returns where one of several trees goes, counted from 1: `a.swc` becomes `a_1.swc`."""
     return output.with_name(f"{output.stem}_{number}{output.suffix}")
 
 
 def remove_other_trees(source: Path, output: Path, count: int) -> None:
-    """Removes trees that an earlier run traced from the same file, another number of neurons than `count`, and says so."""
+    """Removes trees that an earlier run traced from this file for another number of neurons, and says so."""
     if count > 1:
         _remove_tree_of(source, output)
     number = count + 1 if count > 1 else 1
@@ -109,8 +113,10 @@ def remove_other_trees(source: Path, output: Path, count: int) -> None:
 
 
 def _remove_tree_of(source: Path, path: Path) -> None:
-    """Where its first lines say that this program traced it from a file of the source's name: of `a.tif` and `a_1.tif` in one
-    folder `a_1.swc` is the second tree of the one, or the tree of the other."""
+    """Removes a tree whose first lines say that this program traced it from a file of the source's name.
+
+    Of `a.tif` and `a_1.tif` in one folder, `a_1.swc` is the second tree of the one, or the tree of the other.
+    """
     from ..volumes.names import TRACED_BY
     from ..volumes.on_disk import printable
 

@@ -1,4 +1,7 @@
-"""What `neuron-vit3d segment` does: slab by slab into TIFF, or region by region, by one process or many, into OME-Zarr."""
+"""What `neuron-vit3d segment` does: slab by slab into TIFF, or region by region into OME-Zarr.
+
+One process does it, or many.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -23,6 +26,7 @@ class Work:
     workers: int | None = None
 
     def check(self) -> None:
+        """Makes sure that at most one way was chosen."""
         given = [name for name, value in vars(self).items() if value is not None]
         if len(given) > 1:
             raise ValueError(f"--{given[1]}: cannot be used with --{given[0]}")
@@ -31,10 +35,11 @@ class Work:
         self.parsed_shard()
 
     def parsed_shard(self) -> tuple[int, int] | None:
+        """Returns (i, n) of the shard, where there is one."""
         return None if self.shard is None else parse_shard(self.shard)
 
     def engine(self):
-        """A context whose value is what `segment_large` takes."""
+        """Returns a context whose value is what `segment_large` takes."""
         if self.scheduler is None and self.workers is None:
             return nullcontext()
         from ..inference.distributed import Cluster
@@ -54,7 +59,7 @@ def segment_regions(image: Path, model: str | None, options, scores: Path, work:
 
 
 def projections_of(image: Path, channel: int | None, invert: bool, scores: Path):
-    """Of the channels of an image that the model was given which made the scores."""
+    """Projects those channels of an image that the model of the scores was given."""
     from ..evaluation.overlay import Projections
     from ..inference.channel_reader import ChannelReader
     from ..volumes.zarr import RESULT
@@ -106,7 +111,7 @@ def segment_slabs(image, model, options, channel, voxel_size, threshold, results
 
 
 def threshold_of(scores: Path, threshold: float | None) -> float:
-    """The threshold that was asked for, or the one that follows the noise of the scores."""
+    """Returns the threshold that was asked for, or the one that follows the noise of the scores."""
     from ..tracing import threshold_from_noise
     from ..volumes import open_volume
 
@@ -117,7 +122,7 @@ def threshold_of(scores: Path, threshold: float | None) -> float:
 
 
 def told_share(share: float, threshold: float) -> str:
-    """What a user is told of the share of neuron in a mask, with a doubt where it is more than neurons fill."""
+    """Says what share of a volume is neuron, with a doubt where it is more than neurons fill."""
     doubt = ", more than neurons fill: is it the right --channel, and bright on dark?" if share > MUCH_NEURON else ""
     return f"{share:.3%} of the voxels are neuron (scores of at least {threshold:.3g}){doubt}"
 

@@ -4,11 +4,11 @@
     segment_large(..., shard=(3, 16))                                     # the 4th of 16 jobs
     segment_large(..., engine=Cluster(address="tcp://scheduler:8786"))    # see distributed.py
 
-Three rounds go over the regions (`regions.py`). All are looked at, to find black and white of the whole volume and where its
-background is; then segmented, each into its own shard; then the lower resolutions are made. What is done is noted in a file for each region, so
-any run with the same image, model and options goes on where others stopped; runs beside each other share the work by
-`shard`. Until all is done the result is in the hidden folder `.NAME.unfinished` beside its place. In memory are a region, and an xy
-projection of the volume.
+Three rounds go over the regions (`regions.py`). All are looked at, to find black and white of the whole volume and
+where its background is; then segmented, each into its own shard; then the lower resolutions are made. What is done is
+noted in a file for each region, so any run with the same image, model and options goes on where others stopped; runs
+beside each other share the work by `shard`. Until all is done the result is in the hidden folder `.NAME.unfinished`
+beside its place. In memory are a region, and an xy projection of the volume.
 """
 
 import os
@@ -31,9 +31,11 @@ from .segmenter import Segmenter, segmenter_of
 
 
 class Engine(Protocol):
-    """Who does the work: `run` calls the method `task` of a job with each of the numbers, and yields those that are done."""
+    """Who does the work."""
 
-    def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]: ...
+    def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]:
+        """Calls the method `task` of a job with each of the numbers, and yields those that are done."""
+        ...
 
 
 class Here:
@@ -66,8 +68,9 @@ def segment_large(
         out: the new folder, `NAME.ome.zarr`.
         channel: the image's channel to segment, where it has several.
         voxel_size: z, y, x in micrometres, instead of the image's own.
-        shard: (i, n): only the i-th of n parts of the regions, from 0, for jobs beside each other that share a disk. A run
-            without it comes last: it does what is missing, makes the lower resolutions and gives the folder its name.
+        shard: (i, n): only the i-th of n parts of the regions, from 0, for jobs beside each other that share a disk.
+            A run without it comes last: it does what is missing, makes the lower resolutions and gives the folder its
+            name.
         engine: who does the work; None: this process.
         processor: the model's image processor; as [`Segmenter`] takes it.
         progress: tell on standard error how far it is.
@@ -77,8 +80,8 @@ def segment_large(
         The folder; None with `shard`.
 
     Raises:
-        VolumeError: the image is not finite, or constant, or `out` was made from another image, by another model or with
-            other options, or is no image of this package.
+        VolumeError: the image is not finite, or constant, or `out` was made from another image, by another model or
+            with other options, or is no image of this package.
         OSError: something cannot be read or written.
         TypeError: there is no option of that name.
     """
@@ -128,9 +131,12 @@ def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress:
 
 
 def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = False) -> float:
-    """The mask, 255 where the scores of an OME-Zarr image are at least the threshold and 0 elsewhere, as another image.
+    """Writes the mask of an OME-Zarr image of scores as another: 255 where they are at least the threshold, else 0.
 
-    Returns the share of the voxels that are set. What is there under the name `out` is replaced if this program made it.
+    What is there under the name `out` is replaced if this program made it.
+
+    Returns:
+        The share of the voxels that are set.
 
     Raises:
         VolumeError: something else is there.

@@ -12,7 +12,7 @@ from ..option_fields import Check, Number, OneOf, Options, documented, option
 
 # The blocks that these lead to stand in a key in their place.
 _AS_BLOCKS = ("tile_size", "tile_overlap", "slice_overlap")
-# How the first options stand in a key, those that always do; runs that were begun before there were others go on. Later
+# How the first options stand in a key, and which always do; runs that were begun before there were others go on. Later
 # ones stand there by their names, where they are not at their defaults.
 _ALWAYS = ("skip_background", "flips", "dtype")
 _FIRST_WORDS = {"skip_background": repr, "flips": repr, "dtype": str, "invert": lambda _: "'inverted'"}
@@ -23,8 +23,8 @@ _FIRST_WORDS = {"skip_background": repr, "flips": repr, "dtype": str, "invert": 
 class SegmentOptions(Options):
     """How scores are made: the options of `segment`, `segment_large` and `Segmenter`.
 
-    segment("image.tif", options=SegmentOptions(tile_size=512, flips=True))
-    segment("image.tif", tile_size=512, flips=True)  # the same
+    They are given as a record, `segment(image, options=SegmentOptions(tile_size=512))`, or as keywords,
+    `segment(image, tile_size=512)`.
     """
 
     title: ClassVar[str] = "Segmenting"

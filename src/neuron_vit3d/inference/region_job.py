@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
@@ -102,7 +103,7 @@ class LargeJob:
         self.check_begun()
 
     def check_begun(self) -> None:
-        """Raises VolumeError where what was begun is not this job: a worker may have other files under the same names."""
+        """Raises VolumeError where another job was begun: a worker may have other files under the same names."""
         self._check_same(self.unfinished)
 
     def _check_same(self, path: Path) -> None:
@@ -113,14 +114,20 @@ class LargeJob:
                 f"{path}: is there already and is no image that this program began; choose another output"
             ) from error
         ours = json.loads(json.dumps(self.made_with))
+        for option in fields(SegmentOptions):  # one that is at its default may be missing
+            if (option.name in theirs) != (option.name in ours):
+                theirs.setdefault(option.name, option.default)
+                ours.setdefault(option.name, option.default)
         if theirs.keys() != ours.keys():
             raise VolumeError(
-                f"{path}: is another result, or one of another version of this program; remove it or choose another output"
+                f"{path}: is another result, or one of another version of this program; "
+                "remove it or choose another output"
             )
         for key, value in ours.items():
             if theirs[key] != value:
                 raise VolumeError(
-                    f"{path}: was begun with {key} {theirs[key]}, which is {value} now; remove it or choose another output"
+                    f"{path}: was begun with {key} {theirs[key]}, which is {value} now; "
+                    "remove it or choose another output"
                 )
 
     # -- first round -----------------------------------------------------------------------------------------------

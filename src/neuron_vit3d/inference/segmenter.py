@@ -1,7 +1,9 @@
 """One volume of any size is segmented: blocks go through the model in batches, memory is bounded by a few slices.
 
-scores = segment("neuron.tif")                       # the embedded default model; Volume of scores in [0, 1]
-segment("neuron.tif", "user/checkpoint", flips=True, out="neuron.scores.tif")     # slab by slab to disk
+    scores = segment("neuron.tif")                       # the embedded default model; Volume of scores in [0, 1]
+    segment("neuron.tif", "user/checkpoint", flips=True, out="neuron.scores.tif")     # slab by slab to disk
+
+What else can be told is in `options.py`.
 """
 
 import hashlib
@@ -54,7 +56,8 @@ def segment(
 
     Args:
         volume: a file that `read_volume` reads, or a [`Volume`].
-        model: a checkpoint (folder or name on the Hub), a loaded model, or a [`Segmenter`]; None: the embedded default.
+        model: a checkpoint (folder or name on the Hub), a loaded model, or a [`Segmenter`]; None: the embedded
+            default.
         options: how scores are made.
         channel: the image's channel to segment, where it has several.
         processor: the model's image processor; as [`Segmenter`] takes it.
@@ -89,8 +92,8 @@ class Segmenter:
     """A model on a device, ready to segment any number of volumes.
 
     Args:
-        model: a checkpoint (folder or name on the Hub), a loaded model, or None: the embedded default. A loaded model is
-            itself moved to the device, and its weights to float32 unless they are quantised.
+        model: a checkpoint (folder or name on the Hub), a loaded model, or None: the embedded default. A loaded model
+            is itself moved to the device, and its weights to float32 unless they are quantised.
         options: how scores are made.
         processor: its image processor; None: the checkpoint's own, or for a loaded model one made from its config.
         keywords: options of [`SegmentOptions`], instead of a record or to change it.
@@ -149,12 +152,15 @@ class Segmenter:
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def key(self, shape: tuple[int, int, int]) -> str:
-        """A word for what decides the scores of a volume of this shape: weights, image processor, blocks, options, device."""
+        """Returns a word for what decides the scores of a volume of this shape.
+
+        That is the weights, the image processor, the blocks, the options, and the kind of device.
+        """
         words = f"({self.grid(shape)}, {self.options.key()})"
         return hashlib.sha256(f"{self.model_key()}{words}{self.device.type}".encode()).hexdigest()
 
     def model_key(self) -> str:
-        """A word for the weights and the image processor."""
+        """Returns a word for the weights and the image processor."""
         known = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             known.update(name.encode())
@@ -163,11 +169,11 @@ class Segmenter:
         return known.hexdigest()
 
     def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> ChannelReader:
-        """The channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
+        """Opens the channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
         return ChannelReader(volume, self.processor.num_channels, channel, invert=self.options.invert)
 
     def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
-        """The blocks that a volume of this shape (slices, height, width) is cut into."""
+        """Returns the blocks that a volume of this shape (slices, height, width) is cut into."""
         return self.processor.grid(
             shape,
             tile_size=self.options.tile_size,
@@ -178,7 +184,7 @@ class Segmenter:
     def slabs(
         self, source: ChannelReader, *, progress: bool = False, first: int = 0
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (first slice, scores (slices, height, width) float32) from slice `first` of the volume to its bottom."""
+        """Yields (first slice, scores (slices, height, width) float32), from slice `first` to the volume's bottom."""
         intensities, contrast = self._look_at(source)
         grid = self.grid(source.shape)
         needed, known = None, {}
@@ -217,8 +223,8 @@ class Segmenter:
         if needed is None:
             needed = np.ones((len(grid.steps), len(grid.tile_origins)), bool)
         stitcher = Stitcher(grid, first=first, limits=(0.0, 1.0))
-        # A block's scores depend, in their last bits, on those it shares a batch with. So that a run which goes on from
-        # `first` gives what an uninterrupted one does, its first batch begins where one of theirs did.
+        # A block's scores depend, in their last bits, on those it shares a batch with. So that a run which goes on
+        # from `first` gives what an uninterrupted one does, its first batch begins where one of theirs did.
         before = sum(grid.labelled(step)[-1] < first for step in grid.steps)
         origins = grid.tile_origins
         is_new = np.array([[(step, origin) not in known for origin in origins] for step in grid.steps]) & needed
@@ -273,7 +279,10 @@ class Segmenter:
             yield (step, tiles, *rest), [slices[z] for z in wanted]
 
     def score_some(self, source, grid, intensities, blocks: list[tuple[int, tuple[int, int]]]) -> Iterator[np.ndarray]:
-        """Scores (num_output_slices, tile height, tile width) of single blocks, given as (step, origin) from the top on."""
+        """Yields the scores of single blocks, given as (step, origin) from the top on.
+
+        They are of shape (num_output_slices, tile height, tile width).
+        """
         steps = list(dict.fromkeys(step for step, _ in blocks))
         asked = set(blocks)
         needed = np.array([[(step, origin) in asked for origin in grid.tile_origins] for step in steps])
@@ -302,8 +311,8 @@ class Segmenter:
         return to_host(sum(scores)[: len(batch)] / len(scores))
 
     def _forward_compiled(self, pixel_values: torch.Tensor) -> SemanticSegmenterOutput:
-        # A CPU gains little but by weights that are constants: they lie ready for the matrix units then, and activations
-        # become part of the convolutions. As an option of `torch.compile` it would come too late to make them so.
+        # A CPU gains little but by weights that are constants: they lie ready for the matrix units then, and
+        # activations become part of the convolutions. As an option of `torch.compile` it would come too late.
         with torch._inductor.config.patch(freezing=self.device.type == "cpu"):
             return self._compiled(pixel_values)
 

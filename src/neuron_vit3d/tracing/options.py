@@ -21,10 +21,8 @@ class TraceError(ValueError):
 class TraceOptions(Options):
     """What of a mask or of scores becomes a tree: the options of `trace` and `trace_neurons`.
 
-        trace(scores, TraceOptions(bridge_distance=8, fragments=True))
-        trace(scores, bridge_distance=8, fragments=True)  # the same
-
-    Lengths and radii are in units of the smallest voxel side.
+    They are given as a record, `trace(scores, TraceOptions(bridge_distance=8))`, or as keywords,
+    `trace(scores, bridge_distance=8)`. Lengths and radii are in units of the smallest voxel side.
     """
 
     title: ClassVar[str] = "Tracing"
@@ -45,8 +43,8 @@ class TraceOptions(Options):
     min_branch_length: float = option(
         3.0,
         "Shorter end branches are pruned, in voxels.",
-        more="And those shorter than 1.5 radii of the branch they leave. A component that would be the end of a branch "
-        "must be longer than its gap by as much.",
+        more="And those shorter than 1.5 radii of the branch they leave. A component that would be the end of a "
+        "branch must be longer than its gap by as much.",
         check=Number(at_least=0),
     )
     min_component_voxels: int = option(

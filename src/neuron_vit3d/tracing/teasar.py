@@ -1,4 +1,4 @@
-"""Center lines by TEASAR (Sato et al. 2000): in memory, or region by region where there is more foreground than fits."""
+"""Center lines by TEASAR (Sato et al. 2000): in memory, or region by region where there is too much foreground."""
 
 import math
 
