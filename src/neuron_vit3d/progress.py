@@ -29,7 +29,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self._begun = self._told = time.monotonic()
-        self._has_told = False
+        self._told_of = None  # so many pieces
         if self._shown and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -60,7 +60,7 @@ class Progress:
 
     def _tell(self) -> None:
         now = time.monotonic()
-        self._told, self._has_told = now, True
+        self._told, self._told_of = now, self.done
         seconds, new = now - self._begun, self.done - self._initial
         words = f"{self.what}: {self.done:,} {self.unit}s"
         if self.total:
@@ -75,7 +75,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._has_told and kind is None:  # who saw it begin shall see it end
+        elif kind is None and self._told_of not in (None, self.done):  # who saw it begin shall see it end
             self._tell()
 
 
