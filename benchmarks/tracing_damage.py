@@ -188,8 +188,8 @@ def soma(seed: int, radius: float = 15.0, hole: float = 9.0) -> Case:
     tips = center + np.array([[-52, *rng.uniform(-12, 12, 2)], [52, *rng.uniform(-12, 12, 2)]])
     gold = Tree.from_parents(np.array([center, *tips]), np.full(3, 2.0), np.array([-1, 0, 0]))
     mask = rasterize(gold, (80, 80, 120))
-    from_center = np.linalg.norm(np.indices(mask.shape).T - center, axis=-1).T
-    nucleus = np.linalg.norm(np.indices(mask.shape).T - (center + rng.uniform(-3, 3, 3)), axis=-1).T
+    from_center = np.linalg.norm(np.indices(mask.shape).T[..., ::-1] - center, axis=-1).T
+    nucleus = np.linalg.norm(np.indices(mask.shape).T[..., ::-1] - (center + rng.uniform(-3, 3, 3)), axis=-1).T
     return Case((mask | (from_center <= radius)) & ~(nucleus <= hole), gold)
 
 

@@ -276,7 +276,7 @@ def sizes(
 
 def write_sparse_zarr(path: Path, side: int, neurons: int, neuron: np.ndarray, seed: int = 22) -> None:
     """So many copies of a neuron of 256^3 in noise, each in shards of its own, from near the middle on."""
-    from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
+    from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
 
     create_image(path, (side,) * 3, np.uint8, (1.0, 1.0, 1.0), shard=(64, 256, 256), chunk=(32, 64, 64))
     level, rng = ImageLevel(path), np.random.default_rng(seed)

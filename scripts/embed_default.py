@@ -9,7 +9,6 @@ is made of model_cards/default.yaml, the run's own files and the report of `scri
 
 import json
 import math
-import os
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import torch
 from PIL import Image
 from transformers import HfArgumentParser
 
+from neuron_vit3d.files import new_folder
 from neuron_vit3d.hub import model_card
 from neuron_vit3d.hub.assemble import copy_record
 from neuron_vit3d.inference import DEFAULT_CHECKPOINT, load_checkpoint
@@ -66,9 +66,7 @@ def main() -> int:
 
 def embed(run: Path, facts: str, logit: float = 0.0, intensities: str = "") -> None:
     """Replaces the embedded default by a run's model, its threshold moved by `logit`, whole or not at all."""
-    partial = DEFAULT_CHECKPOINT.with_name(".default.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with new_folder(DEFAULT_CHECKPOINT, alone=True) as partial:
         model, processor = load_checkpoint(run)
         model.config.name_or_path = ""
         processor.intensities = intensities or processor.intensities
@@ -84,9 +82,6 @@ def embed(run: Path, facts: str, logit: float = 0.0, intensities: str = "") -> N
                 f"{run}: the checkpoint takes {size / 1e6:.1f} MB in float16, at most {LARGEST / 1e6:.0f} fit"
             )
         shutil.rmtree(DEFAULT_CHECKPOINT, ignore_errors=True)
-        os.replace(partial, DEFAULT_CHECKPOINT)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     print(f"{DEFAULT_CHECKPOINT.relative_to(REPOSITORY)}  {size / 1e6:.1f} MB")
 
 

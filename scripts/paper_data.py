@@ -10,8 +10,8 @@ import numpy as np
 import tifffile
 
 from neuron_vit3d.data.pairs import Pair, find_pairs
+from neuron_vit3d.files import new_folder
 from neuron_vit3d.morphology import read_swc
-from neuron_vit3d.volumes.volume import new_folder
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from neuron_vit3d.data.pairs import IGNORE_INDEX, read_pair
 from neuron_vit3d.evaluation.overlay import Projections, write_overlay
 from neuron_vit3d.evaluation.report import AVERAGED, Result, write_report
 from neuron_vit3d.evaluation.scores import score_volume
+from neuron_vit3d.files import write_whole
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import read_swc
 from neuron_vit3d.training.building import computation_dtype
 from neuron_vit3d.training.config import TrainingConfig
-from neuron_vit3d.training.logbook import write_whole
 from neuron_vit3d.training.trainer import train
 from neuron_vit3d.training.validation import best_threshold, segment_labelled, validation_dice
 
@@ -237,7 +237,7 @@ class Runner:
 
     def note(self, run: Experiment, test: dict, result: dict) -> None:
         whole = Result(experiment=asdict(run), test=test, **result)
-        write_whole(self.results / f"{run.key}.json", json.dumps(asdict(whole), indent=1) + "\n")
+        write_whole(self.results / f"{run.key}.json", json.dumps(asdict(whole), indent=1) + "\n", alone=True)
 
     def config_of(self, run: Experiment, folder: Path, data: Data) -> TrainingConfig:
         """What the trainer is told."""

@@ -1,13 +1,15 @@
 """Puts the tables of reports/ into README.md and docs/, between `<!-- reports/NAME.md -->` and `<!-- end -->`: no number is
-typed."""
+typed. The table of image formats, between `<!-- formats -->` and `<!-- end -->`, comes from the package's list of them."""
 
 import os
 import re
 from pathlib import Path
 
+from neuron_vit3d.volumes.formats.registry import as_table
+
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_PLACE = re.compile(r"<!-- (reports/\S+\.md) -->\n.*?<!-- end -->", re.DOTALL)
+_PLACE = re.compile(r"<!-- (reports/\S+\.md|formats) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def main() -> int:
@@ -21,9 +23,11 @@ def pages() -> list[Path]:
 
 
 def with_reports(text: str, page: Path) -> str:
-    """The text of a page with every report in its place; a report's own title is left out."""
+    """The text of a page with every report, and the table of formats, in its place; a report's own title is left out."""
 
     def filled(match: re.Match) -> str:
+        if match[1] == "formats":
+            return f"<!-- formats -->\n{as_table()}\n<!-- end -->"
         report = REPOSITORY / match[1]
         beside = Path(os.path.relpath(report.parent, page.parent)).as_posix()  # where a report's links lead
         body = re.sub(r"\A# .*\n+", "", report.read_text()).strip().replace("](", f"]({beside}/")

@@ -17,7 +17,7 @@ from neuron_vit3d import Volume, read_volume, synthetic_neuron, write_volume
 from neuron_vit3d.cli.input import parse_shard
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.tracing.methods import METHODS
-from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
+from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
 
 
 @pytest.fixture(scope="module")

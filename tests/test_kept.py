@@ -88,7 +88,7 @@ def test_of_a_layer_too_large_to_keep_as_many_slices_are_read_as_fit(tmp_path, m
 
 
 def count_reads(monkeypatch) -> list[tuple[int, int]]:
-    from neuron_vit3d.volumes.zarr import _Image
+    from neuron_vit3d.volumes.formats.zarr import _Image
 
     reads, read = [], _Image.read
 
@@ -132,7 +132,7 @@ def test_of_boxes_deeper_than_what_is_kept_the_first_slices_are_decoded_once(tmp
 
 
 def count_decoded(monkeypatch) -> list[int]:
-    from neuron_vit3d.volumes.tiff import _Stack
+    from neuron_vit3d.volumes.formats.tiff_reader import _Stack
 
     decoded, decode = [], _Stack._decode
 

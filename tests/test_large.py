@@ -15,7 +15,7 @@ from neuron_vit3d.inference.large import Here, segment_large
 from neuron_vit3d.inference.progress_folder import ProgressFolder
 from neuron_vit3d.inference.region_job import LargeJob
 from neuron_vit3d.volumes import VolumeError, open_volume
-from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image
+from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
 
 
 HALF_A_LEVEL = 0.5 / 1024 + 1e-6

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from neuron_vit3d.volumes.formats.registry import FORMATS
+
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "neuron_vit3d"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -26,7 +28,7 @@ MAY_IMPORT = {
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT |= {"cli": {*ROOMS, "__version__"}, "apps": ROOMS}
 # the ground floor, which everybody but the model may know and which knows nobody
-GROUND = {"option_fields", "progress"}
+GROUND = {"files", "option_fields", "progress"}
 DOORS = {"cli", "apps"}
 TRAVELS_WITH_THE_MODEL = {"torch", "numpy", "transformers", "huggingface_hub"}
 
@@ -113,6 +115,76 @@ def test_files_are_short_and_named_after_what_they_hold(path):
     assert path.stem == "__init__" or ast.get_docstring(ast.parse(path.read_text())), "begins without a docstring"
 
 
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_alone_knows_how_a_file_is_written_whole(path):
+    """Temporary names, what is forced onto the disk, renames and locks have one home; the model travels without it."""
+    words = ("os.replace(", "os.fsync(", "os.umask(", "mkstemp(", "NamedTemporaryFile(", "flock(")
+    found = [word for word in words if word in path.read_text()]
+    assert not found or name_of(path) == "files.py", f"{name_of(path)} has {found}: use files.py"
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file's module."""
+    parts = ("neuron_vit3d", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """The package's modules that a file imports at once or inside functions; not what only type checkers import."""
+    here = ["neuron_vit3d", *path.relative_to(PACKAGE).with_suffix("").parts]
+    names, todo = set(), [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            todo += node.orelse
+            continue
+        todo += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level] if node.level else []
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            both = {alias.name: f"{module}.{alias.name}" for alias in node.names}
+            names |= {whole if whole in modules else module for whole in both.values()}
+    if path.parent.name == "formats" and path.stem == "registry":  # it imports them by their names
+        names |= {f"neuron_vit3d.volumes.formats.{name}" for name in FORMATS}
+    return names & modules - {module_of(path)}
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that import each other, directly or through others (Tarjan's components)."""
+    number, lowest, stack, found = {}, {}, [], []
+
+    def visit(module: str) -> None:
+        number[module] = lowest[module] = len(number)
+        stack.append(module)
+        for other in sorted(imports[module]):
+            if other not in number:
+                visit(other)
+            if other in stack:
+                lowest[module] = min(lowest[module], lowest[other])
+        if lowest[module] == number[module]:
+            group = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for module in sorted(imports):
+        if module not in number:
+            visit(module)
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    modules = {module_of(path) for path in FILES}
+    assert circles({module_of(path): imported_modules(path, modules) for path in FILES}) == []
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "e"}, "e": {"d"}}) == [["b", "c"], ["d", "e"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
 def test_imports_are_understood(tmp_path, monkeypatch):
     """The lint itself: relative, absolute and hidden imports are all seen."""
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
@@ -123,6 +195,9 @@ def test_imports_are_understood(tmp_path, monkeypatch):
         "def f():\n    from .. import data\n    import neuron_vit3d.hub.publish\n"
     )
     assert parts_of_the_package(path) == {"volumes", "morphology", "cli", "data", "hub"}
+    modules = {"neuron_vit3d.morphology.swc", "neuron_vit3d.volumes", "neuron_vit3d.data", "neuron_vit3d.model"}
+    path.write_text(path.read_text() + "if TYPE_CHECKING:\n    from .. import model\n")
+    assert imported_modules(path, modules) == modules - {"neuron_vit3d.model"}
     package = path.with_name("__init__.py")
     package.write_text("from .swc import Tree\nfrom ..model.blocks import cut\n")
     assert parts_of_the_package(package) == {"morphology", "model"}

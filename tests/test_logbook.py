@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_runs import hidden, log_of, run_of_a_test, stop_at
 
-from neuron_vit3d.training import logbook
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
-from neuron_vit3d.training.logbook import Logbook, check_trackers, write_whole
+from neuron_vit3d.training.logbook import Logbook, check_trackers
 from neuron_vit3d.training.trainer import train
 
 
@@ -46,19 +45,6 @@ def test_the_log_is_cut_where_a_run_goes_on(tmp_path_factory, steps, step, torn)
     assert kept == lines[: 2 * min(step, steps)] and not hidden(folder)
     book.write(step + 1, loss=1.0)
     assert [json.loads(line)["step"] for line in book.path.read_text().splitlines()][-1] == step + 1
-
-
-def test_a_whole_text_or_what_was_there_before(tmp_path, monkeypatch):
-    path = tmp_path / "text"
-    write_whole(path, "first")
-
-    def refuse(*_):
-        raise OSError("full")
-
-    monkeypatch.setattr(logbook.os, "replace", refuse)
-    with pytest.raises(OSError, match="full"):
-        write_whole(path, "second")
-    assert path.read_text() == "first" and [child.name for child in tmp_path.iterdir()] == ["text"]
 
 
 def test_an_unknown_tracker_is_refused():

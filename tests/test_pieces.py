@@ -9,8 +9,8 @@ from neuron_vit3d.morphology import rasterize
 from neuron_vit3d.tracing import TraceError, pieces, trace
 from neuron_vit3d.tracing.pieces import Levels, Pieces, look_through
 from neuron_vit3d.tracing.smoothing import Gaussian
-from neuron_vit3d.volumes import volume as volume_module
-from neuron_vit3d.volumes.volume import VolumeReader
+from neuron_vit3d.volumes import reader as reader_module
+from neuron_vit3d.volumes.reader import VolumeReader
 
 
 def reader_of(array: np.ndarray, piece: tuple[int, int, int]) -> VolumeReader:
@@ -23,7 +23,7 @@ def reader_of(array: np.ndarray, piece: tuple[int, int, int]) -> VolumeReader:
 @pytest.mark.parametrize("piece", [(1, 20, 30), (4, 7, 9), (8, 20, 16)])
 def test_pieces_cover_the_volume_once(piece, monkeypatch):
     monkeypatch.setattr(pieces, "_VOXELS_AT_ONCE", 300)
-    monkeypatch.setattr(volume_module, "_BOX_VOXELS", 300)
+    monkeypatch.setattr(reader_module, "_BOX_VOXELS", 300)
     array = np.zeros((13, 20, 30), np.uint8)
     for source in (array, reader_of(array, piece)):
         count = np.zeros(array.shape, int)
@@ -39,7 +39,7 @@ def test_trees_are_the_same_whatever_the_pieces(smoothing, piece, monkeypatch):
     scores[:, :, 30:34] *= np.float32(0.3)  # to be bridged
     whole = trace(scores, smoothing=smoothing, voxel_size=(2, 1, 1))
     monkeypatch.setattr(pieces, "_VOXELS_AT_ONCE", 1)
-    monkeypatch.setattr(volume_module, "_BOX_VOXELS", 1)
+    monkeypatch.setattr(reader_module, "_BOX_VOXELS", 1)
     source = scores if piece is None else reader_of(scores, piece)
     by_piece = trace(source, smoothing=smoothing, voxel_size=(2, 1, 1))
     np.testing.assert_array_equal(by_piece.xyz, whole.xyz)
@@ -63,7 +63,7 @@ def test_the_signal_is_that_of_the_whole_volume_smoothed_at_once(deviation, monk
 def test_masks_are_read_by_pieces_too(monkeypatch):
     mask = rasterize(random_tree(5), (64, 64, 64)).astype(np.uint8)
     whole = trace(mask, voxel_size=(2, 1, 1))
-    monkeypatch.setattr(volume_module, "_BOX_VOXELS", 1000)
+    monkeypatch.setattr(reader_module, "_BOX_VOXELS", 1000)
     np.testing.assert_array_equal(trace(reader_of(mask, (10, 24, 17))).xyz, whole.xyz)  # the reader's voxel size
 
 

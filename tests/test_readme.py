@@ -156,7 +156,7 @@ def test_what_is_run_instead_is_still_there():
         assert any(line.startswith(start) for line in lines), start
 
 
-def test_tables_are_those_of_the_reports():
+def test_tables_are_those_of_the_reports_and_of_the_list_of_formats():
     spec = importlib.util.spec_from_file_location("update_readme", REPOSITORY / "scripts" / "update_readme.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
@@ -164,8 +164,8 @@ def test_tables_are_those_of_the_reports():
     places = 0
     for page in PAGES:
         text = page.read_text()
-        assert text.count("<!-- reports/") == text.count("<!-- end -->")
-        assert script.with_reports(text, page) == text, name_of(page)
+        assert text.count("<!-- reports/") + text.count("<!-- formats -->") == text.count("<!-- end -->")
+        assert script.with_reports(text, page) == text, f"{name_of(page)}: run scripts/update_readme.py"
         places += text.count("<!-- reports/")
     assert places >= 15
 

@@ -97,3 +97,11 @@ def test_lines_are_as_long_in_all_directions_however_thick_the_slices():
     lines = AlongLines(0.5, UNSURE, NONE, np.array([4.0, 1, 1]))
     lengths = [half * np.linalg.norm(step * np.array([4.0, 1, 1])) for step, half in lines.lines]
     assert max(lengths) < 5 and min(lengths) > 3
+
+
+def test_scores_are_sure_where_half_of_what_is_found_is_far_above_the_threshold():
+    def smoother(sureness):
+        return AlongLines(0.5, sureness, np.full(3, 0.7), np.ones(3))
+
+    assert Gaussian(np.full(3, 0.7)).is_sure
+    assert smoother(SURE).is_sure and not smoother(UNSURE).is_sure

@@ -65,7 +65,7 @@ def test_scores_are_mapped_and_memory_stays_bounded(tmp_path):
 
 
 def test_bigtiff_beyond_4_gb(tmp_path, monkeypatch):
-    monkeypatch.setattr("neuron_vit3d.volumes.tiff_writer._BIG_BYTES", 1000)
+    monkeypatch.setattr("neuron_vit3d.volumes.formats.tiff_writer._BIG_BYTES", 1000)
     for dtype in (np.uint16, np.float32):
         array = (np.random.default_rng(0).random((5, 16, 16)) * 200).astype(dtype)
         path = write_volume(tmp_path / "a.tif", Volume(array, SIZES))
@@ -219,7 +219,7 @@ def test_slices_are_on_disk_before_they_are_noted(seconds, tmp_path, monkeypatch
             assert synced[state.st_ino] == state.st_mtime_ns
         replace(old, new)
 
-    monkeypatch.setattr("neuron_vit3d.volumes.tiff_writer._SECONDS_BETWEEN_NOTES", seconds)
+    monkeypatch.setattr("neuron_vit3d.volumes.formats.tiff_writer._SECONDS_BETWEEN_NOTES", seconds)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", rename)
     interrupt(path, shape, "a", 2)

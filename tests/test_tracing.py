@@ -73,6 +73,15 @@ def test_most_of_many_trees_is_found():
     assert np.mean(found) > 0.975
 
 
+def test_most_of_a_tuft_of_thin_neurites_is_found_though_they_touch():
+    rng = np.random.default_rng(0)
+    ends, bends = rng.uniform(5, 43, (80, 3)), rng.uniform(15, 33, (80, 3))
+    points = np.concatenate([[[24.0, 24, 24]], bends, ends])
+    gold = Tree.from_parents(points, np.ones(161), np.concatenate([[-1], np.zeros(80, int), 1 + np.arange(80)]))
+    scores = tree_distance(trace(rasterize(gold, (48, 48, 48))), gold)
+    assert scores["precision"] > 0.98 and scores["recall"] > 0.85
+
+
 def test_of_a_loop_both_sides_are_traced():
     mask = np.zeros((12, 60, 80), bool)
     corners = [(10, 30, 6), (25, 30, 6), (40, 15, 6), (55, 30, 6), (40, 45, 6), (25, 30, 6)]

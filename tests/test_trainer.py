@@ -18,7 +18,7 @@ from tiny_runs import hidden, log_of, run_of_a_test, same, save_base, stop_at, w
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Volume, write_volume
 from neuron_vit3d.data.pairs import DataError, find_pairs, read_pair
 from neuron_vit3d.model.loading import CheckpointError
-from neuron_vit3d.training import checkpoints, trainer
+from neuron_vit3d.training import trainer
 from neuron_vit3d.training.config import TrainingConfig
 from neuron_vit3d.training.losses import SegmentationLoss
 from neuron_vit3d.training.trainer import TrainingError, train
@@ -89,9 +89,7 @@ def test_a_run_killed_while_it_wrote_a_checkpoint_goes_on_from_the_one_before(co
 
     with monkeypatch.context() as patch:
         original = os.replace
-        patch.setattr(
-            checkpoints.os, "replace", lambda a, b: killed(a, b) if "step_0000004" in str(b) else original(a, b)
-        )
+        patch.setattr(os, "replace", lambda a, b: killed(a, b) if "step_0000004" in str(b) else original(a, b))
         with pytest.raises(KeyboardInterrupt):
             train(config)
     folder = Path(config.output_dir)

@@ -95,8 +95,8 @@ def test_every_sequence_of_operations_is_decoded(tmp_path, wide):
 @pytest.mark.parametrize("window", [1, 50, 333])
 @pytest.mark.parametrize("wide", [False, True])
 def test_operations_are_decoded_across_windows_and_pieces(tmp_path, monkeypatch, wide, window):
-    monkeypatch.setattr("neuron_vit3d.volumes.pbd._WINDOW", window)
-    monkeypatch.setattr("neuron_vit3d.volumes.pbd._PIECE", 7)
+    monkeypatch.setattr("neuron_vit3d.volumes.formats.pbd._WINDOW", window)
+    monkeypatch.setattr("neuron_vit3d.volumes.formats.pbd._PIECE", 7)
 
     @QUICK
     @given(stream=streams(wide), order=st.sampled_from(["little", "big"]))
@@ -126,7 +126,7 @@ def test_decoding_takes_little_more_memory_than_the_array(tmp_path, dtype):
 
 
 def test_only_the_channel_asked_for_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("neuron_vit3d.volumes.pbd._PIECE", 50)
+    monkeypatch.setattr("neuron_vit3d.volumes.formats.pbd._PIECE", 50)
     array = smooth((3, 2, 7, 11), np.uint8, seed=3)
     path = tmp_path / "a.v3dpbd"
     content = header(PBD, array.shape, 1) + encode_pbd(array)

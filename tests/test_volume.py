@@ -20,7 +20,6 @@ from neuron_vit3d.volumes import (
     volume_stem,
     write_volume,
 )
-from neuron_vit3d.volumes.volume import new_folder
 
 
 def image(shape, dtype=np.uint8):
@@ -241,22 +240,3 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_volume(path, Volume(image((3, 3, 3))))
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["a.npy"]
-
-
-@pytest.mark.parametrize("name", ["a.zarr", ".a.zarr.unfinished"])
-def test_a_folder_appears_complete_or_not_at_all(name, tmp_path):
-    path = tmp_path / name
-    with pytest.raises(RuntimeError, match="stop"), new_folder(path) as folder:
-        folder.mkdir()
-        (folder / "half").write_text("first")
-        raise RuntimeError("stop")
-    assert not list(tmp_path.iterdir())
-    with new_folder(path) as folder:
-        assert folder.name == name and folder.parent.name.startswith(".a.zarr.")
-        folder.mkdir()
-        (folder / "whole").write_text("first")
-        assert not path.exists()
-    with pytest.raises(OSError), new_folder(path) as folder:  # another came first
-        folder.mkdir()
-        (folder / "whole").write_text("second")
-    assert list(tmp_path.iterdir()) == [path] and (path / "whole").read_text() == "first"

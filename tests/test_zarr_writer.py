@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_vit3d.volumes import VolumeError, open_volume, read_volume
-from neuron_vit3d.volumes.zarr_writer import ImageLevel, create_image, lower_resolution, resolutions
+from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image, lower_resolution, resolutions
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..volumes.formats.registry import written_in_words
 from .input import check_file, check_target
 from .options import ChannelOption, JsonOption, example
 from .output import Output
@@ -13,7 +14,7 @@ from .output import Output
 @example("neuron-vit3d convert image.v3dpbd image.tif")
 def convert(
     source: Annotated[Path, typer.Argument(help="Image or SWC file.", show_default=False)],
-    target: Annotated[Path, typer.Argument(help=".tif, .v3draw, .npy; .swc from an SWC file.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help=f"{written_in_words()}; .swc from an SWC file.", show_default=False)],
     channel: ChannelOption = None,
     like: Annotated[Path | None, typer.Option(help="Image whose shape an SWC file is drawn into as a mask.")] = None,
     json: JsonOption = False,

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from ..option_fields import Options, flags
+from ..volumes.formats.registry import in_words
 
 
-ImageArgument = Annotated[Path, typer.Argument(help="TIFF, v3draw, v3dpbd or npy file.", show_default=False)]
+ImageArgument = Annotated[Path, typer.Argument(help=f"{in_words()}.", show_default=False)]
 ChannelOption = Annotated[int | None, typer.Option(help="Channel to use, from 0, where the image has several.")]
 VoxelSizeOption = Annotated[
     str | None,

@@ -79,8 +79,8 @@ def branches_of(swc: Path) -> Path:
 
 def write_tree(swc: Path, tree) -> dict:
     """Writes a tree and the table of its branches, each whole or not at all; returns what there is to tell."""
+    from ..files import replacing
     from ..morphology.branches import branches_text
-    from ..volumes.volume import replacing
 
     with replacing(branches_of(swc)) as partial:
         partial.write_text(branches_text(tree.branches), encoding="utf-8")

@@ -62,8 +62,8 @@ def projections_of(image: Path, channel: int | None, invert: bool, scores: Path)
     """Projects those channels of an image that the model of the scores was given."""
     from ..evaluation.overlay import Projections
     from ..inference.channel_reader import ChannelReader
-    from ..volumes.zarr import RESULT
-    from ..volumes.zarr_writer import attributes_of
+    from ..volumes.formats.zarr import RESULT
+    from ..volumes.formats.zarr_writer import attributes_of
 
     with ChannelReader(image, attributes_of(scores)[RESULT]["num_channels"], channel, invert=invert) as source:
         projections = Projections(source.shape)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from ..volumes.volume import replacing
+from ..files import replacing
 
 
 if TYPE_CHECKING:

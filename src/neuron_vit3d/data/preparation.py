@@ -5,7 +5,6 @@ in how many processes, and what had been done before.
 """
 
 import contextlib
-import glob
 import json
 import math
 import warnings
@@ -15,9 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ..files import replacing, sweep
 from ..morphology import Tree, read_swc
 from ..volumes import Volume, check_finite, check_signal, read_volume
-from ..volumes.volume import replacing
 from .alignment import AS_IS, check_alignment
 from .block_rows import cut_blocks
 from .dataset_files import CONFIGS, PARTS, file_name, write_block_rows, write_volume_row
@@ -328,8 +327,7 @@ def _remove_earlier(job: Job) -> None:
     files += [job.file(config, part) for config in CONFIGS for part in PARTS]
     for path in files:
         path.unlink(missing_ok=True)
-        for partial in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            partial.unlink(missing_ok=True)
+        sweep(path)
 
 
 @contextlib.contextmanager

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..files import replacing
 from ..morphology import Tree
-from ..volumes.volume import replacing
 from .alignment import AS_IS, HYPOTHESES
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import replacing
 from ..morphology import Tree, rasterize, read_swc, tree_distance
 from ..volumes import (
     Volume,
@@ -21,7 +22,6 @@ from ..volumes import (
     single_channel,
     volume_stem,
 )
-from ..volumes.volume import replacing
 from .overlay import Projections, write_mask_difference, write_tree_difference
 from .ranking import ranking_scores
 from .segmentation import segmentation_scores

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..files import replacing
 from ..morphology.branches import DOUBTFUL as THRESHOLD
 from ..morphology.branches import doubtful_nodes
 from ..volumes.names import SEGMENTED_BY
-from ..volumes.volume import replacing
 
 
 PREDICTED, GOLD, DOUBTFUL = (255, 80, 60), (60, 220, 120), (255, 210, 0)

@@ -12,6 +12,7 @@ import torch
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers.utils import logging as transformers_logging
 
+from ..files import new_folder
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..model.loading import load_whole, one_clear_error
 from .cards import model_card, picture_path
@@ -55,9 +56,8 @@ def assemble(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: expected a new or an empty folder to assemble the checkpoint in")
     facts = _facts_of(checkpoint, facts)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(folder, alone=True) as partial:
         with without_bars():
             model, processor = _load(checkpoint)
             model.config.name_or_path = ""
@@ -70,11 +70,6 @@ def assemble(
             shutil.copyfile(facts.picture.file, target)
         model_card(partial, facts, repo_id).save(partial / "README.md")
         _refuse_paths_of_this_machine(partial, checkpoint)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -40,8 +40,8 @@ class ChannelReader:
         with ExitStack() as stack:
             first = stack.enter_context(open_volume(volume, 0 if num_channels > 1 else channel))
             others = [stack.enter_context(open_volume(volume, index)) for index in range(1, num_channels)]
-            if num_channels > 1:
-                check_no_more_channels(volume, num_channels, first.source)
+            if 1 < num_channels < first.num_channels:
+                raise VolumeError(f"{first.source}: the model takes {num_channels} channels, the image has more")
             self.readers: list[VolumeReader] = [first, *others]
             self._stack = stack.pop_all()
         self.name, self.shape, self.voxel_size = first.source, first.shape, first.voxel_size
@@ -72,15 +72,6 @@ class ChannelReader:
 
     def __exit__(self, *error) -> None:
         self._stack.close()
-
-
-def check_no_more_channels(volume: str | os.PathLike | Volume, num_channels: int, name: str) -> None:
-    """Raises VolumeError for a volume that has more channels."""
-    try:
-        open_volume(volume, num_channels).close()
-    except VolumeError:  # there is no channel of this number
-        return
-    raise VolumeError(f"{name}: the model takes {num_channels} channels, the image has more")
 
 
 class BoxReader:

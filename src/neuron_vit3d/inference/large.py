@@ -19,12 +19,12 @@ from typing import Protocol
 
 import numpy as np
 
+from ..files import new_folder
 from ..model import NeuronViT3DImageProcessor
 from ..progress import Progress
 from ..volumes import Volume, VolumeError, open_volume
-from ..volumes.volume import new_folder
-from ..volumes.zarr import RESULT
-from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
+from ..volumes.formats.zarr import RESULT
+from ..volumes.formats.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
 from .options import SegmentOptions
 from .region_job import LargeJob
 from .segmenter import Segmenter, segmenter_of

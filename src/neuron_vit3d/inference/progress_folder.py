@@ -2,12 +2,12 @@
 
 import io
 import json
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from ..files import write_whole
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ProgressFolder:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **vars(look))
             content = buffer.getvalue()
-        self._write(self._file(task, number), content)
+        _write(self._file(task, number), content)
 
     def look(self, index: int) -> Look:
         with np.load(self._file("look", index), allow_pickle=False) as arrays:
@@ -52,34 +52,12 @@ class ProgressFolder:
 
     def note_plan(self, plan: dict) -> None:
         """Where there is one already, that one stays."""
-        self._write(self.path / "plan.json", json.dumps(plan).encode(), replace=False)
+        _write(self.path / "plan.json", json.dumps(plan).encode(), first_stays=True)
 
     def _file(self, task: str, number: int) -> Path:
         return self.path / task / str(number // 1000) / str(number)
 
-    @staticmethod
-    def _write(path: Path, content: bytes, replace: bool = True) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # after a crash of the machine it shall not be there and empty
-            if replace:
-                os.replace(partial, path)
-            else:
-                _link_or_rename(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
 
-
-def _link_or_rename(partial: Path, path: Path) -> None:
-    """Gives a file its name unless there is one already."""
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a disk without links
-        if not path.exists():
-            os.replace(partial, path)
+def _write(path: Path, content: bytes, first_stays: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content, durable=True, first_stays=first_stays)

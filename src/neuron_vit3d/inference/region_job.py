@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import new_folder
 from ..model.intensities import IntensityRange
 from ..volumes import Volume, VolumeError
+from ..volumes.formats.zarr import RESULT
+from ..volumes.formats.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
 from ..volumes.on_disk import on_disk
-from ..volumes.volume import new_folder
-from ..volumes.zarr import RESULT
-from ..volumes.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution
 from .background import Contrast, enough, highest_in_blocks, is_small, levels_in_block, sample_of_blocks
 from .channel_reader import BoxReader, ChannelReader, ahead
 from .options import SegmentOptions

@@ -7,7 +7,6 @@ Here coordinates and radii are voxels, and a file is either read whole and sound
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import write_whole
 from .graphs import sparse_graph
 from .soundness import (
     check_tree,
@@ -210,7 +210,7 @@ class Tree:
             text = self.to_text()
         except SWCError as error:
             raise SWCError(f"{path}: not written, {error}") from error
-        _write_whole(path, text.encode("utf-8"))
+        write_whole(path, text)
         return path
 
     def to_text(self) -> str:
@@ -369,17 +369,3 @@ def _whole_numbers(name: str, values: np.ndarray) -> np.ndarray:
 
 def _and_more(count: int) -> str:
     return f" (and {count} more)" if count > 0 else ""
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp gives 0600, a written file should be as any other
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -169,7 +169,14 @@ def _add_lines(
     here = (np.cumsum(is_kept) - 1)[here]
     foreground, reach, scores = foreground.subset(is_kept), reach[is_kept], scores[is_kept]
     component = (np.cumsum(keep) - 1)[component[is_kept]]
-    _, on_line = center_lines(foreground, component, reach, scores.astype(np.float64), targets=here.tolist())
+    _, on_line = center_lines(
+        foreground,
+        component,
+        reach,
+        scores.astype(np.float64),
+        targets=here.tolist(),
+        every_thin_branch=rules.smoothing.is_sure,
+    )
     indices = np.ravel_multi_index((foreground.voxels + corner).T, source.shape)
     lines.voxels.add(indices[on_line], reach[on_line], scores[on_line])
     lines.part.append(component[on_line] + lines.num_parts)

@@ -6,7 +6,8 @@ boundary so that they run along the center; the farthest end of a branch not yet
 covers all that lies within a multiple of the local radius. Three things differ from the paper. The root is the thickest
 voxel, which in a neuron is the soma; one run of Dijkstra's algorithm serves all paths of all components, since shortest
 paths from one root form a tree; and a path does not lead to every voxel that is not covered, but only to where a branch ends
-(see `ends.py`): a rough or flat neurite is covered nowhere by balls about its center line.
+(see `ends.py`): a rough or flat neurite is covered nowhere by balls about its center line. Where neurites are thin, and the
+foreground is known well, a path leads to every branch that goes on uncovered as well.
 """
 
 import itertools
@@ -28,6 +29,9 @@ CENTERING_POWER = 3.0
 COVERED = 1.1
 # Balls of at least this radius are not taken again about nodes near their center.
 LARGE_BALL = 8.0
+# Neurites are thin up to this radius, in smallest voxel sides: in a tuft they touch each other, one front runs along
+# several of them, and ends in fewer places than they do.
+THIN = 2.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,16 +87,20 @@ def extract_skeleton(
     confidence: np.ndarray,
     roots: Sequence[int] = (),
     reach: np.ndarray | None = None,
+    every_thin_branch: bool = False,
 ) -> Skeleton:
-    """Center lines of the foreground (TEASAR; see the module's text).
+    """Finds the center lines of the foreground (TEASAR; see the module's text).
 
     component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,) in (0, 1], scores of the voxels:
     paths prefer high ones. roots: rows of voxels from which paths of their components start; elsewhere they start at the
-    thickest voxel. reach: (n,) the distances from the boundary, where they are known.
+    thickest voxel. reach: (n,) the distances from the boundary, where they are known. every_thin_branch: paths lead also to
+    what no ball covers where the foreground is thin, see `_is_thin`.
     """
     if reach is None:
         reach = foreground.boundary_distance()
-    parents, on_path = center_lines(foreground, component, reach, confidence, roots=roots)
+    parents, on_path = center_lines(
+        foreground, component, reach, confidence, roots=roots, every_thin_branch=every_thin_branch
+    )
     everything = Skeleton(
         foreground.voxels.astype(np.float64), reach, parents.astype(np.int64), component, foreground.spacing
     )
@@ -107,8 +115,9 @@ def center_lines(
     *,
     roots: Sequence[int] = (),
     targets: Sequence[int] = (),
+    every_thin_branch: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of every voxel the next one on the way to its root, (n,) int32, and whether it lies on a center line, (n,) bool.
+    """Finds of every voxel the next one on the way to its root, (n,) int32, and whether it lies on a center line, bool.
 
     As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case. A path covers what is nearer than
     COVERED local radii and half a voxel's diagonal: so far may the lattice of voxels keep it from the middle.
@@ -128,45 +137,66 @@ def center_lines(
     del graph
     parents = np.where(predecessors < 0, NO_PARENT, predecessors).astype(np.int32)
     way = _distance_from_root(foreground.points, parents)
-    ends = branch_ends(foreground, (rows, neighbours, lengths), parents, way, reach)
-    ball = COVERED * reach + np.linalg.norm(foreground.spacing) / 2
-    return parents, _paths(foreground, ball, parents, component, targets, ends)
+    paths = _Paths(foreground, reach, parents, component)
+    for target in targets:
+        paths.lead_to(target)
+    for end in branch_ends(foreground, (rows, neighbours, lengths), parents, way, reach).tolist():
+        if (last := paths.last_uncovered(end)) >= 0:
+            paths.lead_to(last)
+    if every_thin_branch:
+        thin = np.flatnonzero(_is_thin((rows, neighbours), reach) & ~paths.covered)
+        for end in thin[np.argsort(-way[thin], kind="stable")].tolist():
+            if paths.goes_on_uncovered(end, way):
+                paths.lead_to(end)
+    return parents, paths.on_path
 
 
-def _paths(
-    foreground: Foreground,
-    ball: np.ndarray,
-    parents: np.ndarray,
-    component: np.ndarray,
-    targets: Sequence[int],
-    ends: np.ndarray,
-) -> np.ndarray:
-    """bool (n,): the voxels on the paths from the targets, and then from those of the ends that none of the paths covers by
-    balls of the radii (n,) `ball`, down to the skeleton so far.
+class _Paths:
+    """The paths laid so far, and what they cover.
 
-    The end of a path that runs beside the skeleton is left out: where a neurite is an even number of voxels thick there are
-    two ways along its middle, side by side. `parents` is changed there.
+    on_path: (n,) bool, the voxels of the paths. covered: (n,) bool, those within COVERED local radii and half a voxel's
+    diagonal of one. `parents` is changed where the end of a path runs beside the skeleton, which is left out: where a
+    neurite is an even number of voxels thick there are two ways along its middle, side by side.
     """
-    from scipy.spatial import cKDTree
 
-    points = foreground.points
-    index = cKDTree(points, balanced_tree=False)
-    on_path = np.zeros(len(points), bool)
-    covered = np.zeros(len(points), bool)
-    joins = np.full(len(points), NO_PARENT, np.int32)  # the first voxel of the skeleton that a voxel touches
-    served = np.zeros(len(points), bool)  # so near to the center of a large ball that a ball of their own adds little
-    # Memory views make the single lookups of these loops several times faster than indexing the arrays.
-    parent_of, is_on_path, is_covered, is_served, ball_of, joined_by = map(
-        memoryview, (parents, on_path, covered, served, ball, joins)
-    )
-    in_any_case = len(targets)
-    for i, target in enumerate([*targets, *ends.tolist()]):
-        if i >= in_any_case:
-            # Where a branch comes back to another (in a mask a loop is closed by any touch) only its end is covered.
-            while is_covered[target] and not is_on_path[target] and parent_of[target] >= 0:
-                target = parent_of[target]
-            if is_covered[target]:
-                continue
+    def __init__(self, foreground: Foreground, reach: np.ndarray, parents: np.ndarray, component: np.ndarray):
+        from scipy.spatial import cKDTree
+
+        n = len(foreground)
+        self.foreground, self.component = foreground, component
+        self.points = foreground.points
+        self.index = cKDTree(self.points, balanced_tree=False)
+        self.ball = COVERED * reach + np.linalg.norm(foreground.spacing) / 2
+        self.on_path, self.covered = np.zeros((2, n), bool)
+        self.wide = np.zeros(n)  # of the balls that cover a voxel, the radius of the largest, in local radii
+        self.reach = reach
+        self.joins = np.full(n, NO_PARENT, np.int32)  # the first voxel of the skeleton that a voxel touches
+        self.served = np.zeros(n, bool)  # so near to the center of a large ball that a ball of their own adds little
+        # Memory views make the single lookups of the loops several times faster than indexing the arrays.
+        self.parent_of, self.is_on_path, self.is_covered = map(memoryview, (parents, self.on_path, self.covered))
+        self.joined_by, self.is_served = map(memoryview, (self.joins, self.served))
+
+    def last_uncovered(self, end: int) -> int:
+        """The voxel on the way from an end to its root from which on nothing is covered; -1 where all of it is.
+
+        Where a branch comes back to another (in a mask a loop is closed by any touch) only its end is covered.
+        """
+        is_covered, is_on_path, parent_of = self.is_covered, self.is_on_path, self.parent_of
+        while is_covered[end] and not is_on_path[end] and parent_of[end] >= 0:
+            end = parent_of[end]
+        return -1 if is_covered[end] else end
+
+    def goes_on_uncovered(self, end: int, way: np.ndarray) -> bool:
+        """Whether the way from an end runs uncovered for as long as the balls that it comes to are wide."""
+        is_covered, parent_of = self.is_covered, self.parent_of
+        node = end
+        while node >= 0 and not is_covered[node]:
+            node = parent_of[node]
+        return node < 0 or (node != end and way[end] - way[node] >= self.wide[node])
+
+    def lead_to(self, target: int) -> None:
+        """Lays the path from a voxel down to the skeleton so far, and covers what is near it."""
+        parent_of, is_on_path, joined_by = self.parent_of, self.is_on_path, self.joined_by
         path = [target]
         while (node := parent_of[path[-1]]) >= 0 and not is_on_path[node]:
             path.append(node)
@@ -175,25 +205,42 @@ def _paths(
                 path.pop()
             parent_of[path[-1]] = joined_by[path[-1]]
         rows = np.array(path)
-        on_path[rows] = True
-        beside, touched = foreground.around(rows)
-        is_new = joins[beside] < 0
-        joins[beside[is_new]] = rows[touched[is_new]]
+        self.on_path[rows] = True
+        beside, touched = self.foreground.around(rows)
+        is_new = self.joins[beside] < 0
+        self.joins[beside[is_new]] = rows[touched[is_new]]
+        self._cover(path)
+
+    def _cover(self, path: list[int]) -> None:
+        ball = self.ball
         # Neighbouring balls overlap almost wholly: in thick places a few of them cover what all do.
         centers, next_center = [], 0
         for step, node in enumerate(path):
-            if (step >= next_center or step == len(path) - 1) and not is_served[node]:
+            if (step >= next_center or step == len(path) - 1) and not self.is_served[node]:
                 centers.append(node)
-                next_center = step + max(1, int(0.5 * ball_of[node]))
+                next_center = step + max(1, int(0.5 * ball[node]))
         if not centers:
-            centers = [target]
-        balls = index.query_ball_point(points[centers], ball[centers], return_sorted=False)
+            centers = path[:1]
+        balls = self.index.query_ball_point(self.points[centers], ball[centers], return_sorted=False)
         hits = np.fromiter(itertools.chain.from_iterable(balls), np.int64)
-        covered[hits[component[hits] == component[target]]] = True
+        wide = np.repeat(COVERED * self.reach[centers], [len(one) for one in balls])
+        is_own = self.component[hits] == self.component[path[0]]
+        self.covered[hits[is_own]] = True
+        np.maximum.at(self.wide, hits[is_own], wide[is_own])
         for center in centers:
-            if ball_of[center] >= LARGE_BALL:
-                served[index.query_ball_point(points[center], 0.25 * ball[center])] = True
-    return on_path
+            if ball[center] >= LARGE_BALL:
+                self.served[self.index.query_ball_point(self.points[center], 0.25 * ball[center])] = True
+
+
+def _is_thin(edges: tuple[np.ndarray, np.ndarray], reach: np.ndarray) -> np.ndarray:
+    """bool (n,): the voxels from which none within two steps is farther than THIN from the boundary."""
+    rows, neighbours = edges
+    for _ in range(2):
+        widest = reach.copy()
+        np.maximum.at(widest, rows, reach[neighbours])
+        np.maximum.at(widest, neighbours, reach[rows])
+        reach = widest
+    return reach <= THIN
 
 
 def _distance_from_root(points: np.ndarray, parents: np.ndarray) -> np.ndarray:

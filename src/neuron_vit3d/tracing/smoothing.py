@@ -42,6 +42,7 @@ class Gaussian:
     def __init__(self, deviation: np.ndarray):
         self.deviation = np.asarray(deviation, float)
         self.halo = [int(4 * along + 0.5) for along in self.deviation]
+        self.is_sure = True
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """float32, of the shape of the scores; what lies beyond them is as at their faces."""
@@ -81,6 +82,7 @@ class AlongLines:
     def __init__(self, threshold: float, sureness: float, deviation: np.ndarray, spacing: np.ndarray):
         self.level = min(float(log_odds(np.float64(threshold))), FARTHEST) - ROUNDING
         self.share = np.float32(np.clip((SURE - sureness) / (SURE - UNSURE), 0, 1))
+        self.is_sure = bool(self.share < 0.5)
         self.most = np.float32(np.clip(MOST_OF_SURENESS * sureness, LEAST_EVIDENCE, MOST_EVIDENCE))
         self.deviation = np.asarray(deviation, float)
         self.lines = [

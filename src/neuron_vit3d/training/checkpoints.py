@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from accelerate.utils import load
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..files import hidden, remove_folder, rename
 from .config import TrainingError
 from .optimisation import WeightAverage
 
@@ -50,7 +50,7 @@ class Checkpoints:
             TrainingError: it cannot be written (a full disk); nothing is left of it, and those before stay.
         """
         folder = self.folder / f"step_{step:07d}"
-        partial, problem = folder.with_name("." + folder.name), None
+        partial, problem = hidden(folder), None
         try:
             self.accelerator.save_state(str(partial))
             if self.average is not None and self.accelerator.is_main_process:
@@ -67,9 +67,9 @@ class Checkpoints:
                 f"{self.last_good()}. Make room and run the same command again"
             ) from problem
         if self.accelerator.is_main_process:
-            os.replace(partial, folder)
+            rename(partial, folder)
             for old in self.all()[: -self.keep]:
-                _remove(old)
+                remove_folder(old)
         self.accelerator.wait_for_everyone()
 
     def load(self) -> bool:
@@ -109,14 +109,6 @@ class Checkpoints:
         if not (found := self.all()):
             return "there is no checkpoint before it"
         return f"the last good checkpoint is step {int(found[-1].name.removeprefix('step_'))} in {self.folder}"
-
-
-def _remove(folder: Path) -> None:
-    """Takes a checkpoint away in one step: killed in the midst, it leaves none that looks whole."""
-    hidden = folder.with_name("." + folder.name)
-    shutil.rmtree(hidden, ignore_errors=True)
-    os.replace(folder, hidden)
-    shutil.rmtree(hidden)
 
 
 @contextmanager

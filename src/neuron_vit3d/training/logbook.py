@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
 
+from ..files import write_whole
 from .config import TrainingConfig, TrainingError
 
 
@@ -45,7 +45,7 @@ class Logbook:
             lines = self.path.read_text().splitlines(keepends=True)
             # The last line has no end where the run was killed while it was written.
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-            write_whole(self.path, "".join(kept if step else []))
+            write_whole(self.path, "".join(kept if step else []), alone=True)
         if self.config.report_to:
             options = {
                 key: value if isinstance(value, int | float | str) else str(value)
@@ -82,13 +82,3 @@ class Logbook:
     def end(self) -> None:
         if self.config.report_to:
             self.accelerator.end_training()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The whole text or what was there before."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -6,8 +6,6 @@ shifted so that 0.5 is the best threshold there; or the last step without valida
 
 import json
 import math
-import os
-import shutil
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch.utils.data import DataLoader
 from ..data.augmentation import Augmentation
 from ..data.pairs import IGNORE_INDEX
 from ..data.sampling import BlockDataset
+from ..files import replacing_files, write_whole
 from ..inference import Segmenter
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from ..progress import Progress
@@ -28,7 +27,7 @@ from .building import build_model, computation_dtype, mixed_precision
 from .checkpoints import Checkpoints, told_as_full_disk
 from .clock import Clock
 from .config import TrainingConfig, TrainingError
-from .logbook import Logbook, check_trackers, write_whole
+from .logbook import Logbook, check_trackers
 from .losses import SegmentationLoss
 from .memory import memory_advice, told_of_workers
 from .optimisation import (
@@ -320,15 +319,9 @@ class Run:
 
 def save_pretrained(model: NeuronViT3DForSegmentation, processor: NeuronViT3DImageProcessor, folder: Path) -> None:
     """Writes model and processor beside the old ones, then replaces those file by file."""
-    partial = folder / ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with replacing_files(folder) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
-        for path in sorted(partial.iterdir()):
-            os.replace(path, folder / path.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _loss(config: TrainingConfig) -> SegmentationLoss:
@@ -364,5 +357,5 @@ def _claim_folder(config: TrainingConfig, output: Path, accelerator: Accelerator
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         options = {**asdict(config), "num_processes": accelerator.num_processes}
-        write_whole(output / "training_config.json", json.dumps(options, indent=1) + "\n")
+        write_whole(output / "training_config.json", json.dumps(options, indent=1) + "\n", alone=True)
     accelerator.wait_for_everyone()

@@ -1,4 +1,7 @@
-"""Slices that were decoded, kept for those who ask for them again: what lies in one piece is decoded once, not for each slice."""
+"""Slices that were decoded, kept for those who ask for them again.
+
+What is stored in one piece is decoded once, not for each slice.
+"""
 
 import math
 from collections.abc import Callable, Iterator

@@ -2,30 +2,12 @@
 
 from pathlib import Path
 
+from .formats.registry import formats
 
-# Formats of microscope makers: `read_volume` goes by their suffix where the content is none that it knows, and asks bioio.
-MICROSCOPE_SUFFIXES = (
-    ".czi",
-    ".dv",
-    ".ims",
-    ".lif",
-    ".lof",
-    ".lsm",
-    ".nd2",
-    ".oib",
-    ".oif",
-    ".sldy",
-    ".vsi",
-    ".xlif",
-    ".zvi",
-)
-VOLUME_SUFFIXES = (
-    ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".v3draw", ".v3dpbd", ".npy",
-    ".nrrd", ".nhdr", ".nii", ".nii.gz", ".ome.zarr", ".zarr",
-    *MICROSCOPE_SUFFIXES,
-)  # fmt: skip
-_FOLDER_SUFFIXES = (".zarr",)
-_HEADERS_ALONE = (".nhdr", ".oif", ".vsi", ".xlif")
+
+VOLUME_SUFFIXES = tuple(suffix for format in formats() for suffix in format.suffixes)
+_FOLDER_SUFFIXES = tuple(suffix for format in formats() if format.is_folder for suffix in format.suffixes)
+_HEADERS_ALONE = tuple(suffix for format in formats() for suffix in format.headers)
 # What stands near the beginning of the trees, masks and pictures that the command line makes of an image.
 TRACED_BY = "traced by neuron-vit3d"
 SEGMENTED_BY = "made by neuron-vit3d"
@@ -55,7 +37,10 @@ def volume_stem(name: str) -> str:
 
 
 def is_own_result(path: Path) -> bool:
-    """Whether a file is there and is a tree, a table of branches, a mask or a picture that `neuron-vit3d segment` or `trace` made."""
+    """Whether a file is there, and is a result of `neuron-vit3d segment` or `trace`.
+
+    Results are trees, tables of branches, masks and pictures.
+    """
     if not path.is_file():
         return False
     with path.open("rb") as file:

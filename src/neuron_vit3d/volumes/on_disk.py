@@ -1,4 +1,4 @@
-"""What lies on disk under a name, to notice when it changes: a file, or a folder such as an OME-Zarr with all below it."""
+"""What lies on disk under a name, to notice when it changes: a file, or a folder with all below it."""
 
 import os
 import re
@@ -54,12 +54,6 @@ def walk(top: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, l
             continue
         seen.add(real)
         yield folder, subfolders, names
-
-
-def sync(path: Path) -> None:
-    """Returns when a file's content is on disk, where a crash of the machine leaves it."""
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
 
 
 def printable(name: str) -> str:

@@ -25,8 +25,8 @@ centre lines (clDice), as the mean over volumes and for each volume.
 _INPUTS = """
 Args:
     predictions: list of masks with axes (z, y, x), whose shapes may differ. A mask is an array of bools or numbers, a
-        `neuron_vit3d.Volume`, or the path of a TIFF, v3draw, v3dpbd or npy file with one channel. Bools and integers are
-        neuron where they are not 0. Floats are scores, neuron where they are at least 0.5.
+        `neuron_vit3d.Volume`, or the path of a file that `neuron_vit3d.read_volume` reads, with one channel. Bools and
+        integers are neuron where they are not 0. Floats are scores, neuron where they are at least 0.5.
     references: list of gold masks, one of the same shape for each prediction, in the same forms.
     voxel_size: z, y, x in micrometres, of all volumes; `hd95` is then in micrometres, otherwise in voxels.
     ignore_index: label in the references whose voxels are left out: they count as background in both masks.

@@ -1,7 +1,7 @@
 """Voxels that lie in one piece in a file, plain or compressed as a whole: what NRRD and NIfTI have in common.
 
-The size that a header states is compared with what the file's bytes can hold before any memory is taken, and a compressed file
-is never unpacked further than the header says.
+The size that a header states is compared with what the file's bytes can hold before any memory is taken, and a
+compressed file is never unpacked further than the header says.
 """
 
 import bz2
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .volume import Volume, VolumeError, checked_channel
+from ..volume import Volume, VolumeError, checked_channel
 
 
 _DEFLATE_MOST = 1032  # bytes that a byte of deflate can become (zlib's technical notes)
@@ -41,7 +41,8 @@ def read_flat(path: Path, offset: int, packing: str, skip: int, dtype: np.dtype,
         raise VolumeError(f"{path}: expected positive sizes, got {shape} voxels at byte {offset + skip}")
     stored = path.stat().st_size - offset
     needed = skip + math.prod(shape) * dtype.itemsize
-    what = f"{path}: header says {shape[::-1]} voxels of {dtype.itemsize} bytes, {needed} bytes in all, but {max(0, stored)} bytes"
+    claimed = f"{shape[::-1]} voxels of {dtype.itemsize} bytes, {needed} bytes in all"
+    what = f"{path}: header says {claimed}, but {max(0, stored)} bytes"
     if packing == "raw":
         if needed > stored:
             raise VolumeError(f"{what} follow it (truncated?)")
@@ -80,7 +81,8 @@ def _unpacked(file: BinaryIO, offset: int, packing: str) -> BinaryIO:
 
 
 def _fill(stream: BinaryIO, buffer, count: int, path: Path, *, keep: bool = False) -> int:
-    """Read `count` bytes in bounded steps: into the buffer one after the other, or (not `keep`) over each other; returns how many came."""
+    """Read `count` bytes in bounded steps: into the buffer one after the other, or (not `keep`) over each other;
+    returns how many came."""
     view, done = memoryview(buffer), 0
     try:
         while done < count:

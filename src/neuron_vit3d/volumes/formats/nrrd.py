@@ -1,9 +1,9 @@
 """Reading NRRD (.nrrd, and .nhdr with its voxels in a second file): the header by pynrrd (MIT), the voxels by `flat`.
 
-The first axis of an NRRD file is the fastest, so x y z becomes (z, y, x). An axis that is no direction of space (its `kinds`, or
-`none` in `space directions`) holds channels; of four axes without either, the last one does. More than one time point is
-refused. Voxel size: the lengths of `space directions` in `space units`, or `spacings` in `units`; None where no unit is given.
-Nothing is flipped.
+The first axis of an NRRD file is the fastest, so x y z becomes (z, y, x). An axis that is no direction of space (its
+`kinds`, or `none` in `space directions`) holds channels; of four axes without either, the last one does. More than one
+time point is refused. Voxel size: the lengths of `space directions` in `space units`, or `spacings` in `units`; None
+where no unit is given. Nothing is flipped.
 """
 
 import math
@@ -13,13 +13,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..units import micrometres, voxel_size_of
+from ..volume import Volume, VolumeError
 from .flat import as_volume, read_flat
-from .formats import needs, one_line
-from .units import micrometres, voxel_size_of
-from .volume import Volume, VolumeError
+from .format import Format, needs, one_line
 
-
-SIGNATURE = b"NRRD000"
 
 # The spellings of https://teem.sourceforge.net/nrrd/format.html, section "type"
 _TYPES = {
@@ -145,3 +143,8 @@ def _voxel_size(header: dict, spatial: list[int]) -> tuple[float, float, float] 
     else:
         return None
     return voxel_size_of(sizes[::-1])
+
+
+FORMAT = Format(
+    row="NRRD", suffixes=(".nrrd", ".nhdr"), signature=(b"NRRD000",), read=read, extra="nrrd", headers=(".nhdr",)
+)

@@ -1,5 +1,5 @@
-"""What the planes of a TIFF file are: their order (slices, channels) and the size of a voxel, from ImageJ, OME or tifffile;
-of microscopes' own kinds `tiff_microscopes` knows the order."""
+"""What the planes of a TIFF file are: their order (slices, channels) and the size of a voxel, from ImageJ, OME or
+tifffile; of microscopes' own kinds `tiff_microscopes` knows the order."""
 
 import json
 import math
@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ..units import micrometres, voxel_size_of
+from ..volume import VolumeError
 from .tiff_microscopes import microscope_axes
-from .units import micrometres, voxel_size_of
-from .volume import VolumeError
 
 
 # ImageJ shows at most 7. tifffile's imwrite(stack, imagej=True) without axes calls the slices channels.
@@ -34,8 +34,9 @@ def describe(tiff, first, pages: int, stored: int, samples: int, name: str) -> D
         tiff: the open tifffile.TiffFile.
         first: its first full-size page.
         pages: number of pages like it.
-        stored: number of planes that the file has bytes for from the first one on, if it is a single uncompressed page;
-            else 0. ImageJ (above 4 GB) and tifffile may describe only the first of many planes stored in one piece.
+        stored: number of planes that the file has bytes for from the first one on, if it is a single uncompressed
+            page; else 0. ImageJ (above 4 GB) and tifffile may describe only the first of many planes stored in one
+            piece.
         samples: colour samples in a plane.
         name: the file, for messages.
 

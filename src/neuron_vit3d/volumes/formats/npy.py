@@ -1,10 +1,12 @@
-"""Reading .npy files; they are never unpickled."""
+"""numpy's .npy files; they are never unpickled."""
 
 from pathlib import Path
 
 import numpy as np
 
-from .volume import Volume, VolumeError
+from ...files import replacing
+from ..volume import Volume, VolumeError
+from .format import Format
 
 
 def read(path: Path, *, channel: int | None = None) -> Volume:
@@ -23,3 +25,12 @@ def read(path: Path, *, channel: int | None = None) -> Volume:
         raise VolumeError(f"{path}: expected a .npy array, got {' '.join(str(error).split())[:200]}") from error
     volume = Volume(array, source=str(path))
     return volume if channel is None else volume.channel(channel)
+
+
+def write(path: Path, volume: Volume) -> None:
+    """Write a .npy file; any dtype, no voxel size."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, volume.array, allow_pickle=False)
+
+
+FORMAT = Format(row="npy", suffixes=(".npy",), signature=(b"\x93NUMPY",), read=read, write=write, writes=(".npy",))

@@ -1,17 +1,18 @@
-"""Reading microscope makers' formats (.czi, .lif, .nd2, .oib, .ims ...) by bioio (BSD) and its plugins, where installed.
+"""Reading microscope makers' formats (.czi, .lif, .nd2 ...) by bioio (BSD) and its plugins, where installed.
 
-Each format has a plugin under a licence of its own; only permissive ones come with this package's extra `bioio`. The first
-scene is read; more than one time point is refused. bioio's physical sizes are micrometres. Such a file goes to a parser written
-elsewhere: how it takes damaged input is up to that plugin, whose errors are passed on as one line.
+Each format has a plugin under a licence of its own; only permissive ones come with this package's extra `bioio`. The
+first scene is read; more than one time point is refused. bioio's physical sizes are micrometres. Such a file goes to a
+parser written elsewhere: how it takes damaged input is up to that plugin, whose errors are passed on as one line.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from .formats import needs, one_line
-from .units import voxel_size_of
-from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel
+from ..reader import VolumeReader
+from ..units import voxel_size_of
+from ..volume import Volume, VolumeError, checked_channel, chosen_channel
+from .format import Format, needs, one_line
 
 
 _PLUGINS = {
@@ -55,7 +56,7 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
         except Exception as error:
             raise _damaged(path, error) from error
 
-    return VolumeReader(slices.shape, slices.dtype, voxel_size, str(path), read_slices)
+    return VolumeReader(slices.shape, slices.dtype, voxel_size, str(path), read_slices, num_channels=channels)
 
 
 def _open(path: Path) -> tuple:
@@ -87,3 +88,30 @@ def _native(array: np.ndarray) -> np.ndarray:
 
 def _damaged(path: Path, error: Exception) -> VolumeError:
     return VolumeError(f"{path}: bioio cannot read it: {one_line(error)}")
+
+
+# Told by the suffix, where the content is of no other format: their files begin in many ways.
+_SUFFIXES = (
+    ".czi",
+    ".dv",
+    ".ims",
+    ".lif",
+    ".lof",
+    ".lsm",
+    ".nd2",
+    ".oib",
+    ".oif",
+    ".sldy",
+    ".vsi",
+    ".xlif",
+    ".zvi",
+)
+FORMAT = Format(
+    row="what [bioio](https://github.com/bioio-devs/bioio)'s plugins read of the microscope makers' formats",
+    suffixes=_SUFFIXES,
+    signature=lambda path, _: path.suffix.lower() in _SUFFIXES,
+    read=read,
+    open=open_reader,
+    extra="bioio",
+    headers=(".oif", ".vsi", ".xlif"),
+)

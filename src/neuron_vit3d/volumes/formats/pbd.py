@@ -1,4 +1,4 @@
-"""Decoding v3dpbd, Vaa3D's run-length and difference code, with numpy alone and little memory beside the voxels themselves.
+"""Decoding v3dpbd, Vaa3D's run-length and difference code, with numpy alone and little memory beside the voxels.
 
 A stream is a sequence of operations: one code byte, then data.
 
@@ -12,11 +12,12 @@ A stream is a sequence of operations: one code byte, then data.
 | 2               | 80-222  |                    | 4- and 5-bit differences, which Vaa3D itself cannot read: refused |
 | 2               | 223-255 | one voxel          | that voxel, n - 222 times                                      |
 
-A difference is to the voxel before it in the stream, also across slices and channels; it wraps around (voxels are unsigned).
+A difference is to the voxel before it in the stream, also across slices and channels; it wraps around (voxels are
+unsigned).
 
-Where an operation begins is known only once the code before it was read, so a stream has to be read from its beginning, and
-Python is too slow to do that for each of a hundred million operations. `_starts` finds where they begin by pointer doubling;
-`_expand` then turns some ten thousand operations into voxels at once.
+Where an operation begins is known only once the code before it was read, so a stream has to be read from its
+beginning, and Python is too slow to do that for each of a hundred million operations. `_starts` finds where they begin
+by pointer doubling; `_expand` then turns some ten thousand operations into voxels at once.
 """
 
 import math
@@ -26,13 +27,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .volume import VolumeError
+from ..volume import VolumeError
 
 
-# The most voxels that a byte of a stream can give: a repetition (128 from 2 bytes; 33 from 3 bytes). Nothing honest exceeds it.
+# The most voxels that a byte of a stream can give: a repetition (128 from 2 bytes; 33 from 3 bytes). Nothing honest
+# exceeds it.
 MOST_VOXELS_PER_BYTE = {1: 64, 2: 11}
 
-# Bytes whose operations are sought, and voxels that are expanded, at once: their working arrays, 8 bytes an element, fit a cache.
+# Bytes whose operations are sought, and voxels that are expanded, at once: their working arrays, 8 bytes an element,
+# fit a cache.
 _WINDOW = 1 << 16
 _PIECE = 1 << 16
 _DOUBLINGS = 4
@@ -52,12 +55,14 @@ def decode(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...], kept: tuple[
         The kept voxels, one axis, in this machine's byte order.
 
     Raises:
-        VolumeError: the stream holds more or fewer voxels, ends within an operation, or has codes that Vaa3D cannot read.
+        VolumeError: the stream holds more or fewer voxels, ends within an operation, or has codes that Vaa3D cannot
+            read.
     """
     voxels = math.prod(shape)
     out = np.empty(kept[1] - kept[0], dtype.newbyteorder("="))
     if out.nbytes > 1 << 26:
-        # glibc then keeps what smaller arrays free instead of asking for new pages each time, which would take half the time.
+        # glibc then keeps what smaller arrays free instead of asking for new pages each time, which would take half
+        # the time.
         np.empty(1 << 24, np.uint8)
     previous, filled = out.dtype.type(0), 0
     for window, starts, codes, counts in _pieces(file, dtype.itemsize, name):
@@ -77,7 +82,8 @@ def decode(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...], kept: tuple[
 
 
 def _pieces(file: BinaryIO, itemsize: int, name: str) -> Iterator[tuple[np.ndarray, ...]]:
-    """(bytes, where operations begin in them, their codes, their voxels): at most `_PIECE` voxels and those of one operation more."""
+    """(bytes, where operations begin in them, their codes, their voxels): at most `_PIECE` voxels and those of one
+    operation more."""
     kinds, voxels_of, lengths = _TABLES[itemsize]
     rest = b""
     while stream := file.read(_WINDOW):
@@ -104,10 +110,12 @@ def _pieces(file: BinaryIO, itemsize: int, name: str) -> Iterator[tuple[np.ndarr
 
 
 def _starts(window: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, int]:
-    """Where operations begin in a window that begins with one, and where the last of them ends (perhaps beyond the window).
+    """Where operations begin in a window that begins with one, and where the last of them ends (perhaps beyond the
+    window).
 
-    Pointer doubling: for every byte, as if an operation began there, where the next one, the 2nd, 4th, 8th ... next would begin.
-    Python then goes only through every 2 ** `_DOUBLINGS`-th; those between are filled in from the same tables.
+    Pointer doubling: for every byte, as if an operation began there, where the next one, the 2nd, 4th, 8th ... next
+    would begin. Python then goes only through every 2 ** `_DOUBLINGS`-th; those between are filled in from the same
+    tables.
     """
     size = len(window)
     longest = int(lengths.max())
@@ -129,10 +137,11 @@ def _starts(window: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _expand(stream, starts, codes, counts, dtype: np.dtype, previous, out: np.ndarray) -> None:
-    """Fill `out` with the voxels of the operations that begin at `starts` in `stream`; `previous` is the voxel before them.
+    """Fill `out` with the voxels of the operations that begin at `starts` in `stream`; `previous` is the voxel before
+    them.
 
-    Every voxel is taken from one table: the bytes as they lie, then sums of differences, then repeated voxels. In it the
-    voxels of an operation lie side by side, so only the place of its first one has to be known.
+    Every voxel is taken from one table: the bytes as they lie, then sums of differences, then repeated voxels. In it
+    the voxels of an operation lie side by side, so only the place of its first one has to be known.
     """
     kind = _TABLES[dtype.itemsize][0].take(codes)
     if dtype.itemsize == 1:
@@ -173,20 +182,23 @@ def _expand(stream, starts, codes, counts, dtype: np.dtype, previous, out: np.nd
 
 
 def _sums(stream, data, length, quads, first_quad, native: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Running sums of differences, four (a quad) at a time; a new quad begins with every operation, and with every sum.
+    """Running sums of differences, four (a quad) at a time; a new quad begins with every operation, and with every
+    sum.
 
     Args:
         data: where each operation's packed differences begin in `stream`.
-        length, quads, first_quad: their number in each operation; the quads they fill; the number of the first of these.
+        length, quads, first_quad: their number in each operation; the quads they fill; the number of the first of
+            these.
 
     Returns:
-        The four sums within each quad, packed into one number; and what each quad adds up to (its last one's unused part left out).
+        The four sums within each quad, packed into one number; and what each quad adds up to (its last one's unused
+        part left out).
     """
     bits = 8 * native.itemsize
     count = int(quads.sum())
     if native.itemsize == 1:  # a quad is a byte
         code = stream.take((data - first_quad).repeat(quads) + np.arange(count), mode="clip")
-    else:  # a quad is 12 bits: the upper ones of the two bytes at byte 0, the lower ones of those at 1, the upper ones at 3 ...
+    else:  # a quad is 12 bits: the upper ones of the two bytes at byte 0, the lower ones of those at 1, then at 3 ...
         quad = np.arange(count) - first_quad.repeat(quads)
         at = data.repeat(quads) + (3 * quad >> 1)
         word = stream.take(at, mode="clip").astype(np.uint16) << 8 | stream.take(at + 1, mode="clip")
@@ -202,7 +214,8 @@ def _sums(stream, data, length, quads, first_quad, native: np.dtype) -> tuple[np
 def _based(
     sums: np.ndarray, total: np.ndarray, base: np.ndarray, first_quad: np.ndarray, quads: np.ndarray
 ) -> np.ndarray:
-    """The voxels of all quads: sums within the quad, sums of the quads before in the run, and the voxel before the run.
+    """The voxels of all quads: sums within the quad, sums of the quads before in the run, and the voxel before the
+    run.
 
     `base` is that voxel and `first_quad` the number of the first quad of each run.
     """
@@ -213,7 +226,8 @@ def _based(
     before += start.repeat(np.diff(first_quad, append=len(sums)))
     before &= wide((1 << bits) - 1)
     before *= wide(sum(1 << bits * k for k in range(4)))
-    # Four small numbers are added in one large one: without their top bits, so that no carry leaves them, then the top bits.
+    # Four small numbers are added in one large one: without their top bits, so that no carry leaves them, then the top
+    # bits.
     top = wide(sum(1 << bits * k + bits - 1 for k in range(4)))
     added = (sums & ~top) + (before & ~top) ^ (sums ^ before) & top
     return added.astype(added.dtype.newbyteorder("<"), copy=False).view(base.dtype.newbyteorder("<"))
@@ -237,7 +251,8 @@ def _tables(itemsize: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _sums_of_quads(itemsize: int) -> np.ndarray:
-    """For each code of a quad (8 or 12 bits) the running sums of its four differences, the first one lowest, in one number."""
+    """For each code of a quad (8 or 12 bits) the running sums of its four differences, the first one lowest, in one
+    number."""
     if itemsize == 1:
         differences, shifts, code, mask = np.array([0, 1, 2, -1]), np.array([0, 2, 4, 6]), np.arange(1 << 8), 3
     else:

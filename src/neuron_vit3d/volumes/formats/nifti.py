@@ -1,32 +1,45 @@
 """Reading NIfTI-1 and NIfTI-2 (.nii, .nii.gz): the header by nibabel (MIT), the voxels by `flat`.
 
-The first axis of a NIfTI file is the fastest, so x y z (t) (c) becomes (c, z, y, x); t must be 1. RGB voxels become channels.
-A scale and an offset that the header states (`scl_slope`, `scl_inter`) are applied, in float32. Voxel size: `pixdim` in the unit
-of `xyzt_units`; None where that is unknown. Nothing is flipped or turned: the affine transform is left alone.
+The first axis of a NIfTI file is the fastest, so x y z (t) (c) becomes (c, z, y, x); t must be 1. RGB voxels become
+channels. A scale and an offset that the header states (`scl_slope`, `scl_inter`) are applied, in float32. Voxel size:
+`pixdim` in the unit of `xyzt_units`; None where that is unknown. Nothing is flipped or turned: the affine transform is
+left alone.
 """
 
+import gzip
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from ..reader import VolumeReader, array_reader
+from ..units import micrometres, voxel_size_of
+from ..volume import Volume, VolumeError, chosen_channel
 from .flat import as_volume, read_flat
-from .formats import needs, one_line
-from .units import micrometres, voxel_size_of
-from .volume import Volume, VolumeError
+from .format import START_BYTES, Format, needs, one_line
 
 
 _HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 has 348
+_GZIP = b"\x1f\x8b"
 _PLACES_OF_MAGIC = {b"n+1\0": 344, b"ni1\0": 344, b"n+2\0": 4, b"ni2\0": 4}
-
-
-def is_header(start: bytes) -> bool:
-    """Whether a file that (unpacked) begins with these 540 bytes is a NIfTI file."""
-    return any(start[place : place + 4] == magic for magic, place in _PLACES_OF_MAGIC.items())
 
 
 def read(path: Path, *, channel: int | None = None) -> Volume:
     """Read a NIfTI file; see `volumes.read_volume`. Raises VolumeError."""
+    array, voxel_size, scale = _stored(path)
+    return _scaled(as_volume(array, voxel_size, path, channel), scale)
+
+
+def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
+    """Open one channel of a NIfTI file; see `volumes.open_volume`. Raises VolumeError."""
+    array, voxel_size, scale = _stored(path)
+    channel = chosen_channel(channel, len(array), str(path))
+    return array_reader(_scaled(as_volume(array, voxel_size, path, channel), scale), num_channels=len(array))
+
+
+def _stored(path: Path) -> tuple[np.ndarray, tuple | None, tuple[float, float]]:
+    """The voxels (c, z, y, x) as they are stored, the voxel size, and the slope and intercept of their values."""
     try:
         from nibabel import Nifti1Header, Nifti2Header
     except ImportError as error:
@@ -67,21 +80,24 @@ def read(path: Path, *, channel: int | None = None) -> Volume:
             raise VolumeError(f"{path}: expected integer or real voxels of at most 64 bits, got {dtype}")
         array = read_flat(path, *_where(packing, offset), dtype, sizes[::-1])
         array = array[None] if array.ndim == 3 else array.reshape(-1, *array.shape[-3:])
-    volume = as_volume(array, voxel_size, path, channel)
-    if slope in (None, 0) or not np.isfinite(slope) or (slope, intercept or 0) == (1, 0):
+    if slope in (None, 0) or not np.isfinite(slope):
+        slope, intercept = 1, 0
+    return array, voxel_size, (slope, intercept or 0)
+
+
+def _scaled(volume: Volume, scale: tuple[float, float]) -> Volume:
+    if scale == (1, 0):
         return volume
     scaled = np.array(volume.array, np.float32)
-    scaled *= np.float32(slope)
-    scaled += np.float32(intercept or 0)
+    scaled *= np.float32(scale[0])
+    scaled += np.float32(scale[1])
     return Volume(scaled, volume.voxel_size, volume.source)
 
 
 def _start(path: Path) -> tuple[bytes, str]:
     """The file's first bytes, unpacked, and how it is packed."""
-    import gzip
-
     with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
+        if file.read(2) != _GZIP:
             file.seek(0)
             return file.read(_HEADER_BYTES), "raw"
     with gzip.open(path, "rb") as file:
@@ -91,3 +107,23 @@ def _start(path: Path) -> tuple[bytes, str]:
 def _where(packing: str, offset: int) -> tuple[int, str, int]:
     """`read_flat`'s offset, packing and skip."""
     return (0, packing, offset) if packing == "gzip" else (offset, packing, 0)
+
+
+def _is_nifti(path: Path, start: bytes) -> bool:
+    if start.startswith(_GZIP):
+        try:
+            with gzip.open(path, "rb") as file:
+                start = file.read(START_BYTES)
+        except (OSError, EOFError, zlib.error):
+            return False
+    return any(start[place : place + 4] == magic for magic, place in _PLACES_OF_MAGIC.items())
+
+
+FORMAT = Format(
+    row="NIfTI",
+    suffixes=(".nii", ".nii.gz"),
+    signature=_is_nifti,
+    read=read,
+    open=open_reader,
+    extra="nifti",
+)

@@ -1,34 +1,27 @@
 """Writing TIFF stacks slab by slab, so that Fiji shows them with channels and voxel size.
 
-Every file carries ImageJ's description (`slices`, `channels`, `unit=um`, `spacing`) and resolution tags, which ImageJ, Fiji,
-Bio-Formats, napari and tifffile read; above 4 GB it is a BigTIFF, which Fiji opens through Bio-Formats. ImageJ has no
-half-precision numbers: float16 is stored as such and read back by this package, convert it to float32 for Fiji.
+Every file carries ImageJ's description (`slices`, `channels`, `unit=um`, `spacing`) and resolution tags, which ImageJ,
+Fiji, Bio-Formats, napari and tifffile read; above 4 GB it is a BigTIFF, which Fiji opens through Bio-Formats. ImageJ
+has no half-precision numbers: float16 is stored as such and read back by this package, convert it to float32 for Fiji.
 
-bool becomes uint8 with 0 and 255, ImageJ's convention for masks. Integers are compressed (deflate); floating point is not,
-because scores hardly shrink, and can so be mapped when read.
+bool becomes uint8 with 0 and 255, ImageJ's convention for masks. Integers are compressed (deflate); floating point is
+not, because scores hardly shrink, and can so be mapped when read.
 """
 
 import hashlib
-import io
 import json
 import math
 import os
 import time
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from .on_disk import sync
-from .tiff import open_reader
-from .volume import Volume, VolumeError, checked_voxel_size, replacing
+from ...files import locked, rename, replacing, sync, write_whole
+from ..volume import Volume, VolumeError, checked_voxel_size
+from .tiff_reader import open_reader
 
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 _BIG_BYTES = 2**32 - 2**25  # room for the directories below the 4 GB of a classic TIFF
 _SECONDS_BETWEEN_NOTES = 5  # what a killed run may lose; a note waits until the slices are on disk, which takes time
@@ -41,8 +34,8 @@ class SlabWriter:
             for z in range(0, 128, 16):
                 writer.write(scores_of_slices(z, z + 16))
 
-    The file appears under its name when the block ends, all slices were written and are on disk; if anything fails nothing is
-    left behind and a file that was there before stays.
+    The file appears under its name when the block ends, all slices were written and are on disk; if anything fails
+    nothing is left behind and a file that was there before stays.
 
     Args:
         path: the file to write, or to replace.
@@ -50,15 +43,15 @@ class SlabWriter:
         dtype: of the slabs; bool is stored as uint8, 0 and 255.
         voxel_size: z, y, x in micrometres, or None.
         compress: deflate the slices; None: integers yes, floating point no.
-        resume_key: what the slices are made of and how, in a word; None: nothing is kept of a file that was not finished.
-            Otherwise its slices stay in a hidden file beside it, and a writer of the same file with the same key begins
-            after them (`slices_written`); one with another key is refused. The finished file tells the key by `is_finished`.
-            Only files that are not compressed.
+        resume_key: what the slices are made of and how, in a word; None: nothing is kept of a file that was not
+            finished. Otherwise its slices stay in a hidden file beside it, and a writer of the same file with the same
+            key begins after them (`slices_written`); one with another key is refused. The finished file tells the key
+            by `is_finished`. Only files that are not compressed.
         made_by: noted in the file's description.
 
     Raises:
-        VolumeError: a slab does not fit, slices are missing at the end, another writer has the same unfinished file, or it
-            holds slices of another `resume_key`.
+        VolumeError: a slab does not fit, slices are missing at the end, another writer has the same unfinished file,
+            or it holds slices of another `resume_key`.
     """
 
     def __init__(
@@ -93,7 +86,8 @@ class SlabWriter:
 
     @staticmethod
     def is_finished(path: str | os.PathLike, key: str) -> bool:
-        """Whether the file is there and whole, and a writer with this `resume_key` made it; of a damaged one it is False."""
+        """Whether the file is there and whole, and a writer with this `resume_key` made it; of a damaged one it is
+        False."""
         try:
             with open(path, "rb") as file:
                 if _made_with(key).encode() not in file.read(4096):
@@ -106,7 +100,12 @@ class SlabWriter:
     def __enter__(self) -> "SlabWriter":
         if self.can_continue:
             self._temporary = self.path.with_name(f".{self.path.name}.unfinished")
-            self._lock = _locked(self._temporary, self.path)
+            try:
+                self._lock = locked(self._temporary)
+            except BlockingIOError as error:
+                raise VolumeError(
+                    f"{self.path}: another run is writing this file; wait for it, or choose another folder"
+                ) from error
             try:
                 self._continue()
             except BaseException:
@@ -164,7 +163,7 @@ class SlabWriter:
                     self._temporary.unlink(missing_ok=True)
                 if error is None:
                     self._check_whole()
-                    os.replace(self._temporary, self.path)
+                    rename(self._temporary, self.path)
                     self._progress_note.unlink(missing_ok=True)
             return
         try:
@@ -198,8 +197,9 @@ class SlabWriter:
             pass
         if written > 0 and not is_ours:
             raise VolumeError(
-                f"{self.path}: {written} slice(s) of an unfinished run with another model, other options, another image or another version of this program are in "
-                f"{self._temporary}; remove that file to begin anew, or choose another folder"
+                f"{self.path}: {written} slice(s) of an unfinished run with another model, other options, another "
+                f"image or another version of this program are in {self._temporary}; remove that file to begin anew, "
+                "or choose another folder"
             )
         if 0 < written <= self.shape[-3]:
             self._file, self.slices_written = self._temporary.open("r+b"), written
@@ -213,9 +213,10 @@ class SlabWriter:
             raise
 
     def _note_progress(self) -> None:
-        """Written whole or not at all, and after the slices: a note of more than are on disk would be a hole in the volume."""
+        """Written whole or not at all, and after the slices: a note of more than are on disk would be a hole in the
+        volume."""
         self._file.flush()
-        os.fsync(self._file.fileno())
+        sync(self._temporary)
         noted = {
             "key": self._resume_key,
             "shape": self.shape,
@@ -223,10 +224,7 @@ class SlabWriter:
             "slices": self.slices_written,
             "size": self._temporary.stat().st_size,
         }
-        partial = self._progress_note.with_suffix(".tmp")
-        partial.write_text(json.dumps(noted))
-        sync(partial)
-        os.replace(partial, self._progress_note)
+        write_whole(self._progress_note, json.dumps(noted), alone=True, durable=True)
         self._noted_at = time.monotonic()
 
     def _open(self) -> None:
@@ -281,24 +279,3 @@ class SlabWriter:
 def _made_with(key: str) -> str:
     """The line of a file's description that tells the key it was written with."""
     return f"made_with={hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def _locked(unfinished: Path, path: Path) -> BinaryIO:
-    """The unfinished file, kept from other processes until it is closed; created where it is not there. Windows has no such lock.
-
-    Raises:
-        VolumeError: another process has it.
-    """
-    if fcntl is None:  # an open file could not be renamed there
-        return io.BytesIO()
-    file = unfinished.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(file.fileno()), os.stat(unfinished)):
-            return file
-    except (BlockingIOError, FileNotFoundError):  # it is theirs, or they have just finished
-        pass
-    except OSError:  # a disk without locks
-        return file
-    file.close()
-    raise VolumeError(f"{path}: another run is writing this file; wait for it, or choose another folder")

@@ -1,11 +1,11 @@
-"""The order of planes in the TIFF files of microscopes' programs that have tags of their own for it: Zeiss LSM, Olympus FluoView,
-MetaMorph STK and ScanImage. tifffile reads those tags."""
+"""The order of planes in the TIFF files of microscopes' programs that have tags of their own for it: Zeiss LSM,
+Olympus FluoView, MetaMorph STK and ScanImage. tifffile reads those tags."""
 
 import re
 
 import numpy as np
 
-from .volume import VolumeError
+from ..volume import VolumeError
 
 
 _FLUOVIEW_AXES = {"X": "X", "Y": "Y", "Z": "Z", "T": "T", "TIME": "T", "CH": "C", "WAVELENGTH": "C"}

@@ -1,7 +1,8 @@
 """Writing OME-Zarr (NGFF 0.5 on zarr 3), by zarr (MIT): a pyramid of resolutions in shards, each written by itself.
 
-A shard is one file that holds many chunks, so that a large volume is neither millions of files nor read as a whole. Two writers in
-one shard would lose data: whoever writes shares the work out by shards. Shards and chunks that hold nothing but 0 are not stored.
+A shard is one file that holds many chunks, so that a large volume is neither millions of files nor read as a whole.
+Two writers in one shard would lose data: whoever writes shares the work out by shards. Shards and chunks that hold
+nothing but 0 are not stored.
 """
 
 import math
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats import needs, one_line
-from .on_disk import sync
-from .volume import Box, VolumeError
+from ...files import sync
+from ..volume import Box, VolumeError
+from .format import needs, one_line
 
 
 AXES = ("z", "y", "x")
@@ -101,7 +102,8 @@ class ImageLevel:
         )
 
     def write(self, box: Box, voxels: np.ndarray) -> None:
-        """Of whole shards; they are on disk when it returns, so that what notes them as done is true after a crash, too."""
+        """Of whole shards; they are on disk when it returns, so that what notes them as done is true after a crash,
+        too."""
         self._array[box] = voxels
         for shard in filter(_is_there, self._files(box)):
             sync(shard)
@@ -127,7 +129,10 @@ class ImageLevel:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a file is. Raises OSError where that cannot be told; `Path.exists` says no to that from Python 3.14 on."""
+    """Whether a file is.
+
+    Raises OSError where that cannot be told; `Path.exists` says no to that from Python 3.14 on.
+    """
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,12 +1,14 @@
-"""Reading OME-Zarr (NGFF 0.4 on zarr 2, 0.5 on zarr 3) and plain zarr arrays, by zarr (MIT); only the chunks that are needed.
+"""Reading OME-Zarr (NGFF 0.4 on zarr 2, 0.5 on zarr 3) and plain zarr arrays, by zarr (MIT).
 
-Of an image's resolutions the first, the highest, is read; of several images in a folder that Bio-Formats wrote, number 0. Axes
-are told by their names (t c z y x in any order); t must be 1. A plain array is (z, y, x) or (c, z, y, x). Voxel size:
-`scale`, of the resolution times that of the image, in the units of the axes; None where there is none.
+Only the chunks that are needed are decoded.
 
-A chunk that is not there holds the fill value, so a few bytes of metadata may stand for any number of voxels: an array larger than
-what the stored bytes could become is refused. Only this package's own results, whose background is not stored, are read box
-by box all the same.
+Of an image's resolutions the first, the highest, is read; of several images in a folder that Bio-Formats wrote, number
+0. Axes are told by their names (t c z y x in any order); t must be 1. A plain array is (z, y, x) or (c, z, y, x).
+Voxel size: `scale`, of the resolution times that of the image, in the units of the axes; None where there is none.
+
+A chunk that is not there holds the fill value, so a few bytes of metadata may stand for any number of voxels: an array
+larger than what the stored bytes could become is refused. Only this package's own results, whose background is not
+stored, are read box by box all the same.
 """
 
 import math
@@ -15,21 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats import needs, one_line
-from .kept import KeptSlices
-from .units import micrometres, voxel_size_of
-from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel
+from ..kept import KeptSlices
+from ..reader import VolumeReader
+from ..units import micrometres, voxel_size_of
+from ..volume import Volume, VolumeError, checked_channel, chosen_channel
+from .format import Format, needs, one_line
 
 
 RESULT = "neuron_vit3d"  # attribute of the images that this package makes; it says what they were made of and how
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _MOST_BYTES_PER_BYTE = 33_000  # of Zstandard, the loosest of the codecs: 128 KiB from 4 bytes
 _MOST_METADATA_BYTES = 1 << 24
-
-
-def is_zarr(folder: Path) -> bool:
-    """Whether a folder is a zarr group or array."""
-    return any((folder / name).is_file() for name in _METADATA)
 
 
 def read(path: Path, *, channel: int | None = None) -> Volume:
@@ -59,6 +57,7 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
         kept.read,
         read_box=lambda box: image.read(index, *box),
         piece=image.piece,
+        num_channels=image.num_channels,
     )
 
 
@@ -138,8 +137,8 @@ class _Image:
         return array, names, voxel_size_of([length.get(axis, math.nan) * unit.get(axis, math.nan) for axis in "zyx"])
 
     def check_bytes(self, claimed: int) -> None:
-        """Refuse so many bytes, of a chunk or of the whole array, where those stored cannot fill them, before any memory is
-        taken."""
+        """Refuse so many bytes, of a chunk or of the whole array, where those stored cannot fill them, before any
+        memory is taken."""
         stored = 0
         for folder, _, names in os.walk(self.path):
             for name in names:
@@ -159,3 +158,14 @@ def _check_metadata(path: Path) -> None:
             raise VolumeError(
                 f"{file}: expected at most {_MOST_METADATA_BYTES} bytes of metadata, got {file.stat().st_size}"
             )
+
+
+FORMAT = Format(
+    row="OME-Zarr folders",
+    suffixes=(".ome.zarr", ".zarr"),
+    signature=lambda path, _: any((path / name).is_file() for name in _METADATA),
+    read=read,
+    open=open_reader,
+    extra="zarr",
+    is_folder=True,
+)

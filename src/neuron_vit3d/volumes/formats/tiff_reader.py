@@ -1,19 +1,21 @@
 """Reading TIFF stacks: plain, BigTIFF, ImageJ hyperstacks, OME-TIFF, tifffile's own, and those of some microscopes.
 
-Reading goes from the outside in: `_check_directories` makes sure that every table lies inside the file, `tiff_metadata` says
-which plane is which slice and channel and how large a voxel is, and `_Stack` maps or decodes those planes.
+Reading goes from the outside in: `_check_directories` makes sure that every table lies inside the file,
+`tiff_metadata` says which plane is which slice and channel and how large a voxel is, and `_Stack` maps or decodes
+those planes.
 
 What becomes of what:
 - planes are slices z unless the file says otherwise; channels, or the samples of an RGB image, become axis c;
 - a 2D image, more than one time point, and an OME set that is spread over several files are refused;
-- planes of another size than the first (thumbnails, a second image) are left out with a warning; of the several images of
-  an OME file the first is read;
-- more than 7 channels of a single slice are slices (a common slip when writing ImageJ files from Python), with a warning;
+- planes of another size than the first (thumbnails, a second image) are left out with a warning; of the several images
+  of an OME file the first is read;
+- more than 7 channels of a single slice are slices (a common slip when writing ImageJ files from Python), with a
+  warning;
 - of Zeiss LSM, Olympus FluoView, MetaMorph STK and ScanImage files the order of planes is known, not the voxel size;
 - arrays that tifffile wrote without naming their axes are (z, y, x) or (c, z, y, x);
 - values are as they are stored, as Fiji gives them, also where the file says that 0 is white;
-- voxel size: ImageJ and tifffile (`spacing`, `unit`, resolution tags) and OME (`PhysicalSize`). A plain TIFF has no z step
-  and inches stand for a printer's dpi: both give None.
+- voxel size: ImageJ and tifffile (`spacing`, `unit`, resolution tags) and OME (`PhysicalSize`). A plain TIFF has no z
+  step and inches stand for a printer's dpi: both give None.
 """
 
 import struct
@@ -23,15 +25,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ..reader import VolumeReader
+from ..volume import Volume, VolumeError, checked_channel, chosen_channel, native_copy
 from .tiff_metadata import describe
-from .volume import Volume, VolumeError, VolumeReader, checked_channel, chosen_channel, native_copy
 
 
-SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-# Bytes that one stored byte can become at most, by compression tag; a plane that claims more is refused before it is decoded.
-# Deflate: 1032 (zlib's technical notes); LZW: all strings of a full 12-bit table once; JPEG: two bits for a block of 64, with
-# some room; PackBits: 128 from 2 bytes. Zstandard is the loosest, 128 KiB from 4 bytes, and serves for those not listed.
+# Bytes that one stored byte can become at most, by compression tag; a plane that claims more is refused before it is
+# decoded. Deflate: 1032 (zlib's technical notes); LZW: all strings of a full 12-bit table once; JPEG: two bits for a
+# block of 64, with some room; PackBits: 128 from 2 bytes. Zstandard is the loosest, 128 KiB from 4 bytes, and serves
+# for those not listed.
 _MOST_BYTES_PER_BYTE = {1: 1, 5: 1400, 7: 2000, 8: 1032, 32773: 64, 32946: 1032}
 _LOOSEST = 33_000
 
@@ -66,7 +68,14 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
 
     read_box = None if mapped is None else lambda box: native_copy(mapped[index][box])
     return VolumeReader(
-        stack.shape, stack.dtype, stack.voxel_size, str(path), read_slices, stack.close, read_box=read_box
+        stack.shape,
+        stack.dtype,
+        stack.voxel_size,
+        str(path),
+        read_slices,
+        stack.close,
+        read_box=read_box,
+        num_channels=stack.num_channels,
     )
 
 
@@ -140,9 +149,8 @@ class _Stack:
         stored = sum(page.databytecounts)
         most = stored * _MOST_BYTES_PER_BYTE.get(int(kind.compression), _LOOSEST)
         if not kind.size or bits > 8 * most:
-            raise VolumeError(
-                f"{self.path}: plane {page.index} of {page.shape} {page.dtype} cannot come from its {stored} stored bytes"
-            )
+            plane = f"plane {page.index} of {page.shape} {page.dtype}"
+            raise VolumeError(f"{self.path}: {plane} cannot come from its {stored} stored bytes")
 
     def checked(self, channel: int) -> int:
         return checked_channel(channel, self.num_channels, str(self.path))
@@ -238,7 +246,8 @@ _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 def _check_directories(path: Path, file_bytes: int) -> None:
     """Refuse a file whose chain of directories (TIFF 6.0, section 2) leaves the file or returns to itself.
 
-    A table's length is checked here because a reader would take the memory for it before it finds that the bytes are missing.
+    A table's length is checked here because a reader would take the memory for it before it finds that the bytes are
+    missing.
     """
     with path.open("rb") as file:
         start = file.read(16).ljust(16, b"\0")
