@@ -67,6 +67,7 @@ class LargeJob:
             "tile_overlap": segmenter.options.tile_overlap,
             "tile": list(self.regions.whole.tile),
             "slice_overlap": segmenter.options.slice_overlap,
+            "invert": segmenter.options.invert,
             **segmenter.options.deciding(),
             "region": list(self.regions.side),
             "num_channels": segmenter.processor.num_channels,
@@ -114,7 +115,8 @@ class LargeJob:
                 f"{path}: is there already and is no image that this program began; choose another output"
             ) from error
         ours = json.loads(json.dumps(self.made_with))
-        for option in fields(SegmentOptions):  # one that is at its default may be missing
+        theirs.setdefault("invert", ours["invert"])  # runs of before it was noted go on
+        for option in fields(SegmentOptions):  # another that is at its default may be missing
             if (option.name in theirs) != (option.name in ours):
                 theirs.setdefault(option.name, option.default)
                 ours.setdefault(option.name, option.default)
