@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Set up once, and again when what is to be installed changes. An interrupted set-up leaves no stamp.
 STAMP := $(VENV)/.installed
 DEMO := demo
+# transformers' own tests of models, which are in its source archive and not in its wheel.
+MIXIN := $(VENV)/transformers-tests
 # Test files run in so many processes at once, each with one thread.
 WORKERS ?= 2
 
@@ -12,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quantization docs quality style clean
+.PHONY: help demo test test-quantization transformers-tests docs quality style clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -20,8 +22,25 @@ help: ## Show what there is to make
 demo: $(STAMP) ## Segment and trace a sample neuron with the embedded default, offline (results in demo/)
 	HF_HUB_OFFLINE=1 $(BIN)/python scripts/demo.py $(DEMO)
 
-test: $(STAMP) ## Run all tests (those on real data only where it lies beside the checkout)
+test: $(STAMP) $(MIXIN)/.looked ## Run all tests (those on real data only where it lies beside the checkout)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+transformers-tests: ## Fetch transformers' own tests of models, which `make test` then runs on ours
+	rm -f $(MIXIN)/.looked
+	$(MAKE) $(MIXIN)/.looked
+	test -e $(MIXIN)/tests
+
+# Where they cannot be had, the tests that need them are skipped.
+$(MIXIN)/.looked: $(STAMP)
+	rm -rf $(MIXIN)
+	mkdir -p $(MIXIN)
+	version=$$($(BIN)/python -c "from importlib.metadata import version; print(version('transformers'))") \
+		&& $(BIN)/python -m pip download --quiet --no-deps --no-binary transformers --dest $(MIXIN) transformers==$$version \
+		&& $(BIN)/python -m pip install --quiet --no-deps --target $(MIXIN)/packages parameterized \
+		&& tar -xzf $(MIXIN)/transformers-$$version.tar.gz -C $(MIXIN) --strip-components 1 transformers-$$version/tests \
+		&& rm $(MIXIN)/transformers-$$version.tar.gz \
+		|| echo "make: transformers' own tests could not be fetched, and are skipped (make transformers-tests tries again)"
+	@touch $@
 
 # torchao beside the environment, not in it: transformers imports it wherever it is, and it is slow and loud.
 test-quantization: $(STAMP) ## Run the tests of quantised loading, with torchao

@@ -28,6 +28,7 @@ def inflation(
     from transformers import AutoConfig, AutoModel
 
     from neuron_vit3d import NeuronViT3DModel
+    from neuron_vit3d.model.backbones import FAMILIES
 
     small = {"hidden_size": 384, "num_attention_heads": 6}
     families = {
@@ -43,6 +44,8 @@ def inflation(
         "BEiT-S/16": ("beit", {**small, "intermediate_size": 1536, "use_relative_position_bias": True}, 160),
         "ViT-MAE-S/16": ("vit_mae", {**small, "intermediate_size": 1536}, 160),
     }
+    named = {family for family, _, _ in families.values()}
+    families |= {family: (family, small, 160) for family in FAMILIES if family not in named}
     lines = [
         "| 2D model | inflation | tile at pre-training size | another tile |",
         "|---|---|---|---|",
@@ -262,7 +265,7 @@ def decoders(output: OutputOption = None, rounds: int = 9) -> None:
                     started = time.perf_counter()
                     states = model.encoder(blocks, output_hidden_states=True).hidden_states
                     encoded = time.perf_counter()
-                    model.decoder([states[index] for index in model.config.out_indices], blocks)
+                    model.decoder(model.encoder.feature_maps(states, blocks), blocks)
                     ratios[key].append((time.perf_counter() - encoded) / (encoded - started))
         for (encoder, stem), values in ratios.items():
             dtype_name = str(dtype).removeprefix("torch.")

@@ -6,16 +6,16 @@ import json
 
 import pytest
 import torch
-from tiny_models import PATCH, TILE, config_2d, tiny_block, tiny_config, tiny_model
+from tiny_models import PATCH, ROWS, TILE, config_2d, tiny_block, tiny_config, tiny_model
 from transformers import AttentionInterface, BitsAndBytesConfig, TorchAoConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DModel
-from neuron_vit3d.model.families import FAMILIES
+from neuron_vit3d.model.backbones import FAMILIES
 
 
 COMPILED = ["vit", "dinov2", "dinov3_vit"]  # positions asked to be interpolated, always interpolated, and rotary
-PREFIX_TOKENS = {"deit": 2, "dinov2_with_registers": 5, "dinov3_vit": 3, "ijepa": 0}  # the others have one
+RESIZED = [name for name, family in FAMILIES.items() if not family.why_not_resized]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_forward_begins_with_the_pixel_values(model_class):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_there_is_a_hidden_state_before_and_after_every_layer(family):
-    model, tokens = tiny_model(family), (TILE // PATCH) ** 2 + PREFIX_TOKENS.get(family, 1)
+    model, tokens = tiny_model(family), (TILE // PATCH) ** 2 + ROWS[family].prefix_tokens
     for outputs in (each(tiny_block(), output_hidden_states=True) for each in (model, model.base_model)):
         assert [state.shape for state in outputs.hidden_states] == [(2, tokens, 32)] * 5
 
@@ -229,7 +229,7 @@ def test_input_embeddings_are_the_patch_embedding(family):
 
 
 @pytest.mark.parametrize("side", [16, 48])
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "beit"])
+@pytest.mark.parametrize("family", RESIZED)
 def test_resized_positions_leave_every_hidden_state_and_what_is_trained(family, side, tmp_path):
     model, block = tiny_model(family), tiny_block(height=side, width=side)
     wanting = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -239,11 +239,11 @@ def test_resized_positions_leave_every_hidden_state_and_what_is_trained(family, 
     for one, other in zip((before.logits, *before.hidden_states), (after.logits, *after.hidden_states), strict=True):
         torch.testing.assert_close(other, one, atol=1e-5, rtol=0)
     positions = model.get_position_embeddings()
-    if family == "dinov3_vit":
-        assert positions is None  # rotary
+    if ROWS[family].positions == "rotary":
+        assert positions is None
     else:
-        tokens = (side // PATCH) ** 2 + (1 if family == "dinov2_with_registers" else PREFIX_TOKENS.get(family, 1))
-        assert positions.shape == (1, tokens, 32) and positions is model.base_model.get_position_embeddings()
+        assert positions.shape == (1, ROWS[family].positions_at(side), 32)
+        assert positions is model.base_model.get_position_embeddings()
     assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == wanting
     model.save_pretrained(tmp_path)
     again = NeuronViT3DForSegmentation.from_pretrained(tmp_path)

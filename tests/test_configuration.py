@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import config_2d, tiny_config
-from transformers import AutoConfig
+from tiny_models import config_2d, tiny_config, tiny_model
+from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
-from neuron_vit3d import NeuronViT3DConfig
+from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation
 
 
 def test_slices_enter_the_2d_transformer_as_channels_and_the_callers_config_stays_as_it_is():
@@ -74,6 +74,46 @@ def test_impossible_sizes_are_a_value_error_in_one_line(changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         NeuronViT3DConfig(**{"backbone_config": config_2d(), "num_slices": 3, **changes})
     assert "\n" not in str(caught.value)
+
+
+TOLD = "kept, but without effect: NeuronViT3DConfig has no field 'num_slicse' (value 7); did you mean num_slices?"
+
+
+def test_a_saved_field_that_does_not_exist_is_kept_and_told_of(tmp_path, caplog):
+    tiny_config().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_slicse": 7}))
+    doors = [
+        NeuronViT3DConfig.from_pretrained,
+        AutoConfig.from_pretrained,
+        lambda folder: NeuronViT3DConfig.from_dict(json.loads(path.read_text())),
+        lambda folder: NeuronViT3DConfig.from_json_file(path),
+    ]
+    for number, door in enumerate(doors, 1):
+        config = door(tmp_path)
+        assert caplog.messages == [TOLD] * number
+        assert (config.num_slices, config.num_slicse) == (3, 7)
+    config, unused = NeuronViT3DConfig.from_pretrained(tmp_path, num_labels=3, tea=1, return_unused_kwargs=True)
+    assert (config.num_labels, config.num_slicse, unused) == (3, 7, {"tea": 1})
+    config.save_pretrained(tmp_path)
+    assert NeuronViT3DConfig.from_pretrained(tmp_path).num_slicse == 7
+
+
+def test_a_model_whose_configuration_has_one_more_field_comes_back(tmp_path, caplog):
+    model = tiny_model()
+    model.config.num_slicse = 7
+    model.save_pretrained(tmp_path)
+    for number, door in enumerate((NeuronViT3DForSegmentation, AutoModelForSemanticSegmentation), 1):
+        assert door.from_pretrained(tmp_path).config.num_slicse == 7
+        assert caplog.messages == [TOLD] * number
+
+
+def test_fields_of_transformers_are_not_told_of(tmp_path, caplog):
+    config = tiny_config()
+    config.use_cache, config.return_dict = False, True
+    config.save_pretrained(tmp_path)
+    NeuronViT3DConfig.from_pretrained(tmp_path)
+    assert caplog.messages == []
 
 
 SIZES = st.fixed_dictionaries(

@@ -1,5 +1,7 @@
 """The decoder's parts: what they compute in evaluation is what their layers say."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from tiny_models import tiny_block, tiny_model
 from torch import nn
 
-from neuron_vit3d.model.decoder import ConvBlock, Stem
+from neuron_vit3d.model.backbones import Level
+from neuron_vit3d.model.decoder import ConvBlock, FeatureLevel, NeuronViT3DDecoder, Stem, unfolding_scales
 
 
 def block_of(channels: list[int], *, stride: int = 1, seed: int = 0) -> ConvBlock:
@@ -116,3 +119,34 @@ def test_the_whole_decoder_computes_in_evaluation_what_its_layers_do(stem_sizes,
         folded = model(block).logits
         monkeypatch.setattr(ConvBlock, "forward", layer_by_layer)
         torch.testing.assert_close(folded, model(block).logits, atol=1e-4, rtol=1e-4)
+
+
+# -- feature maps ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strides", "scales"),
+    [
+        ((16,) * 4, [4, 2, 1, 1]),
+        ((14,) * 4, [4, 2, 1, 1]),
+        ((4, 8, 16, 32), [1, 1, 1, 1]),
+        ((8, 8, 16, 16), [2, 1, 1, 1]),
+    ],
+)
+def test_maps_are_unfolded_as_far_as_the_pyramid_is_finer_than_they_are(strides, scales):
+    assert unfolding_scales(tuple(Level(8, stride) for stride in strides)) == scales
+
+
+def test_a_map_is_read_alike_however_it_lies_in_memory():
+    level, feature_map = FeatureLevel(6, 4, 2).eval(), torch.randn(2, 6, 3, 5)
+    torch.testing.assert_close(level(feature_map.contiguous(memory_format=torch.channels_last)), level(feature_map))
+
+
+@pytest.mark.parametrize("stem_sizes", [[4, 8, 8], []])
+def test_one_decoder_reads_the_maps_of_a_hierarchy_too(stem_sizes):
+    levels = tuple(Level(channels, stride) for channels, stride in ((4, 4), (8, 8), (12, 16), (16, 32)))
+    sizes = {"decoder_hidden_size": 8, "stem_sizes": stem_sizes, "num_labels": 2, "num_output_slices": 1}
+    config = SimpleNamespace(feature_levels=levels, patch_size=32, num_channels=1, num_slices=3, **sizes)
+    maps = [torch.randn(2, level.channels, 64 // level.stride, 96 // level.stride) for level in levels]
+    logits = NeuronViT3DDecoder(config).eval()(maps, tiny_block(height=60, width=90))  # padded to 64 x 96
+    assert logits.shape == (2, 2, 1, 60, 90) and logits.isfinite().all()

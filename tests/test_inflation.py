@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from tiny_models import model_2d, save_2d, tiny_block, write_dino_checkpoint
+from tiny_models import ROWS, model_2d, save_2d, tiny_block, write_dino_checkpoint
 from torch.nn import functional as F
 from transformers import (
     AutoModel,
@@ -20,17 +20,12 @@ from transformers import (
 )
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DModel
-from neuron_vit3d.model.families import FAMILIES
+from neuron_vit3d.model.backbones import FAMILIES
 from neuron_vit3d.model.inflation import INFLATIONS, inflate_patch_embedding, inflate_state_dict
 
 
-# Variants of the families that keep other weights: BEiT's positions and norms, DINOv2's gated layers.
-VARIANTS = [(family, {}) for family in FAMILIES] + [
-    ("beit", {"use_mean_pooling": False, "use_relative_position_bias": True, "use_mask_token": True}),
-    ("beit", {"use_absolute_position_embeddings": True, "use_shared_relative_position_bias": True}),
-    ("dinov2", {"use_swiglu_ffn": True, "use_mask_token": False}),
-    ("dinov3_vit", {"use_gated_mlp": True, "num_register_tokens": 0}),
-]
+# With variants of the families that keep other weights: BEiT's positions and norms, DINOv2's gated layers.
+VARIANTS = [(family, changes) for family in FAMILIES for changes in ({}, *ROWS[family].variants)]
 
 
 @pytest.mark.parametrize("inflation", INFLATIONS)
@@ -77,7 +72,7 @@ def test_center_keeps_the_outer_slices_at_zero_and_average_treats_all_alike():
 
 def test_inflated_weights_alias_nothing_of_the_2d_model():
     state_dict = model_2d().state_dict()
-    inflated = inflate_state_dict(state_dict, num_slices=3, num_channels=3, inflation="center")
+    inflated = inflate_state_dict(state_dict, FAMILIES["vit"], num_slices=3, num_channels=3, inflation="center")
     storages = {tensor.data_ptr() for tensor in state_dict.values()}
     assert not storages & {tensor.data_ptr() for tensor in inflated.values()}
     assert not any(key.startswith("pooler.") for key in inflated)
@@ -88,8 +83,10 @@ def test_inflation_names_what_it_did_not_expect():
         inflate_patch_embedding(torch.zeros(6, 3, 2, 2), num_slices=3, inflation="sum")
     with pytest.raises(ValueError, match=r"2D kernel .* got shape \(6, 3, 2\)"):
         inflate_patch_embedding(torch.zeros(6, 3, 2), num_slices=3)
-    with pytest.raises(ValueError, match=r"expected one patch embedding .*, found 0"):
-        inflate_state_dict({"conv.weight": torch.zeros(1)}, num_slices=3, num_channels=1, inflation="center")
+    with pytest.raises(ValueError, match=r"expected the weights of a vit, found none named embeddings\.patch"):
+        inflate_state_dict(
+            {"conv.weight": torch.zeros(1)}, FAMILIES["vit"], num_slices=3, num_channels=1, inflation="center"
+        )
 
 
 def test_patch_embedding_3d_shows_the_kernel_that_was_stored(tmp_path):

@@ -252,12 +252,11 @@ def test_the_line_for_a_name_on_the_hub_downloads_it_first():
 
 
 @pytest.mark.parametrize("load", [NeuronViT3DForSegmentation.from_pretrained, load_checkpoint])
-def test_a_field_that_does_not_exist_is_named(load, tmp_path):
+def test_a_field_that_does_not_exist_is_named_and_what_was_saved_loads(load, tmp_path, caplog):
     edit_json(save_checkpoint(tmp_path) / "config.json", num_slice=7)
-    message = r"NeuronViT3DConfig has no field 'num_slice' \(value 7\); did you mean num_slices\?"
-    with pytest.raises(ValueError, match=message) as caught:
-        load(tmp_path)
-    assert "\n" not in str(caught.value)
+    load(tmp_path)
+    (said,) = [message for message in caplog.messages if "num_slice" in message]
+    assert said.endswith("NeuronViT3DConfig has no field 'num_slice' (value 7); did you mean num_slices?")
 
 
 @pytest.mark.parametrize("load", [NeuronViT3DForSegmentation.from_pretrained, NeuronViT3DModel.from_pretrained])

@@ -1,5 +1,6 @@
 """The losses: sums that processes can add up, voxels that are left out, and what each term asks of a prediction."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -11,15 +12,14 @@ from scipy import ndimage
 
 from neuron_vit3d.model.loss import dice_cross_entropy_loss
 from neuron_vit3d.training import losses
-from neuron_vit3d.training.losses import LOSSES, SegmentationLoss, divide_centre_lines
+from neuron_vit3d.training.config import TrainingConfig, choices, help_words
+from neuron_vit3d.training.losses import ADDED_LOSSES, LOSSES, SegmentationLoss, divide_centre_lines
 
 
 SIDE = 20
 EVERY_LOSS = [
-    {"name": "dice_cross_entropy"},
-    {"name": "dice_focal"},
-    {"skeleton_weight": 0.7},
-    {"cldice_weight": 0.5},
+    *({"name": name} for name in LOSSES),
+    *({f"{name}_weight": 0.6} for name in ADDED_LOSSES),
     {"name": "dice_focal", "cldice_weight": 0.5, "skeleton_weight": 0.7},
 ]
 
@@ -110,7 +110,7 @@ def test_a_perfect_prediction_costs_nothing_and_its_opposite_much(options, slice
     for scale in (10, 100):
         assert loss(logits_of(labels, scale, num_labels), labels) < 1e-3
         worst = loss(logits_of(labels, -scale, num_labels), labels)
-        assert worst > 5 and worst.isfinite()
+        assert worst > 0.5 and worst.isfinite()
         assert gradient(loss, logits_of(labels, scale, num_labels), labels).isfinite().all()
         assert gradient(loss, logits_of(labels, -scale, num_labels), labels).isfinite().all()
 
@@ -137,7 +137,7 @@ def test_losses_are_computed_in_float32_wherever_they_are_called(options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "dice"}, "expected a loss of dice_cross_entropy, dice_focal; got 'dice'"),
+        ({"name": "dice"}, f"expected a loss of {', '.join(LOSSES)}; got 'dice'"),
         ({"focal_gamma": -1}, "focal_gamma must be at least 0 and finite; got -1"),
         ({"cldice_weight": -0.1}, "cldice_weight must be at least 0 and finite; got -0.1"),
         ({"skeleton_weight": float("nan")}, "skeleton_weight must be at least 0 and finite; got nan"),
@@ -146,6 +146,21 @@ def test_losses_are_computed_in_float32_wherever_they_are_called(options):
 def test_options_that_make_no_loss_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SegmentationLoss(**options)
+
+
+def test_a_weight_of_no_loss_is_refused():
+    with pytest.raises(TypeError, match="expected weights of cldice_weight, skeleton_weight; got 'clDice_weight'"):
+        SegmentationLoss(clDice_weight=1)
+
+
+def test_options_and_their_help_are_made_from_the_tables():
+    assert choices()["loss"] == tuple(LOSSES)
+    assert help_words("loss") == [f"{name} ({term.help})" for name, term in LOSSES.items()]
+    for name, term in ADDED_LOSSES.items():
+        (option,) = (field for field in dataclasses.fields(TrainingConfig) if field.name == f"{name}_weight")
+        assert "{}" in option.metadata["help"] and help_words(option.name) == [term.help]
+    with pytest.raises(ValueError, match=f"loss must be one of {', '.join(LOSSES)}; got 'dice'"):
+        TrainingConfig("", loss="dice")
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -13,8 +13,8 @@ from neuron_vit3d import (
     NeuronViT3DImageProcessor,
     NeuronViT3DModel,
 )
-from neuron_vit3d.model.decoder import TokenLevel, pad_to_multiple
-from neuron_vit3d.model.families import FAMILIES
+from neuron_vit3d.model.backbones import FAMILIES, Level
+from neuron_vit3d.model.decoder import FeatureLevel, pad_to_multiple
 from neuron_vit3d.model.modeling_neuron_vit3d import dice_cross_entropy_loss
 
 
@@ -62,14 +62,18 @@ def test_logits_lie_over_the_pixels_they_belong_to(family):
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_tokens_are_laid_out_at_their_patches_and_prefix_tokens_left_out(scale):
-    level = TokenLevel(hidden_size=6, size=4, scale=scale)
+    level = FeatureLevel(channels=6, size=4, scale=scale)
     tokens = torch.randn(1, 3 + 2 * 5, 6)
-    expected = level(tokens, (2, 5))
+
+    def laid_out(tokens: torch.Tensor) -> torch.Tensor:
+        return level(FAMILIES["vit"].feature_map(tokens, Level(channels=6, stride=8), height=16, width=40))
+
+    expected = laid_out(tokens)
     assert expected.shape == (1, 4, 2 * scale, 5 * scale)
     for index in range(13):
         changed = tokens.clone()
         changed[:, index] = torch.randn(6)
-        where = (level(changed, (2, 5)) != expected).any(dim=1)[0].nonzero() // scale
+        where = (laid_out(changed) != expected).any(dim=1)[0].nonzero() // scale
         patch = [] if index < 3 else [divmod(index - 3, 5)]
         assert sorted({tuple(place.tolist()) for place in where}) == patch
 

@@ -186,7 +186,7 @@ def test_save_model_leaves_a_whole_checkpoint(config, tmp_path):
     assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= written
     for entry in AUTO_MAP.values():
         assert f"{entry.split('.')[0]}.py" in written
-    assert {"modeling_neuron_vit3d.py", "decoder.py", "loss.py", "families.py", "inflation.py"} <= written
+    assert {"modeling_neuron_vit3d.py", "decoder.py", "loss.py", "backbones.py", "inflation.py"} <= written
     again = NeuronViT3DForSegmentation.from_pretrained(tmp_path)
     assert NeuronViT3DImageProcessor.from_pretrained(tmp_path).to_dict() == trainer.processing_class.to_dict()
     assert type(AutoModelForSemanticSegmentation.from_pretrained(tmp_path)) is type(again)

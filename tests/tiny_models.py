@@ -1,6 +1,7 @@
 """Tiny 2D transformers with random weights, and the 3D models made of them: what the tests of the model share."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,6 +15,54 @@ TILE = 32  # pre-training size of the tiny 2D models, in pixels
 PATCH = 8
 
 
+@dataclass(frozen=True)
+class Row:
+    """What the tests know of a family of 2D models, beside its entry in `backbones.py`.
+
+    Attributes:
+        prefix_tokens: tokens before those of the patches.
+        prefix_positions: those of them that have a learned position; None: all.
+        positions: "learned", "rotary" or "pairs" (of patches).
+        sizes: of the tiny model, beside those that all have.
+        variants: changes to the configuration that give the model other weights.
+    """
+
+    prefix_tokens: int = 1
+    prefix_positions: int | None = None
+    positions: str = "learned"
+    sizes: dict = field(default_factory=lambda: {"intermediate_size": 64})
+    variants: tuple[dict, ...] = ()
+
+    def positions_at(self, side: int) -> int:
+        """Learned positions of a model that was trained on pictures of this side, in pixels."""
+        prefix = self.prefix_tokens if self.prefix_positions is None else self.prefix_positions
+        return prefix + (side // PATCH) ** 2
+
+
+ROWS = {
+    "vit": Row(),
+    "deit": Row(prefix_tokens=2),
+    "dinov2": Row(sizes={}, variants=({"use_swiglu_ffn": True, "use_mask_token": False},)),
+    "dinov2_with_registers": Row(prefix_tokens=5, prefix_positions=1, sizes={}),
+    "dinov3_vit": Row(
+        prefix_tokens=3,
+        positions="rotary",
+        sizes={"intermediate_size": 64, "num_register_tokens": 2},
+        variants=({"use_gated_mlp": True, "num_register_tokens": 0},),
+    ),
+    "beit": Row(
+        positions="pairs",
+        variants=(
+            {"use_mean_pooling": False, "use_relative_position_bias": True, "use_mask_token": True},
+            {"use_absolute_position_embeddings": True, "use_shared_relative_position_bias": True},
+        ),
+    ),
+    "vit_mae": Row(),
+    "ijepa": Row(prefix_tokens=0),
+    "vit_msn": Row(),
+}
+
+
 def config_2d(family: str = "vit", **changes) -> PreTrainedConfig:
     """Configuration of a 2D transformer, 32 wide and 4 layers deep, for pictures of 32 x 32 in patches of 8 x 8."""
     sizes = {
@@ -23,11 +72,7 @@ def config_2d(family: str = "vit", **changes) -> PreTrainedConfig:
         "image_size": TILE,
         "patch_size": PATCH,
     }
-    if family not in ("dinov2", "dinov2_with_registers"):
-        sizes["intermediate_size"] = 64
-    if family == "dinov3_vit":
-        sizes["num_register_tokens"] = 2
-    return AutoConfig.for_model(family, **{**sizes, **changes})
+    return AutoConfig.for_model(family, **{**sizes, **ROWS[family].sizes, **changes})
 
 
 def model_2d(family: str = "vit", *, seed: int = 0, **changes) -> PreTrainedModel:

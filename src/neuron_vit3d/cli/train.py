@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from ..option_fields import no_such_option
-from ..training.config import TrainingConfig, choices, refuse_unknown
+from ..training.config import TrainingConfig, help_words, refuse_unknown
 from .errors import one_line_errors
 
 
@@ -124,8 +124,7 @@ def _parser(program: str | None):
 
     class HelpFormatter(ArgumentDefaultsHelpFormatter):
         def _get_help_string(self, action):
-            words = filter(None, choices().get(action.dest, ()))
-            return super()._get_help_string(action).replace("{}", ", ".join(words))
+            return super()._get_help_string(action).replace("{}", ", ".join(help_words(action.dest)))
 
     class OptionParser(HfArgumentParser):
         def error(self, message: str):

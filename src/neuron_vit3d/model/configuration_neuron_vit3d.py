@@ -3,14 +3,18 @@
 import copy
 import dataclasses
 import difflib
+import os
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import logging
 
-from .families import as_backbone, check_family
+from .backbones import Family, Level, family_of
 from .inflation import INFLATIONS
 
+
+logger = logging.get_logger(__name__)
 
 # Where the Auto classes find their classes in a checkpoint's folder that was loaded with `trust_remote_code=True`.
 AUTO_MAP = {
@@ -80,7 +84,8 @@ class NeuronViT3DConfig(PreTrainedConfig):
             model does to blocks, so that the first layer sees what it was trained on.
 
     Raises:
-        ValueError: sizes that do not fit together, or a field that does not exist.
+        ValueError: sizes that do not fit together, or a field that does not exist. (One that stands in a config.json
+            is told of in a warning and kept: a later version, or a user, may have written it.)
     """
 
     model_type = "neuron_vit3d"
@@ -100,22 +105,25 @@ class NeuronViT3DConfig(PreTrainedConfig):
     image_std: float | int | list[float] | tuple[float, ...] = 0.5
 
     def __post_init__(self, **kwargs):
-        self.refuse_other_fields(kwargs)
+        for complaint in self.other_fields(kwargs).values():
+            # It would be ignored in silence, and the model be another one than was asked for.
+            raise ValueError(f"NeuronViT3DConfig has no field {complaint}")
         if not __name__.startswith("transformers_modules."):
-            # Loaded by the package, which has registered its own pipeline; transformers would ask for the other's trust.
+            # Loaded by the package, which has registered its own pipeline; transformers would ask for the other's
+            # trust.
             kwargs.pop("custom_pipelines", None)
         if self.id2label is None and kwargs.get("num_labels") in (None, 2):
             self.id2label = {0: "background", 1: "neuron"}
         if isinstance(self.backbone_config, dict):
-            check_family("backbone_config", self.backbone_config.get("model_type"))
+            family_of("backbone_config", self.backbone_config.get("model_type"))
         # The caller's 2D configuration stays as it is: a copy becomes the 3D one.
         self.backbone_config = copy.deepcopy(self.backbone_config)
         super().__post_init__(**kwargs)
-        self.backbone_config = as_backbone("backbone_config", self.backbone_config)
+        self.backbone_config = self.family.as_backbone(self.backbone_config)
         self.label2id = {name: index for index, name in self.id2label.items()}
         self.backbone_config.name_or_path = ""  # where the 2D model lay on somebody's disk is nobody else's matter
         if self.out_indices is None:
-            depth = self.backbone_config.num_hidden_layers
+            depth = len(self.family.levels(self.backbone_config)) - 1
             self.out_indices = [max(1, round(depth * part / 4)) for part in (1, 2, 3, 4)]
         self.out_indices = list(self.out_indices)
         self.stem_sizes = list(self.stem_sizes)
@@ -130,14 +138,34 @@ class NeuronViT3DConfig(PreTrainedConfig):
         self.validate_decoder()
         self.backbone_config.num_channels = self.num_channels * self.num_slices
 
-    def refuse_other_fields(self, others: dict):
-        """A misspelled field would be ignored in silence, and the model be another one than was asked for."""
-        known = {field.name for field in dataclasses.fields(self)}
-        for key in others:
-            if key not in _OTHER_KEYS and not key.startswith("_"):  # those are transformers' own
+    @classmethod
+    def other_fields(cls, values: dict) -> dict[str, str]:
+        """Finds fields that a configuration does not have, each with words that name it and the nearest real one."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        found = {}
+        for key, value in values.items():
+            if key not in known | _OTHER_KEYS and not key.startswith("_"):  # those are transformers' own
                 near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise ValueError(f"NeuronViT3DConfig has no field {key!r} (value {others[key]!r}){hint}")
+                found[key] = f"{key!r} (value {value!r})" + (f"; did you mean {near[0]}?" if near else "")
+        return found
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As in transformers. A field that does not exist is kept and told of in a warning: what was saved loads."""
+        others = cls.other_fields(config_dict)
+        loaded = super().from_dict({key: config_dict[key] for key in config_dict if key not in others}, **kwargs)
+        for key in others:
+            setattr(loaded[0] if isinstance(loaded, tuple) else loaded, key, config_dict[key])
+        if others:
+            logger.warning(
+                f"kept, but without effect: NeuronViT3DConfig has no field {', no field '.join(others.values())}"
+            )
+        return loaded
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike):
+        """As in transformers, and as `from_dict`."""
+        return cls.from_dict(cls._dict_from_json_file(json_file))
 
     def validate_slices(self):
         """`num_slices` and `num_output_slices` are odd and positive, and the output fits into the block."""
@@ -164,7 +192,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
             raise ValueError(
                 f"stem_sizes must be empty or three channel counts for strides 1, 2, 4; got {self.stem_sizes}"
             )
-        depth = self.backbone_config.num_hidden_layers
+        depth = len(self.family.levels(self.backbone_config)) - 1
         if len(self.out_indices) != 4 or any(not 0 <= index <= depth for index in self.out_indices):
             raise ValueError(f"out_indices must be four numbers in 0..{depth}; got {list(self.out_indices)}")
         for name in ("image_mean", "image_std"):
@@ -173,10 +201,20 @@ class NeuronViT3DConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be a number, or a list of one a colour; got an empty list")
 
     @property
+    def family(self) -> Family:
+        """What the package knows of the 2D model's family."""
+        return family_of("backbone_config", self.backbone_config.model_type)
+
+    @property
+    def feature_levels(self) -> tuple[Level, ...]:
+        """Channels and stride of the four feature maps that the decoder reads, shallow to deep."""
+        levels = self.family.levels(self.backbone_config)
+        return tuple(levels[index] for index in self.out_indices)
+
+    @property
     def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        size = self.backbone_config.patch_size
-        return size if isinstance(size, int) else size[0]
+        """Side of a patch in pixels: the sides of a tile are padded to multiples of it."""
+        return max(level.stride for level in self.family.levels(self.backbone_config))
 
     @property
     def image_size(self) -> int:

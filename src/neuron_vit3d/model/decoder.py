@@ -1,4 +1,4 @@
-"""The decoder: tokens of four depths and a small convolutional stem become logits at full resolution."""
+"""The decoder: feature maps of four depths and a small convolutional stem become logits at full resolution."""
 
 import math
 
@@ -7,22 +7,31 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
+from .backbones import Level
 from .configuration_neuron_vit3d import NeuronViT3DConfig
 
 
-class NeuronViT3DDecoder(nn.Module):
-    """Hidden states of four depths, brought up in a pyramid; joined with a full-resolution stem unless that is left out.
+# How much finer than the deepest map the pyramid's four floors are, shallow to deep.
+_FLOORS = (4, 2, 1, 1)
 
-    The deepest hidden state starts at one cell a patch. The shallower ones carry finer detail: each is unfolded to 1, 2
-    and 4 cells a patch's side and added on the way up. From there, about a quarter of the resolution, the stem's maps
-    of strides 4, 2 and 1 take over; without a stem the last steps are plain interpolation.
+
+class NeuronViT3DDecoder(nn.Module):
+    """Feature maps of four depths, brought up in a pyramid and joined with a full-resolution stem, if there is one.
+
+    The deepest map starts the pyramid. The shallower ones carry finer detail and are added on the way up: those of a
+    plain ViT, which all have one cell a patch, are unfolded to 1, 2 and 4 cells a patch's side; maps that are finer
+    already stay as they are. From there, about a quarter of the resolution, the stem's maps of strides 4, 2 and 1 take
+    over; without a stem the last steps are plain interpolation.
     """
 
     def __init__(self, config: NeuronViT3DConfig):
         super().__init__()
-        hidden_size, size = config.backbone_config.hidden_size, config.decoder_hidden_size
+        size = config.decoder_hidden_size
         self.config = config
-        self.levels = nn.ModuleList(TokenLevel(hidden_size, size, scale) for scale in (4, 2, 1, 1))
+        self.levels = nn.ModuleList(
+            FeatureLevel(level.channels, size, scale)
+            for level, scale in zip(config.feature_levels, unfolding_scales(config.feature_levels), strict=True)
+        )
         self.fuse = nn.ModuleList(ConvBlock(size, size) for _ in range(3))
         self.stem = Stem(config.num_channels * config.num_slices, config.stem_sizes) if config.stem_sizes else None
         skips = list(config.stem_sizes)[::-1] or [0, 0, 0]
@@ -33,16 +42,22 @@ class NeuronViT3DDecoder(nn.Module):
         )
         self.classifier = Classifier(outs[-1], config.num_labels, config.num_output_slices)
 
-    def forward(self, features: list[torch.Tensor], pixel_values: torch.Tensor) -> torch.Tensor:
-        """Four hidden states (batch, tokens, hidden_size), shallow to deep, and the block they came from, to logits."""
+    def forward(self, feature_maps: list[torch.Tensor], pixel_values: torch.Tensor) -> torch.Tensor:
+        """Computes logits.
+
+        Args:
+            feature_maps: four, shallow to deep, each (batch, channels, rows, columns) as `config.feature_levels` says.
+            pixel_values: the block that they came from, (batch, channels, slices, height, width).
+
+        Returns:
+            (batch, num_labels, num_output_slices, height, width).
+        """
         height, width = pixel_values.shape[-2:]
-        patch = self.config.patch_size
-        grid = (-(-height // patch), -(-width // patch))
-        x = self.levels[3](features[3], grid)
-        for level, fuse, feature in zip(self.levels[2::-1], self.fuse, features[2::-1], strict=True):
-            skip = level(feature, grid)
+        x = self.levels[3](feature_maps[3])
+        for level, fuse, feature_map in zip(self.levels[2::-1], self.fuse, feature_maps[2::-1], strict=True):
+            skip = level(feature_map)
             x = fuse(F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False) + skip)
-        images = pad_to_multiple(pixel_values.flatten(1, 2).to(x.dtype), patch)
+        images = pad_to_multiple(pixel_values.flatten(1, 2).to(x.dtype), self.config.patch_size)
         if self.stem is not None:
             skips = self.stem(images)[::-1]
             sizes = [skip.shape[-2:] for skip in skips]
@@ -56,24 +71,36 @@ class NeuronViT3DDecoder(nn.Module):
         return logits.unflatten(1, (self.config.num_labels, self.config.num_output_slices))
 
 
-class TokenLevel(nn.Module):
-    """Tokens (batch, prefix + patches, hidden_size) -> map (batch, size, scale * rows, scale * columns).
+def unfolding_scales(levels: tuple[Level, ...]) -> list[int]:
+    """Returns how many times finer each of four maps, shallow to deep, is laid out.
 
-    A token is unfolded to `scale` x `scale` cells by a linear map, so what it knows about places inside its patch is
+    >>> unfolding_scales((Level(384, 16),) * 4)  # a plain ViT
+    [4, 2, 1, 1]
+    >>> unfolding_scales(tuple(Level(96, stride) for stride in (4, 8, 16, 32)))  # a hierarchy is fine enough
+    [1, 1, 1, 1]
+    """
+    deepest = levels[-1].stride
+    return [max(1, level.stride * floor // deepest) for level, floor in zip(levels, _FLOORS, strict=True)]
+
+
+class FeatureLevel(nn.Module):
+    """Map (batch, channels, rows, columns) -> map (batch, size, scale * rows, scale * columns).
+
+    A cell is unfolded to `scale` x `scale` cells by a linear map, so what it knows about places inside its patch is
     laid out where it belongs.
     """
 
-    def __init__(self, hidden_size: int, size: int, scale: int):
+    def __init__(self, channels: int, size: int, scale: int):
         super().__init__()
-        self.norm = nn.LayerNorm(hidden_size)
+        self.norm = nn.LayerNorm(channels)
         self.unfolded_size = size if scale == 1 else size // 2
-        self.unfold = nn.Linear(hidden_size, self.unfolded_size * scale**2)
+        self.unfold = nn.Linear(channels, self.unfolded_size * scale**2)
         self.shuffle = nn.PixelShuffle(scale)
         self.project = nn.Conv2d(self.unfolded_size, size, kernel_size=1)
 
-    def forward(self, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        patches = tokens[:, tokens.shape[1] - grid[0] * grid[1] :]  # what comes before are class and register tokens
-        x = self.unfold(self.norm(patches)).transpose(1, 2).unflatten(2, grid)
+    def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
+        cells = feature_map.flatten(2).transpose(1, 2)
+        x = self.unfold(self.norm(cells)).transpose(1, 2).unflatten(2, feature_map.shape[2:])
         return self.project(channels_last(self.shuffle(x)))
 
 
@@ -102,8 +129,8 @@ class Stem(nn.Module):
 class ConvBlock(nn.Sequential):
     """3 x 3 convolution, batch norm, GELU: of one map, or of several whose channels follow one another.
 
-    Batch norm, because its inference does not depend on what else is in the tile: an empty tile's noise is not blown up
-    to the contrast of a neurite.
+    Batch norm, because its inference does not depend on what else is in the tile: an empty tile's noise is not blown
+    up to the contrast of a neurite.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
@@ -118,8 +145,9 @@ class ConvBlock(nn.Sequential):
         convolution, norm, activation = self
         if norm.training or not self._is_plain(sum(part.shape[1] for part in maps)):
             return super().forward(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0])
-        # The same with fewer passes over large maps, which take longer than the multiplications. Batch norm is now a scale
-        # and a shift of each channel, so it goes into the kernel; and a convolution is a sum over its input's channels.
+        # The same with fewer passes over large maps, which take longer than the multiplications. Batch norm is now a
+        # scale and a shift of each channel, so it goes into the kernel; and a convolution is a sum over its input's
+        # channels.
         dtype = convolution.weight.dtype
         finer = torch.promote_types(dtype, torch.float32)
         scale = norm.weight * torch.rsqrt(norm.running_var.to(finer) + norm.eps)

@@ -15,33 +15,44 @@ from collections.abc import Mapping
 
 import torch
 
+from .backbones import Family
+
 
 INFLATIONS = ("center", "average")
 
-# How the 2D families of transformers name their patch embedding.
-_PATCH_EMBEDDINGS = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embeddings.weight")
-
 
 def inflate_state_dict(
-    state_dict: Mapping[str, torch.Tensor], *, num_slices: int, num_channels: int, inflation: str
+    state_dict: Mapping[str, torch.Tensor], family: Family, *, num_slices: int, num_channels: int, inflation: str
 ) -> dict[str, torch.Tensor]:
-    """State dict of a 2D vision transformer -> state dict of the same transformer over blocks of slices.
+    """Turns the state dict of a 2D model into that of the same model over blocks of slices.
 
     Args:
         state_dict: weights of a 2D model, with keys as in transformers' base models (no `vit.` prefix).
+        family: of the 2D model: it says which weights read the picture, and which are left out.
         num_slices: slices in a block.
         num_channels: channels of the microscopy image.
         inflation: "center" or "average".
 
     Returns:
-        A new dict of new tensors: nothing aliases the 2D model. The pooler is left out.
+        A new dict of new tensors: nothing aliases the 2D model. The parts that segmentation does without are left out.
+
+    Raises:
+        ValueError: a kernel of the family is not there.
     """
-    name = patch_embedding_name(state_dict)
-    inflated = {key: value.clone() for key, value in state_dict.items() if not key.startswith("pooler.")}
-    inflated[name] = inflate_patch_embedding(
-        state_dict[name], num_slices=num_slices, num_channels=num_channels, inflation=inflation
-    ).flatten(1, 2)
+    left_out = tuple(f"{part}." for part in family.left_out)
+    inflated = {key: value.clone() for key, value in state_dict.items() if not key.startswith(left_out)}
+    for name in kernel_names(family):
+        if name not in inflated:
+            raise ValueError(f"expected the weights of a {family.model_type}, found none named {name}")
+        inflated[name] = inflate_patch_embedding(
+            inflated[name], num_slices=num_slices, num_channels=num_channels, inflation=inflation
+        ).flatten(1, 2)
     return inflated
+
+
+def kernel_names(family: Family) -> list[str]:
+    """Returns the keys of the kernels that are inflated."""
+    return [f"{kernel}.weight" for kernel in family.kernels]
 
 
 def inflate_patch_embedding(
@@ -64,11 +75,3 @@ def inflate_patch_embedding(
     inflated = weight.new_zeros(weight.shape[0], num_channels, num_slices, *weight.shape[2:])
     inflated[:, :, num_slices // 2] = weight
     return inflated
-
-
-def patch_embedding_name(state_dict: Mapping[str, torch.Tensor]) -> str:
-    """Key of the patch embedding's kernel; `ValueError` where there is none or more than one."""
-    names = [key for key in state_dict if key in _PATCH_EMBEDDINGS]
-    if len(names) != 1:
-        raise ValueError(f"expected one patch embedding ({' or '.join(_PATCH_EMBEDDINGS)}), found {len(names)}")
-    return names[0]

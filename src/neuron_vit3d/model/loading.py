@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from huggingface_hub import HfApi, errors
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file, logging
 
-from .families import is_unused
+from .backbones import Family
 
 
 logger = logging.get_logger(__name__)
@@ -85,7 +85,7 @@ def read_config(name: str | os.PathLike, expected: str, **options) -> PreTrained
             raise ValueError(f"{name}: expected {expected}: {' '.join(str(error).split())}") from error
 
 
-def check_config(name: str | os.PathLike, config_class: type[PreTrainedConfig], **options) -> None:
+def check_config(name: str | os.PathLike, config_class, **options) -> None:
     """Raises ValueError, in one line, where the config.json of `name` is not one that `config_class` takes."""
     where = _where(options)
     with one_clear_error(name):
@@ -97,7 +97,9 @@ def check_config(name: str | os.PathLike, config_class: type[PreTrainedConfig], 
                 "transformer becomes one by from_pretrained_2d and training)"
             )
         try:
-            config_class.from_dict(values)
+            # Not by `from_dict`, which warns of fields that there are not: so does whoever loads the configuration.
+            others = config_class.other_fields(values)
+            config_class(**{key: value for key, value in values.items() if key not in others})
         except BAD_CONFIG as error:
             raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
 
@@ -106,7 +108,7 @@ def check_loaded(name: str | os.PathLike, config, info: dict, *, ignore_mismatch
     """Raises ValueError, in one line, where weights contradict the configuration; tells what is new and what is left out.
 
     Args:
-        config: the model's configuration.
+        config: the model's [`NeuronViT3DConfig`].
         info: what transformers' `from_pretrained` returns with `output_loading_info=True`.
     """
     unfit = f"{name}: its weights do not fit its config.json"
@@ -122,12 +124,43 @@ def check_loaded(name: str | os.PathLike, config, info: dict, *, ignore_mismatch
         key, (found, expected) = min(shapes.items())
         raise ValueError(f"{unfit}: {len(shapes)} mismatched, first {key} (expected {expected}, found {found})")
     missing = sorted(info["missing_keys"])
-    if lost := [key for key in missing if "backbone." in key and not is_unused(key)]:
+    of_the_encoder = (key for key in missing if "backbone." in key)
+    if lost := [key for key in of_the_encoder if not config.family.is_unused(key.partition("backbone.")[2])]:
         raise ValueError(f"{unfit}: {len(lost)} missing, first {lost[0]}")
     if missing:
         logger.warning(f"{name}: newly initialised {len(missing)} tensors, train them: {shorten(missing)}")
     if unused := sorted(info["unexpected_keys"]):
         logger.warning(f"{name}: left out {len(unused)} tensors that the model does not have: {shorten(unused)}")
+
+
+def load_2d(
+    name: str | os.PathLike, config: PreTrainedConfig, family: Family, dtype, **options
+) -> tuple[PreTrainedModel, list[str]]:
+    """Loads a 2D model whose configuration has been read; safetensors only.
+
+    Args:
+        name: folder or name on the Hub.
+        config: the model's configuration.
+        family: the model's family.
+        dtype: as in `from_pretrained`.
+        options: of `from_pretrained` that say where files are looked for.
+
+    Returns:
+        The model, and the names of weights in its file that it does not have.
+
+    Raises:
+        ValueError: weights of the encoder are missing.
+        CheckpointError: the checkpoint cannot be found, reached or read, or its weights are pickled.
+    """
+    with one_clear_error(name), without_load_report():
+        refuse_pickles(name, **options)
+        model, info = AutoModel.from_pretrained(
+            name, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
+    missing = sorted(key for key in info["missing_keys"] if not family.is_unused(key))
+    if missing:
+        raise ValueError(f"{name}: the 2D checkpoint lacks weights of its own encoder: {shorten(missing)}")
+    return model, sorted(info["unexpected_keys"])
 
 
 def tell_what_was_inflated(

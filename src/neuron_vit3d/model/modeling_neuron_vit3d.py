@@ -1,10 +1,9 @@
 """NeuronViT3DForSegmentation: a 2D vision transformer of transformers, inflated to blocks of neighbouring slices.
 
-Reads from large to small: what the models share, the segmentation model, the encoder. The decoder is in `decoder.py`, the
-loss in `loss.py`.
+Reads from large to small: what the models share, the segmentation model, the encoder. The decoder is in `decoder.py`,
+the loss in `loss.py`.
 """
 
-import inspect
 import os
 
 import torch
@@ -14,13 +13,14 @@ from transformers.modeling_outputs import BaseModelOutput, SemanticSegmenterOutp
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
+from .backbones import family_of
 from .configuration_neuron_vit3d import AUTO_MAP, CUSTOM_PIPELINES, NeuronViT3DConfig
 from .decoder import Classifier, NeuronViT3DDecoder, pad_to_multiple
-from .families import as_backbone, is_unused
-from .inflation import inflate_state_dict, patch_embedding_name
+from .inflation import inflate_state_dict, kernel_names
 from .loading import (
     check_config,
     check_loaded,
+    load_2d,
     one_clear_error,
     picture_statistics,
     read_config,
@@ -151,10 +151,10 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir}
         hub = {key: value for key, value in hub.items() if value is not None}
         config_2d = read_config(name, "a 2D vision transformer of transformers", **hub)
-        backbone = as_backbone(name, config_2d)
+        family = family_of(name, config_2d.model_type)
         mean, std = picture_statistics(name, **hub)
         config = NeuronViT3DConfig(
-            backbone_config=backbone,
+            backbone_config=config_2d,
             num_slices=num_slices,
             num_channels=num_channels,
             num_output_slices=num_output_slices,
@@ -166,17 +166,10 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
             image_mean=mean,
             image_std=std,
         )
-        with one_clear_error(name), without_load_report():
-            refuse_pickles(name, **hub)
-            model_2d, info_2d = AutoModel.from_pretrained(
-                name, config=config_2d, dtype=dtype, use_safetensors=True, output_loading_info=True, **hub
-            )
-        missing_2d = sorted(key for key in info_2d["missing_keys"] if not is_unused(key))
-        if missing_2d:
-            raise ValueError(f"{name}: the 2D checkpoint lacks weights of its own encoder: {shorten(missing_2d)}")
+        model_2d, unexpected_2d = load_2d(name, config_2d, family, dtype, **hub)
         state_dict_2d = model_2d.state_dict()
         state_dict = inflate_state_dict(
-            state_dict_2d, num_slices=num_slices, num_channels=num_channels, inflation=inflation
+            state_dict_2d, family, num_slices=num_slices, num_channels=num_channels, inflation=inflation
         )
         prefix = "backbone." if cls is NeuronViT3DModel else "encoder.backbone."
         with without_load_report():
@@ -192,11 +185,11 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         if wrong:
             raise ValueError(f"{name}: these weights do not fit the inflated model: {shorten(sorted(wrong))}")
         model.name_or_path = model.config.name_or_path = str(name)
-        inflated = patch_embedding_name(state_dict)
+        inflated = kernel_names(family)
         done = {
-            "loaded": sorted(state_dict.keys() - {inflated}),
-            "inflated": [inflated],
-            "left_out": sorted({*state_dict_2d, *info_2d["unexpected_keys"]} - state_dict.keys()),
+            "loaded": sorted(state_dict.keys() - set(inflated)),
+            "inflated": inflated,
+            "left_out": sorted({*state_dict_2d, *unexpected_2d} - state_dict.keys()),
             "initialised": sorted(info["missing_keys"]),
         }
         tell_what_was_inflated(name, done, num_slices, inflation)
@@ -220,10 +213,10 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         """Freezes what no gradient reaches, or distributed training would wait for it: the decoder reads hidden states
         before the 2D transformer's final norm, and none above the deepest of `out_indices`."""
         self.encoder.freeze_unused()
-        backbone = self.encoder.backbone
-        final_norm = backbone.norm if hasattr(backbone, "norm") else backbone.layernorm
-        for module in (*self.encoder.layers[max(self.config.out_indices) :], final_norm):
-            module.requires_grad_(False)
+        for layer in self.encoder.layers[max(self.config.out_indices) :]:
+            layer.requires_grad_(False)
+        if self.config.family.final_norm is not None:
+            self.encoder.backbone.get_submodule(self.config.family.final_norm).requires_grad_(False)
 
     def get_position_embeddings(self) -> nn.Parameter | None:
         return self.encoder.get_position_embeddings()
@@ -245,7 +238,8 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
             pixel_values: (batch, channels, slices, height, width), any height and width.
             labels: (batch, num_output_slices, height, width), integer classes; `semantic_loss_ignore_index` voxels are
                 left out of the loss.
-            output_hidden_states: all hidden states (`True`), or those of this index or these and None in place of the others.
+            output_hidden_states: all hidden states (`True`), or those of this index or these and None in place of the
+                others.
             output_attentions: attention weights of every layer (eager attention).
 
         Returns:
@@ -260,8 +254,7 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
             pixel_values, output_hidden_states=True, output_attentions=output_attentions, return_dict=True, **kwargs
         )
         hidden_states = outputs.hidden_states
-        features = [hidden_states[index] for index in self.config.out_indices]
-        logits = self.decoder(features, pixel_values)
+        logits = self.decoder(self.encoder.feature_maps(hidden_states, pixel_values), pixel_values)
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels)
@@ -291,27 +284,25 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
         super().__init__(config)
         # In the precision that the whole model is built in, not in that of the 2D checkpoint's file.
         self.backbone = AutoModel.from_config(config.backbone_config, dtype=torch.get_default_dtype())
-        if hasattr(self.backbone, "pooler"):
-            self.backbone.pooler = None  # nobody uses it: noise in the checkpoint
-        # What keeps the hidden states; installed on the first call that asks for them, it would break a compiled graph.
+        for part in config.family.left_out:
+            if hasattr(self.backbone, part):
+                setattr(self.backbone, part, None)  # nobody uses it: noise in the checkpoint
+        # What keeps the hidden states; installed on the first call that asks for them, it would break a compiled
+        # graph.
         maybe_install_capturing_hooks(self.backbone)
-        # ViT and DeiT interpolate their positions on request, DINOv2 always, DINOv3 has rotary ones.
-        parameters = inspect.signature(self.backbone.forward).parameters
-        self._position_kwargs = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in parameters else {}
         self.post_init()
         self.freeze_unused()
 
     def freeze_unused(self) -> None:
         """Freezes the 2D model's mask token: no gradient reaches it, and distributed training would wait for one."""
         for name, parameter in self.backbone.named_parameters():
-            if is_unused(name):
+            if self.config.family.is_unused(name):
                 parameter.requires_grad_(False)
 
     @property
     def layers(self) -> nn.ModuleList:
         """The 2D transformer's layers, from below."""
-        depth = self.backbone.config.num_hidden_layers
-        return next(m for m in self.backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+        return self.backbone.get_submodule(self.config.family.layers)
 
     @property
     def patch_embedding_3d(self) -> torch.Tensor:
@@ -320,12 +311,29 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
         return weight.unflatten(1, (self.config.num_channels, self.config.num_slices))
 
     def get_input_embeddings(self) -> nn.Conv2d:
-        embeddings = self.backbone.embeddings.patch_embeddings
-        return getattr(embeddings, "projection", embeddings)
+        return self.backbone.get_submodule(self.config.family.kernels[0])
 
     def get_position_embeddings(self) -> nn.Parameter | None:
         """The learned positions (1, prefix tokens + patches, hidden_size); None in a family that has none."""
-        return getattr(self.backbone.embeddings, "position_embeddings", None)
+        return self.config.family.position_embeddings(self.backbone)
+
+    def feature_maps(self, hidden_states: tuple[torch.Tensor, ...], pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """Lays out the hidden states that the decoder reads as feature maps.
+
+        Args:
+            hidden_states: all of a block's, as `forward` returns them.
+            pixel_values: the block, (batch, channels, slices, height, width), for its size.
+
+        Returns:
+            Four maps (batch, channels, rows, columns), shallow to deep, as `config.feature_levels` says; a tile whose
+            sides are no multiples of the patch has maps of the padded tile.
+        """
+        patch, config = self.config.patch_size, self.config
+        height, width = (-(-side // patch) * patch for side in pixel_values.shape[-2:])
+        return [
+            config.family.feature_map(hidden_states[index], level, height, width)
+            for index, level in zip(config.out_indices, config.feature_levels, strict=True)
+        ]
 
     @torch.no_grad()
     def resize_position_embeddings(self, new_image_size: int) -> None:
@@ -337,18 +345,10 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
         Raises:
             ValueError: no multiple of the patch, or a family whose positions belong to pairs of patches (BEiT).
         """
-        patch, backbone = self.config.patch_size, self.backbone
+        patch = self.config.patch_size
         if new_image_size < patch or new_image_size % patch:
             raise ValueError(f"new_image_size must be a positive multiple of the patch {patch}; got {new_image_size}")
-        if backbone.config.model_type == "beit":
-            raise ValueError("positions of 'beit' belong to pairs of patches and are interpolated on every pass")
-        positions = self.get_position_embeddings()
-        if positions is not None:
-            prefix = positions.shape[1] - (self.config.image_size // patch) ** 2
-            tokens = positions.new_empty(1, prefix + (new_image_size // patch) ** 2, positions.shape[2])
-            resized = backbone.embeddings.interpolate_pos_encoding(tokens, new_image_size, new_image_size)
-            backbone.embeddings.position_embeddings = nn.Parameter(resized.clone(), positions.requires_grad)
-        backbone.config.image_size = new_image_size
+        self.config.family.resize_positions(self.backbone, new_image_size)
 
     @can_return_tuple
     def forward(
@@ -384,13 +384,13 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
             return_dict=True,
-            **self._position_kwargs,
+            **self.config.family.options,
             **kwargs,
         )
         return BaseModelOutput(
             last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
+            attentions=getattr(outputs, "attentions", None),  # a convolutional model has none
         )
 
 

@@ -127,7 +127,7 @@ def trace_neurons(
 
     comments = _report(lines.too_small, lines.sizes[left_out], options)
     if lines.is_whole:  # of regions only the lines are known here, which lie in the middle of nothing
-        skeletons = [centered(one, lines.foreground) for one in skeletons]
+        skeletons = [centered(one, lines.foreground, is_sure=rules.smoothing.is_sure) for one in skeletons]
     skeletons = [without_doubles(one) for one in skeletons]
     trees = [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
     trees = [with_scores(tree, source, spacing, rules) for tree in trees]

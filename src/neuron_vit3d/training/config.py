@@ -59,11 +59,22 @@ def choices() -> dict[str, tuple[str, ...]]:
     return {
         "initialisation": (*INFLATIONS, "scratch"),
         "balance": BALANCES,
-        "loss": LOSSES,
+        "loss": tuple(LOSSES),
         "radius": ("given", "image"),
         "intensities": ("", *METHODS),
         "mixed_precision": PRECISIONS,
     }
+
+
+def help_words(name: str) -> list[str]:
+    """Lists what stands for {} in the help of an option; the losses are told by their tables."""
+    from .losses import ADDED_LOSSES, LOSSES
+
+    if name == "loss":
+        return [f"{loss} ({term.help})" for loss, term in LOSSES.items()]
+    if name.removesuffix("_weight") in ADDED_LOSSES:
+        return [ADDED_LOSSES[name.removesuffix("_weight")].help]
+    return [word for word in choices().get(name, ()) if word]
 
 
 def refuse_unknown(name: str, *known_beside: str) -> None:
@@ -82,7 +93,7 @@ def refuse_unknown(name: str, *known_beside: str) -> None:
 class TrainingConfig:
     """Options of `neuron-vit3d train`; lengths are in voxels.
 
-    In the help of an option, {} stands for what `choices` lists.
+    In the help of an option, {} stands for what `help_words` lists.
     """
 
     output_dir: str = field(metadata={"help": "Where the model, the log and the checkpoints go."})
@@ -154,12 +165,8 @@ class TrainingConfig:
         },
     )
     loss: str = field(default="dice_cross_entropy", metadata={"help": "One of {}."})
-    cldice_weight: float = field(
-        default=0.0, metadata={"help": "Weight of soft clDice, added to the loss; needs monai."}
-    )
-    skeleton_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the skeleton-aware loss, added to the loss."}
-    )
+    cldice_weight: float = field(default=0.0, metadata={"help": "Weight of {}, added to the loss."})
+    skeleton_weight: float = field(default=0.0, metadata={"help": "Weight of {}, added to the loss."})
     foreground_probability: float = field(
         default=0.7, metadata={"help": "Share of blocks centered on a neuron's voxel."}
     )

@@ -1,7 +1,8 @@
 """The losses that a run can choose from, each a ratio of sums that many processes can add up.
 
-Voxels: soft Dice with cross-entropy or with the focal loss. Centre lines, added by weight: soft clDice, and a loss on
-the tree of each block. All compute in float32 and leave out the voxels that the labels leave out.
+On voxels: soft Dice with cross-entropy or with the focal loss. On centre lines, added by weight: soft clDice, and a
+loss on the tree of each block. All compute in float32 and leave out the voxels that the labels leave out. The tables
+at the end list them; options, help texts and errors are made from the tables.
 """
 
 from collections.abc import Callable
@@ -19,29 +20,56 @@ from ..model.loss import check_labels, cost_and_dice, voxel_sums
 from ..morphology.graphs import sparse_graph
 
 
-LOSSES = ("dice_cross_entropy", "dice_focal")
 _ERODING_STEPS = 3  # of the soft skeleton: what is wider than 2 * 3 + 2 voxels (a soma) has none
 _SHARPNESS = 4.0  # a centre line of n voxels costs at most log(n) / 4 less than its weakest voxel
 _TOLERANCE = 2  # voxels that a predicted centre line may lie beside the labelled neuron
 
+Sums = torch.Tensor  # (n,), float32: sums over the voxels of a batch, which processes can add up
+
+
+class Batch(NamedTuple):
+    """What a loss is computed from."""
+
+    logits: torch.Tensor  # (batch, num_labels, num_output_slices, height, width), float32
+    labels: torch.Tensor  # (batch, num_output_slices, height, width), int64
+    ignore_index: int  # label of voxels left out
+    focal_gamma: float  # of the focal loss
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """Voxels that are not left out, boolean, of the labels' shape."""
+        return self.labels != self.ignore_index
+
+    @property
+    def neuron(self) -> torch.Tensor:
+        """Voxels that are labelled as neuron, boolean, of the labels' shape."""
+        return (self.labels > 0) & self.valid
+
+
+class Term(NamedTuple):
+    """A row of the tables: a loss, and what is said of it."""
+
+    of: Callable[[Batch], tuple[Sums, Callable[[Sums], torch.Tensor]]]  # sums, and what makes a scalar of them
+    help: str  # completes "--loss NAME (...)" or "weight of ..."
+    check: Callable[[], object] | None = None  # raises ImportError where a library is missing
+
 
 class SegmentationLoss:
-    """Soft Dice with cross-entropy or focal loss, and by weight soft clDice and the skeleton loss.
+    """One of LOSSES, and by weight those of ADDED_LOSSES.
 
     Args:
-        name: one of LOSSES. "dice_focal" weighs the cross-entropy of a voxel by (1 - p of its label) ** `focal_gamma`
-            (Lin et al. 2017, section 3); without their class weights, for Dice balances the classes.
-        focal_gamma: 0 is cross-entropy.
-        cldice_weight: of (1 - soft clDice), see `cldice_loss`; above 0 needs monai.
-        skeleton_weight: of the node, edge, path and false path terms, see `skeleton_loss`.
+        name: one of LOSSES.
+        focal_gamma: of "dice_focal": the cross-entropy of a voxel is weighed by (1 - p of its label) ** `focal_gamma`;
+            0 is cross-entropy.
         ignore_index: label of voxels left out.
         total: adds up a tensor of sums over all processes, on the way back their gradients; called once a batch. N
             processes whose gradients are averaged then have loss and gradients of their N batches together. None: one
             process.
+        weights: `cldice_weight`, `skeleton_weight`: of those of ADDED_LOSSES, by their names.
 
     Raises:
         ValueError: the name is unknown, or a weight or `focal_gamma` is negative.
-        ImportError: `cldice_weight` is above 0 and monai is not installed.
+        ImportError: a loss needs a library that is not installed.
     """
 
     def __init__(
@@ -49,21 +77,26 @@ class SegmentationLoss:
         name: str = "dice_cross_entropy",
         *,
         focal_gamma: float = 2.0,
-        cldice_weight: float = 0.0,
-        skeleton_weight: float = 0.0,
         ignore_index: int = 255,
         total: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        **weights: float,
     ):
         if name not in LOSSES:
             raise ValueError(f"expected a loss of {', '.join(LOSSES)}; got {name!r}")
-        numbers = {"focal_gamma": focal_gamma, "cldice_weight": cldice_weight, "skeleton_weight": skeleton_weight}
-        for key, value in numbers.items():
+        for key, value in {"focal_gamma": focal_gamma, **weights}.items():
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{key} must be at least 0 and finite; got {value}")
-        self.focal_gamma = focal_gamma if name == "dice_focal" else None
-        self.cldice_weight, self.skeleton_weight = cldice_weight, skeleton_weight
-        self.ignore_index, self.total = ignore_index, total
-        self.soft_skeleton = _soft_skeleton() if cldice_weight else None
+        self.focal_gamma, self.ignore_index, self.total = focal_gamma, ignore_index, total
+        self.terms = {f"loss {name}": (1.0, LOSSES[name])}
+        added = {f"{name}_weight": term for name, term in ADDED_LOSSES.items()}
+        if unknown := weights.keys() - added.keys():
+            raise TypeError(f"expected weights of {', '.join(added)}; got {min(unknown)!r}")
+        self.terms |= {option: (weights[option], term) for option, term in added.items() if weights.get(option)}
+        for option, (_, term) in self.terms.items():
+            try:
+                _ = term.check and term.check()
+            except ImportError as error:
+                raise ImportError(f"{option}: {error}") from error
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss of a batch, a float32 scalar.
@@ -76,27 +109,50 @@ class SegmentationLoss:
             ValueError: the labels do not have the logits' shape without its second axis.
         """
         check_labels(logits, labels)
-        logits, labels = logits.float(), labels.long()
-        cost = F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="none")
-        if self.focal_gamma is not None:
-            # 1 - p without the rounding of p; kept off 0, where a power below 1 has no finite slope.
-            cost = cost * (-torch.expm1(-cost)).clamp(min=1e-6) ** self.focal_gamma
-        parts = [(1.0, cost_and_dice, voxel_sums(cost.sum(), logits, labels, self.ignore_index))]
-        valid = labels != self.ignore_index
-        neuron = (labels > 0) & valid
-        if self.cldice_weight:
-            sums = cldice_sums(logits.softmax(1)[:, 1:].sum(1) * valid, neuron.float(), self.soft_skeleton)
-            parts.append((self.cldice_weight, cldice_loss, sums))
-        if self.skeleton_weight:
-            parts.append((self.skeleton_weight, skeleton_loss, skeleton_sums(logits, neuron, valid)))
-        sums = torch.cat([sums for _, _, sums in parts])
+        batch = Batch(logits.float(), labels.long(), self.ignore_index, self.focal_gamma)
+        weights, terms = zip(*self.terms.values(), strict=True)
+        parts, losses = zip(*(term.of(batch) for term in terms), strict=True)
+        sums = torch.cat(parts)
         if self.total is not None:
             sums = self.total(sums)
-        pieces = sums.split([len(sums) for _, _, sums in parts])
-        return sum(weight * loss(piece) for (weight, loss, _), piece in zip(parts, pieces, strict=True))
+        pieces = sums.split([len(part) for part in parts])
+        return sum(weight * loss(piece) for weight, loss, piece in zip(weights, losses, pieces, strict=True))
+
+
+# -- on voxels -------------------------------------------------------------------------------------------------------
+
+
+def dice_cross_entropy(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
+    """Soft Dice and cross-entropy, as the model itself computes them."""
+    return _with_dice(batch, _cross_entropy(batch))
+
+
+def dice_focal(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
+    """Soft Dice and the focal loss (Lin et al. 2017, section 3).
+
+    Without their class weights, for Dice balances the classes.
+    """
+    cost = _cross_entropy(batch)
+    # 1 - p without the rounding of p; kept off 0, where a power below 1 has no finite slope.
+    return _with_dice(batch, cost * (-torch.expm1(-cost)).clamp(min=1e-6) ** batch.focal_gamma)
+
+
+def _cross_entropy(batch: Batch) -> torch.Tensor:
+    """Cross-entropy of every voxel, of the labels' shape; 0 where labels leave voxels out."""
+    return F.cross_entropy(batch.logits, batch.labels, ignore_index=batch.ignore_index, reduction="none")
+
+
+def _with_dice(batch: Batch, cost: torch.Tensor) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
+    return voxel_sums(cost.sum(), batch.logits, batch.labels, batch.ignore_index), cost_and_dice
 
 
 # -- soft clDice -----------------------------------------------------------------------------------------------------
+
+
+def cldice(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
+    """Soft clDice (Shit et al. 2021)."""
+    foreground = batch.logits.softmax(1)[:, 1:].sum(1) * batch.valid
+    return cldice_sums(foreground, batch.neuron.float(), _soft_skeleton()), cldice_loss
 
 
 def cldice_sums(foreground: torch.Tensor, neuron: torch.Tensor, soft_skeleton: Callable) -> torch.Tensor:
@@ -133,6 +189,11 @@ def _soft_skeleton() -> Callable[[torch.Tensor, int], torch.Tensor]:
 
 
 # -- the skeleton loss -----------------------------------------------------------------------------------------------
+
+
+def skeleton(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
+    """Nodes, edges and paths of the labelled tree, and false paths, see `skeleton_loss`."""
+    return skeleton_sums(batch.logits, batch.neuron, batch.valid), skeleton_loss
 
 
 class Parts(NamedTuple):
@@ -243,3 +304,17 @@ def _sum_of_soft_maxima(cost: torch.Tensor, parts: Parts) -> torch.Tensor:
     peak = scaled.new_zeros(len(parts.size)).scatter_reduce(0, part, scaled.detach(), "amax")
     powers = torch.zeros_like(peak).index_add(0, part, (scaled - peak[part]).exp())
     return (peak + (powers / torch.from_numpy(parts.size).to(powers)).log()).sum() / _SHARPNESS
+
+
+# -- the tables ------------------------------------------------------------------------------------------------------
+
+# What `--loss` may be. A loss is added by its function and a row here.
+LOSSES = {
+    "dice_cross_entropy": Term(dice_cross_entropy, "soft Dice and cross-entropy"),
+    "dice_focal": Term(dice_focal, "soft Dice and the focal loss"),
+}
+# What is added to it, by the weight that TrainingConfig calls NAME_weight.
+ADDED_LOSSES = {
+    "cldice": Term(cldice, "soft clDice (needs monai)", check=_soft_skeleton),
+    "skeleton": Term(skeleton, "the skeleton-aware loss"),
+}

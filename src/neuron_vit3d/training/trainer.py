@@ -28,7 +28,7 @@ from .checkpoints import Checkpoints, told_as_full_disk
 from .clock import Clock
 from .config import TrainingConfig, TrainingError
 from .logbook import Logbook, check_trackers
-from .losses import SegmentationLoss
+from .losses import ADDED_LOSSES, SegmentationLoss
 from .memory import memory_advice, told_of_workers
 from .optimisation import (
     WeightAverage,
@@ -325,16 +325,11 @@ def save_pretrained(model: NeuronViT3DForSegmentation, processor: NeuronViT3DIma
 
 
 def _loss(config: TrainingConfig) -> SegmentationLoss:
+    weights = {f"{name}_weight": getattr(config, f"{name}_weight") for name in ADDED_LOSSES}
     try:
-        return SegmentationLoss(
-            config.loss,
-            cldice_weight=config.cldice_weight,
-            skeleton_weight=config.skeleton_weight,
-            ignore_index=IGNORE_INDEX,
-            total=sum_over_processes,
-        )
+        return SegmentationLoss(config.loss, ignore_index=IGNORE_INDEX, total=sum_over_processes, **weights)
     except ImportError as error:
-        raise TrainingError(f"cldice_weight: {error}") from error
+        raise TrainingError(str(error)) from error
 
 
 def _refuse_other_run(config: TrainingConfig, output: Path) -> None:
