@@ -11,6 +11,7 @@ scale_bar_without.tif, as trees.
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,9 +161,9 @@ def inverted(segmenter: Segmenter, image: np.ndarray) -> str:
     try:
         negative = (255 - image).astype(np.uint8)
         segment(segmenter, negative)
-        segmenter.invert = True
+        segmenter.options = replace(segmenter.options, invert=True)
         again = segment(segmenter, negative) >= 0.5
-        segmenter.invert = False
+        segmenter.options = replace(segmenter.options, invert=False)
         differ = np.count_nonzero(again != (segment(segmenter, image) >= 0.5))
     finally:
         logger.removeHandler(handler)

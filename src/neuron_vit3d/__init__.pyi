@@ -5,6 +5,7 @@ from .evaluation import average_precision as average_precision
 from .evaluation import segmentation_scores as segmentation_scores
 from .hub import publish as publish
 from .inference import Segmenter as Segmenter
+from .inference import SegmentOptions as SegmentOptions
 from .inference import segment as segment
 from .inference import segment_large as segment_large
 from .model import NeuronSegmentationPipeline as NeuronSegmentationPipeline
@@ -17,6 +18,7 @@ from .morphology import rasterize as rasterize
 from .morphology import read_swc as read_swc
 from .morphology import tree_distance as tree_distance
 from .tracing import TraceError as TraceError
+from .tracing import TraceOptions as TraceOptions
 from .tracing import threshold_from_noise as threshold_from_noise
 from .tracing import trace as trace
 from .tracing import trace_neurons as trace_neurons

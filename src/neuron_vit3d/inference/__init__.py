@@ -1,7 +1,7 @@
-"""Whole volumes through the model."""
+"""Whole volumes through the model; what is named here is imported on first use."""
 
-from .large import segment_large
-from .segment import DEFAULT_CHECKPOINT, Segmenter, load_checkpoint, segment
+import lazy_loader
 
 
-__all__ = ["DEFAULT_CHECKPOINT", "Segmenter", "load_checkpoint", "segment", "segment_large"]
+# Lazy: options are known before torch has been imported.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

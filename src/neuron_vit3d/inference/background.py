@@ -60,8 +60,8 @@ class Contrast:
                 self._begin_to_look()
 
     def result(self) -> np.ndarray:
-        """(slices, rows, columns) float32: the highest contrast of each cell and its neighbours, in units of the
-        noise."""
+        """Returns the highest contrast of each cell and its neighbours, in units of the noise: (slices, rows, columns)
+        float32."""
         if self._begun < self.cells[0]:  # the last slice has itself below it
             self._pooled.append(self._pooled[-1])
             self._begin_to_look()
@@ -111,7 +111,7 @@ def needed_blocks(
     Args:
         stands_out: of the cells, from [`Contrast`].
         grid: the blocks.
-        score: scores (num_output_slices, tile height, tile width) of blocks given as (step, tile origin), in their
+        score: gives the scores (num_output_slices, tile height, tile width) of blocks, (step, tile origin), in their
             order.
     """
     by_block = highest_in_blocks(stands_out, grid)
@@ -143,8 +143,11 @@ def is_small(by_block: np.ndarray) -> bool:
 
 
 def sample_of_blocks(by_block: np.ndarray) -> list[int]:
-    """The blocks that the model looks at to find how much is enough, ascending: of those that stand out of noise, from
-    the flattest to the steepest, evenly; none where so few do that all may be looked at."""
+    """Chooses the blocks that the model looks at to find how much is enough, ascending.
+
+    Of those that stand out of noise they are taken evenly, from the flattest to the steepest; none where so few do
+    that all may be looked at.
+    """
     order = np.argsort(by_block, axis=None, kind="stable")
     order = order[by_block.ravel()[order] >= _LOWEST]
     if len(order) < _MIN_BLOCKS:

@@ -75,8 +75,10 @@ class ChannelReader:
 
 
 class BoxReader:
-    """A part of a volume that is in memory, (channels, slices, height, width), read like the whole: slice 0 is the one
-    that comes after the first `above`."""
+    """A part of a volume that is in memory, (channels, slices, height, width), read like the whole.
+
+    Slice 0 is the one that comes after the first `above`.
+    """
 
     def __init__(self, voxels: np.ndarray, above: int):
         self._voxels, self._above = voxels, above

@@ -110,10 +110,12 @@ class RegionGrid:
 
 
 def _side(length: int, tile: int, overlap: int) -> int:
-    """Of the regions along an axis of the plane: one where there is no more than a tile, or little more than
-    `_PIXELS`; otherwise a multiple of what a tile adds, from 2/3 to 4/3 of `_PIXELS`, and of those the one with which
-    all regions have the fewest
-    tiles: a last region of a few pixels has a whole tile of its own."""
+    """Returns the side of the regions along an axis of the plane.
+
+    There is one region where there is no more than a tile, or little more than `_PIXELS`. Otherwise the side is a
+    multiple of what a tile adds, from 2/3 to 4/3 of `_PIXELS`, and of those the one with which all regions have the
+    fewest tiles: a last region of a few pixels has a whole tile of its own.
+    """
     most = 4 * _PIXELS // 3
     if length <= max(tile, most):
         return -(-length // _CHUNK_PIXELS) * _CHUNK_PIXELS
@@ -129,8 +131,10 @@ def _side(length: int, tile: int, overlap: int) -> int:
 
 
 def _reaching(core: slice, shared: int, least: int, length: int) -> slice:
-    """The core, and of what its tiles share with the neighbours' one half above and one below; more where it would be
-    shorter than `least`; inside an axis of `length`."""
+    """Returns the core with one half, above and below, of what its tiles share with the neighbours'.
+
+    It is longer where it would be shorter than `least`, and lies inside an axis of `length`.
+    """
     start, stop = max(core.start - shared // 2, 0), min(core.stop + shared - shared // 2, length)
     start = max(min(start, stop - least), 0)
     return slice(start, min(max(stop, start + least), length))
@@ -141,8 +145,7 @@ def _sides(box: Box) -> tuple[int, int, int]:
 
 
 def _divisor_near(limit: int, whole: int) -> int:
-    """The largest divisor up to a limit; where that is less than a quarter of it, as of a prime, the smallest one
-    above."""
+    """Returns the largest divisor up to a limit, or the smallest above where that is less than a quarter of it."""
     divisors = [side for side in range(1, whole + 1) if whole % side == 0]
     below = max(side for side in divisors if side <= limit)
     return below if 4 * below >= min(limit, whole) else min(side for side in divisors if side > limit)

@@ -1,5 +1,4 @@
-"""Scores or a mask become a tree: `trace`, `trace_neurons`; and where a stack's threshold lies:
-`threshold_from_noise`."""
+"""Traces scores or a mask to a tree (`trace`, `trace_neurons`), and finds a threshold (`threshold_from_noise`)."""
 
 import lazy_loader
 

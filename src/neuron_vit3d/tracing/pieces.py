@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .foreground import Foreground
+from .options import TraceError
 from .smoothing import AlongLines, Gaussian
 
 
@@ -17,10 +18,6 @@ _TILE = 48
 # So few voxels, all of them foreground, may be cut out of a soma; of more, something else was meant.
 MAX_FILLED = 4096
 Box = tuple[slice, slice, slice]  # z, y, x
-
-
-class TraceError(ValueError):
-    """What was given cannot be traced."""
 
 
 class Pieces:
