@@ -33,6 +33,10 @@ LARGE_BALL = 8.0
 # Neurites are thin up to this radius, in smallest voxel sides: in a tuft they touch each other, one front runs along
 # several of them, and ends in fewer places than they do.
 THIN = 2.3
+# What they branch from is no thicker than this: beside a thick neurite that is cut or hollow, flakes of it are thin, too.
+THIN_TRUNK = 3.0
+# What goes on uncovered for so many voxels is a branch whatever it comes to, so that a sheet takes bounded time.
+MOST_STEPS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +176,7 @@ class _Paths:
         self.index = cKDTree(self.points, balanced_tree=False)
         self.ball = COVERED * reach + np.linalg.norm(foreground.spacing) / 2
         self.on_path, self.covered = np.zeros((2, n), bool)
-        self.wide = np.zeros(n)  # of the balls that cover a voxel, the radius of the largest, in local radii
+        self.widest = np.zeros(n)  # local radius of the widest path that covers a voxel
         self.reach = reach
         self.joins = np.full(n, NO_PARENT, np.int32)  # the first voxel of the skeleton that a voxel touches
         self.served = np.zeros(n, bool)  # so near to the center of a large ball that a ball of their own adds little
@@ -192,12 +196,14 @@ class _Paths:
         return -1 if is_covered[end] else end
 
     def goes_on_uncovered(self, end: int, way: np.ndarray) -> bool:
-        """Whether the way from an end runs uncovered for as long as the balls that it comes to are wide."""
+        """Says whether the way from an end runs uncovered for longer than what it comes to is wide, which is thin."""
         is_covered, parent_of = self.is_covered, self.parent_of
-        node = end
-        while node >= 0 and not is_covered[node]:
-            node = parent_of[node]
-        return node < 0 or (node != end and way[end] - way[node] >= self.wide[node])
+        node, steps = end, 0
+        while node >= 0 and not is_covered[node] and steps < MOST_STEPS:
+            node, steps = parent_of[node], steps + 1
+        if node < 0 or not is_covered[node]:
+            return True
+        return self.widest[node] <= THIN_TRUNK and 0 < COVERED * self.widest[node] <= way[end] - way[node]
 
     def lead_to(self, target: int) -> None:
         """Lays the path from a voxel down to the skeleton so far, and covers what is near it."""
@@ -228,10 +234,10 @@ class _Paths:
             centers = path[:1]
         balls = self.index.query_ball_point(self.points[centers], ball[centers], return_sorted=False)
         hits = np.fromiter(itertools.chain.from_iterable(balls), np.int64)
-        wide = np.repeat(COVERED * self.reach[centers], [len(one) for one in balls])
+        wide = np.repeat(self.reach[centers], [len(one) for one in balls])
         is_own = self.component[hits] == self.component[path[0]]
         self.covered[hits[is_own]] = True
-        np.maximum.at(self.wide, hits[is_own], wide[is_own])
+        np.maximum.at(self.widest, hits[is_own], wide[is_own])
         for center in centers:
             if ball[center] >= LARGE_BALL:
                 self.served[self.index.query_ball_point(self.points[center], 0.25 * ball[center])] = True
