@@ -90,6 +90,7 @@ class Options:
     @classmethod
     def wrong(cls, values: Mapping[str, Any]) -> Iterator[tuple[Field, Any]]:
         """Yields the fields, with their values, whose values they may not have."""
+        # This class is no dataclass, but each record made of it is one: what types cannot say, here and below.
         for one in fields(cls):  # type: ignore[arg-type]
             value, check = values[one.name], one.metadata["check"]
             if check is not None and not (value is None and one.default is None) and not check.allows(value):
