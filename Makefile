@@ -58,16 +58,17 @@ $(VENV)/docs/.installed: pyproject.toml constraints.txt
 	$(VENV)/docs/bin/python -m pip install --quiet --requirement $(VENV)/docs/requirements.txt --constraint constraints.txt
 	@touch $@
 
-quality: $(STAMP) ## Check format and lint
+quality: $(STAMP) ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 style: $(STAMP) ## Repair format and lint
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environment, the demo's results and caches
-	rm -rf $(VENV) $(DEMO) build site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build site .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) > /dev/null || { echo "make: $(PYTHON) was not found; name a Python 3.11 or newer by PYTHON=..."; exit 1; }

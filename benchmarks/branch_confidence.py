@@ -1,11 +1,12 @@
-"""Are doubtful branches wrong more often? Trees are traced from a model's scores, and their branches compared with the truth.
+"""Are doubtful branches wrong more often? Compares the branches of trees traced from a model's scores with the truth.
 
 python benchmarks/branch_confidence.py --data-dir ../shared/data/neurons --scores-dir folder --output report.md
 
-A branch is wrong where more than half of its nodes lie farther from the gold tree than max(2 voxels, the gold radius there).
-AUC is the chance that of a wrong and a right branch of one stack the wrong one is the less sure (0.5: confidence says nothing);
-by length each branch counts with its length. Beside the confidence stand other measures of a branch, each as if it were one.
-Scores are those of the model at its own threshold; `--scores-dir` keeps them, a .npy file for each stack, from run to run.
+A branch is wrong where more than half of its nodes lie farther from the gold tree than max(2 voxels, the gold radius
+there). AUC is the chance that of a wrong and a right branch of one stack the wrong one is the less sure (0.5:
+confidence says nothing); by length each branch counts with its length. Beside the confidence stand other measures of a
+branch, each as if it were one. Scores are those of the model at its own threshold; `--scores-dir` keeps them, a .npy
+file for each stack, from run to run.
 """
 
 import itertools
@@ -118,7 +119,10 @@ def running(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def auc(measure: np.ndarray, wrong: np.ndarray, weight: np.ndarray) -> float:
-    """The chance that a wrong branch has less of a measure than a right one, each drawn by its weight; NaN without both."""
+    """Computes the chance that a wrong branch has less of a measure than a right one.
+
+    Each is drawn by its weight; NaN where there are only wrong or only right ones.
+    """
     if wrong.all() or not wrong.any():
         return np.nan
     values, place = np.unique(measure, return_inverse=True)

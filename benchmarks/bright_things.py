@@ -1,9 +1,11 @@
-"""Does one bright thing black out a stack? A soma, a scale bar, an offset, an inverted image; the same neurons each time.
+"""Does one bright thing black out a stack? Adds a soma, a scale bar or an offset to the same neurons, or inverts them.
 
-    python benchmarks/bright_things.py [--model folder] [--reported folder] [--output benchmarks/results/bright_things.md]
+    python benchmarks/bright_things.py [--model folder] [--reported folder] [--output
+    benchmarks/results/bright_things.md]
 
-Synthetic neurons of a kept range of seeds get what is named, and the Dice of the neurites (what was added is left out, with a
-margin) is compared with that of the plain image. With --reported also scale_bar.tif against scale_bar_without.tif, as trees.
+Synthetic neurons of a kept range of seeds get what is named, and the Dice of the neurites (what was added is left out,
+with a margin) is compared with that of the plain image. With --reported also scale_bar.tif against
+scale_bar_without.tif, as trees.
 """
 
 import argparse
@@ -29,7 +31,10 @@ def plain(image: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def soma(times: float):
-    """A ball (squeezed to 12 slices) over 2 % of the projection, `times` as bright as the neurites, in a corner of the image."""
+    """Draws a ball, squeezed to 12 slices, in a corner of the image.
+
+    It covers 2 % of the projection and is `times` as bright as the neurites.
+    """
 
     def add(image: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
         z, y, x = np.ogrid[tuple(map(slice, image.shape))]
@@ -162,7 +167,10 @@ def inverted(segmenter: Segmenter, image: np.ndarray) -> str:
         differ = np.count_nonzero(again != (segment(segmenter, image) >= 0.5))
     finally:
         logger.removeHandler(handler)
-    return f"inverted: told {len(told)} time(s): {told[0] if told else 'nothing'}; read inverted, {differ} voxels of the mask differ"
+    return (
+        f"inverted: told {len(told)} time(s): {told[0] if told else 'nothing'}; read inverted, {differ} voxels of "
+        "the mask differ"
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""How good are traces of real neurons? The default, and the filters it must beat, through one tracer against hand-drawn trees.
+"""How good are traces of real neurons? Compares the default, and the filters it must beat, with trees drawn by hand.
+
+All go through one tracer.
 
 python benchmarks/real_neurons.py                        # every real stack with a trace, and 12 synthetic neurons
 python benchmarks/real_neurons.py --model FOLDER_OR_NAME --threshold 0.4
 python benchmarks/real_neurons.py --thresholds 0.3 0.5 0.8     # is the tree sensitive to it?
-python benchmarks/real_neurons.py --zero-off-center      # and without what the model learned from the slices beside the center
-python benchmarks/real_neurons.py --peers-dir FOLDER     # and kimimaro, from a folder that it is installed in
-python benchmarks/real_neurons.py --neurofly-dir FOLDER  # and NeuroFly's network, from a folder that its wheel was unpacked in
+python benchmarks/real_neurons.py --zero-off-center      # and without what the model learned from the slices beside
+the center python benchmarks/real_neurons.py --peers-dir FOLDER     # and kimimaro, from a folder that it is installed
+in python benchmarks/real_neurons.py --neurofly-dir FOLDER  # and NeuroFly's network, from a folder that its wheel was
+unpacked in
 
-A line of JSON is kept for each stack and method, with a fingerprint of code, model and data: what is there already is not
-computed again. The real stacks lie in ../shared/data/neurons (or NEURON_VIT3D_SHARED): folders of image.tif and trace.swc.
-kimimaro and NeuroFly are GPL-3, so they are no extras of this package: they run beside it, where they can be imported.
+A line of JSON is kept for each stack and method, with a fingerprint of code, model and data: what is there already is
+not computed again. The real stacks lie in ../shared/data/neurons (or NEURON_VIT3D_SHARED): folders of image.tif and
+trace.swc. kimimaro and NeuroFly are GPL-3, so they are no extras of this package: they run beside it, where they can
+be imported.
 """
 
 import argparse
@@ -173,7 +177,7 @@ def fingerprint(stack: Stack, scorer: Scorer, output: Output) -> str:
 
 
 def begin(parent: int, peers_dir: str | None) -> None:
-    """Readies a process: it finds kimimaro, and it ends when its parent has been killed, instead of working on for nobody."""
+    """Readies a process: it finds kimimaro, and it ends when its parent has been killed."""
     has_kimimaro(peers_dir)
     logging.getLogger("neuron_vit3d").setLevel(logging.ERROR)  # what each tree leaves out is not to be told
 

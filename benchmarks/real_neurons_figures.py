@@ -32,8 +32,11 @@ def tree_figures(tree: Tree, gold: Tree, shape: tuple[int, int, int]) -> dict[st
 
 
 def wrong_length_inside(tree: Tree, gold: Tree, shape: tuple[int, int, int]) -> float:
-    """Share of a tree's wrong length, which lies beyond 2 voxels from the gold lines, that is within the gold tube dilated
-    by 2 voxels: parallel lines and twigs in thick neurites, not false neurites. NaN where no length is wrong."""
+    """Computes the share of a tree's wrong length that lies in the gold tube dilated by 2 voxels.
+
+    Wrong length lies beyond 2 voxels from the gold lines. Inside the tube are parallel lines and twigs in thick
+    neurites, not false neurites. NaN where no length is wrong.
+    """
     begin, end, apart = parts_apart(tree, gold)
     begin, end = begin[apart], end[apart]
     length = np.linalg.norm(end - begin, axis=1)
@@ -50,8 +53,8 @@ def score_figures(scores: np.ndarray, gold: Tree) -> dict[str, float]:
 
     Returns:
         average_precision, best_dice, best_threshold: of the whole stack, see `neuron_vit3d.average_precision`.
-        average_precision_tiles: of the tiles, 192 x 192 pixels of a slice, that a gold line runs through: neurites elsewhere
-            in the stack that nobody traced count as errors in the first, and not here.
+        average_precision_tiles: of the tiles, 192 x 192 pixels of a slice, that a gold line runs through: neurites
+            elsewhere in the stack that nobody traced count as errors in the first, and not here.
     """
     near = tiles_of(center_line_labels(gold, scores.shape)[0])
     in_tiles = ranking_scores(scores, gold, ignore=~near)

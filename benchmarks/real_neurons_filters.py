@@ -11,15 +11,18 @@ from scipy import ndimage
 SATO_SIGMAS = (1.0, 2.0, 3.0)  # voxels
 FINE, COARSE = 0.7, 10.0  # voxels: what is narrower than a neurite is noise, what is wider is background
 DEVIATIONS = 5.0  # above the mean of the response, as a filter's user would choose it once for all images
-# Of a Gaussian, in its standard deviations. scikit-image's 8 to 100 are safe and slow; what is left out here is below 1e-6.
+# Of a Gaussian, in its standard deviations. scikit-image's 8 to 100 are safe and slow; what is left out here is below
+# 1e-6.
 _TRUNCATE = 5.0
 _VOXELS_AT_ONCE = 1 << 20
 
 
 def sato(image: np.ndarray, sigmas: tuple[float, ...] = SATO_SIGMAS) -> np.ndarray:
-    """Tubeness (Sato et al. 1998, Med. Image Anal. 2:143) of bright lines, as `skimage.filters.sato` with
-    `black_ridges=False` gives it (tests/test_real_neurons.py compares the two), in an eighth of its time: eigenvalues come from
-    the closed formula instead of LAPACK, and kernels end where nothing is left of them.
+    """Finds bright lines by their tubeness (Sato et al. 1998, Med. Image Anal. 2:143).
+
+    It gives what `skimage.filters.sato` with `black_ridges=False` gives (tests/test_real_neurons.py compares the two),
+    in an eighth of its time: eigenvalues come from the closed formula instead of LAPACK, and kernels end where nothing
+    is left of them.
 
     Args:
         image: (z, y, x).
@@ -31,7 +34,8 @@ def sato(image: np.ndarray, sigmas: tuple[float, ...] = SATO_SIGMAS) -> np.ndarr
     image = -image.astype(np.float32)
     best = np.zeros_like(image)
     for sigma in sigmas:
-        # Twice a first derivative, each at half the variance, which is how scikit-image differentiates (and so the borders).
+        # Twice a first derivative, each at half the variance, which is how scikit-image differentiates (and so the
+        # borders).
         options = {"sigma": sigma / np.sqrt(2), "mode": "reflect", "truncate": _TRUNCATE}
         first = [ndimage.gaussian_filter(image, order=row, **options) for row in np.eye(3, dtype=int)]
         hessian = [
@@ -48,8 +52,10 @@ def sato(image: np.ndarray, sigmas: tuple[float, ...] = SATO_SIGMAS) -> np.ndarr
 
 
 def two_largest_eigenvalues(zz, zy, zx, yy, yx, xx) -> tuple[np.ndarray, np.ndarray]:
-    """The largest and the middle eigenvalue of symmetric 3 x 3 matrices, by the trigonometric formula (Smith 1961, Commun. ACM
-    4:168)."""
+    """Computes the largest and the middle eigenvalue of symmetric 3 x 3 matrices.
+
+    By the trigonometric formula (Smith 1961, Commun. ACM 4:168).
+    """
     mean = (zz + yy + xx) / 3
     a, b, c = zz - mean, yy - mean, xx - mean
     squared = (a * a + b * b + c * c + 2 * (zy * zy + zx * zx + yx * yx)) / 6

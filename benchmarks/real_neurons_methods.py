@@ -87,7 +87,7 @@ class Scorer:
 
 
 def load_model(model: str | None, center_only: bool = False):
-    """A `Segmenter` of a checkpoint, or of it without what its patch embedding learned from the slices beside the center."""
+    """Loads a `Segmenter`, or one without what its patch embedding learned from the slices beside the center."""
     from neuron_vit3d import Segmenter
 
     segmenter = Segmenter(model)
@@ -102,7 +102,7 @@ def load_model(model: str | None, center_only: bool = False):
 
 
 def our_tree(scores: np.ndarray, threshold: float, volume: Volume, *, is_probability: bool) -> Tree:
-    """The tree that `trace` finds: in a model's scores, or in the mask of a filter's response, which is no probability."""
+    """Traces a model's scores, or the mask of a filter's response, which is no probability."""
     found = scores if is_probability else scores >= threshold
     try:
         return trace(found, threshold=threshold if is_probability else 0.5, voxel_size=volume.voxel_size)

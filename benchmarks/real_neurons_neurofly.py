@@ -1,8 +1,8 @@
 """NeuroFly's network beside ours: scores of a stack, by its published package, which is never a dependency.
 
 NeuroFly (PyPI `neurofly`, GPL-3) is called as it is, from a folder that its wheel was unpacked in by hand, say by
-`pip download --no-deps neurofly && unzip -d FOLDER neurofly-*.whl`. Its package imports the viewer that it is a plugin of;
-the network needs none of that, so those names are stood in for.
+`pip download --no-deps neurofly && unzip -d FOLDER neurofly-*.whl`. Its package imports the viewer that it is a plugin
+of; the network needs none of that, so those names are stood in for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 
 _VIEWER = {"napari", "magicgui", "rtree", "brightest_path_lib", "PyQt5", "qtpy", "vispy", "tinygrad", "h5py"}
 _WEIGHTS = "universal_tiny.pth"
-# Blocks of the network and what they see around them, in voxels: a third of a block's work is done twice, in bounded memory.
+# Blocks of the network and what they see around them, in voxels: a third of a block's work is done twice, in bounded
+# memory.
 _BLOCK, _HALO, _MULTIPLE = 128, 16, 16
 
 
@@ -31,8 +32,8 @@ def neurofly_scores(image: np.ndarray, folder: str) -> np.ndarray:
         folder: that the wheel was unpacked in.
 
     Returns:
-        (z, y, x) float32 in [0, 1]. (Its program cuts off what is darker than a fixed intensity afterwards, which suits its
-        own 16-bit images alone, and is left out.)
+        (z, y, x) float32 in [0, 1]. (Its program cuts off what is darker than a fixed intensity afterwards, which
+        suits its own 16-bit images alone, and is left out.)
     """
     import torch
 

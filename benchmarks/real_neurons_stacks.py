@@ -1,4 +1,7 @@
-"""The stacks that real_neurons.py measures on: every real one with a trace, and synthetic neurons of a kept range of seeds."""
+"""Lists the stacks that real_neurons.py measures on.
+
+They are every real one with a trace, and synthetic neurons of a kept range of seeds.
+"""
 
 from __future__ import annotations
 

@@ -62,18 +62,22 @@ def head(groups: list[str], model: str, threshold: float | None) -> list[str]:
         f"`benchmarks/real_neurons.py`, {model} {at}: {counts['all real']} real stacks, {counts['tuff']} "
         f"of them tuff, and {counts['synthetic']} synthetic neurons.",
         "",
-        "Distances are in voxels. F1, precision and recall: length of the tree within 2 voxels of the gold one (or 4; or, wide, "
-        "the gold radius there where that is larger). Branch points and tips: matched one to one within 5 voxels. Wrong length "
-        "inside: share of the length beyond 2 voxels that lies in the gold tube dilated by 2. AP, best Dice: of the scores, "
-        "against the voxels within 1 voxel of the gold lines, the rest of the gold tube and 1 voxel beyond left out; in tiles: "
-        "only in those 192 x 192 pixels of a slice that a gold line runs through, for others may show neurites that nobody "
-        "traced. Trees are our tracer's, but for kimimaro's. Differences: mean over the stacks, its 95 % interval (bootstrap "
+        "Distances are in voxels. F1, precision and recall: length of the tree within 2 voxels of the gold one (or "
+        "4; or, wide, the gold radius there where that is larger). Branch points and tips: matched one to one within "
+        "5 voxels. Wrong length "
+        "inside: share of the length beyond 2 voxels that lies in the gold tube dilated by 2. AP, best Dice: of the "
+        "scores, against the voxels within 1 voxel of the gold lines, the rest of the gold tube and 1 voxel beyond "
+        "left out; in tiles: "
+        "only in those 192 x 192 pixels of a slice that a gold line runs through, for others may show neurites that "
+        "nobody traced. Trees are our tracer's, but for kimimaro's. Differences: mean over the stacks, its 95 % "
+        "interval (bootstrap "
         "of the stacks), and on how many the first is better.",
         "",
-        "Tuff traces are drawn in 7 to 578 fragments, whose ends count as tips, and which are not joined at branch points: "
-        "precision of branch points and recall of tips are too low there for any tree in one piece. The three rr30a stacks are "
-        "days of one field, of which five dendrites are traced, and others are visible; their radii, and those of rivulet_test "
-        "(made by a program), are placeholders, and spotspine's tree has 31 nodes.",
+        "Tuff traces are drawn in 7 to 578 fragments, whose ends count as tips, and which are not joined at branch "
+        "points: precision of branch points and recall of tips are too low there for any tree in one piece. The three "
+        "rr30a stacks are "
+        "days of one field, of which five dendrites are traced, and others are visible; their radii, and those of "
+        "rivulet_test (made by a program), are placeholders, and spotspine's tree has 31 nodes.",
         "",
     ]
 
@@ -119,7 +123,10 @@ def stack_table(lines: list[dict], methods: list[str]) -> list[str]:
 
 
 def difference_table(lines: list[dict], one: str, other: str) -> list[str]:
-    """Mean difference of two methods over the stacks that both have, its 95 % interval, and on how many the first is better."""
+    """Makes the table of the mean differences of two methods over the stacks that both have.
+
+    With the 95 % interval of each, and on how many stacks the first is better.
+    """
     figures = {(line["stack"], line["method"]): line for line in lines}
     rows = []
     for group, members in GROUPS.items():

@@ -1,10 +1,10 @@
-"""Does one neurite stay one line? Trees are traced from masks that are cut, rough, hollow or broken, and compared with the truth.
+"""Does one neurite stay one line? Compares trees of masks that are cut, rough, hollow or broken with the truth.
 
 python benchmarks/tracing_damage.py                # every case; prints a Markdown table
 python benchmarks/tracing_damage.py --only cut     # the cases whose names contain a word
 
-Every mask is made from a seed, so each run sees the same ones. F1 is that of `tree_distance` within 2 voxels. A tip is a
-node with one neighbour, the root among them. Length is that of the traced tree over that of the truth.
+Every mask is made from a seed, so each run sees the same ones. F1 is that of `tree_distance` within 2 voxels. A tip is
+a node with one neighbour, the root among them. Length is that of the traced tree over that of the truth.
 """
 
 import logging
@@ -36,7 +36,8 @@ class Case:
     gold: Tree
 
 
-# -- trees -------------------------------------------------------------------------------------------------------------
+# -- trees
+# -------------------------------------------------------------------------------------------------------------
 
 
 def grown(side: int, seed: int, radii: tuple[float, float], kind: str = "dendrite") -> Tree:
@@ -48,7 +49,10 @@ def grown(side: int, seed: int, radii: tuple[float, float], kind: str = "dendrit
 
 
 def apart(tree: Tree, room: float = 4.0) -> Tree:
-    """The tree without what would come nearer than `room` voxels to another part of it: where tubes merge, no line is right."""
+    """Leaves out of a tree what would come nearer than `room` voxels to another part of it.
+
+    Where tubes merge, no line is right.
+    """
     parents = tree.parent_index
     kept: list[int] = []
     rows = np.full(len(tree), -1)
@@ -75,7 +79,7 @@ def apart(tree: Tree, room: float = 4.0) -> Tree:
 
 
 def curve(seed: int, length: float, margin: float) -> tuple[Tree, tuple[int, int, int]]:
-    """A gently curved line without branches (radius 1), and the shape of a volume that leaves so much room around it."""
+    """Makes a gently curved line without branches (radius 1), and the shape of a volume with room around it."""
     rng = np.random.default_rng(seed)
     heading = rng.normal(size=3)
     points = [np.zeros(3)]
@@ -92,7 +96,8 @@ def thick(tree: Tree, radius: float) -> Tree:
     return Tree.from_parents(tree.xyz, np.full(len(tree), radius), tree.parent_index)
 
 
-# -- damage ------------------------------------------------------------------------------------------------------------
+# -- damage
+# ------------------------------------------------------------------------------------------------------------
 
 
 def roughened(mask: np.ndarray, rng: np.random.Generator, share: float = ROUGHNESS) -> np.ndarray:
@@ -136,7 +141,8 @@ def with_gaps(mask: np.ndarray, tree: Tree, count: int, radii: tuple[float, floa
     return result
 
 
-# -- cases -------------------------------------------------------------------------------------------------------------
+# -- cases
+# -------------------------------------------------------------------------------------------------------------
 
 
 def clean(side: int, seed: int) -> Case:
@@ -236,7 +242,8 @@ def cases() -> Iterator[tuple[str, list[Callable[[], Case]]]]:
         yield f"two lines of radius 1, {distance:g} apart", of(side_by_side, 6, distance=distance)
 
 
-# -- figures -----------------------------------------------------------------------------------------------------------
+# -- figures
+# -----------------------------------------------------------------------------------------------------------
 
 
 def tips(tree: Tree) -> int:

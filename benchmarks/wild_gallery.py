@@ -1,4 +1,4 @@
-"""Write a picture of wild neurons: above each volume's projection, below it the labels' outline, and what they measure.
+"""Writes a picture of wild neurons: each volume's projection, the labels' outline below it, and what they measure.
 
     python benchmarks/wild_gallery.py wild.png --count 24 --first-seed 0 --backgrounds stack.tif other.tif
 

@@ -4,11 +4,12 @@ python experiments/default_studies.py pretraining --base-model vit-tiny-patch16-
 python experiments/default_studies.py ingredients --base-model vit-tiny-patch16-224 --work-dir runs/ingredients
 python experiments/default_studies.py report pretraining
 
-Every arm is trained by the recipe of experiments/results/wild_model.md, only shorter and on smaller tiles, with several seeds, and is then measured on real
-stacks with traces, of which none is trained on: average precision of the scores of every fourth slice, the band between center
-line and gold surface left out. One line of JSON a stack goes to experiments/results/; what is there is not computed again, and an
-interrupted training goes on where it was. The analysis: seeds are averaged within a stack, arms are compared with the first one
-stack by stack, with a 95 % interval (t distribution); nothing is chosen by it here.
+Every arm is trained by the recipe of experiments/results/wild_model.md, only shorter and on smaller tiles, with
+several seeds, and is then measured on real stacks with traces, of which none is trained on: average precision of the
+scores of every fourth slice, the band between center line and gold surface left out. One line of JSON a stack goes to
+experiments/results/; what is there is not computed again, and an interrupted training goes on where it was. The
+analysis: seeds are averaged within a stack, arms are compared with the first one stack by stack, with a 95 % interval
+(t distribution); nothing is chosen by it here.
 """
 
 import json
@@ -170,8 +171,9 @@ def report(study: Annotated[str, typer.Argument(help=f"{' or '.join(STUDIES)}")]
     order = [arm.name for arm in STUDIES[study] if any(line["arm"] == arm.name for line in lines)]
     text = [
         f"# {study.capitalize()} in the default's own setting\n",
-        f"Made by `experiments/default_studies.py report {study}`. Average precision and best Dice on every fourth slice of "
-        "real stacks (tuff), band left out; seeds averaged within a stack; differences from the first row, stack by stack, "
+        f"Made by `experiments/default_studies.py report {study}`. Average precision and best Dice on every fourth "
+        "slice of real stacks (tuff), band left out; seeds averaged within a stack; differences from the first row, "
+        "stack by stack, "
         "with 95 % intervals.\n",
         "| arm | steps | seeds | stacks | average precision | difference | best Dice | difference |",
         "|---|---|---|---|---|---|---|---|",

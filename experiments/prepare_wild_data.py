@@ -2,8 +2,9 @@
 
     python experiments/prepare_wild_data.py --output-dir data/wild --real-dir folder
 
-Leaves `synthetic/validation` and, with --real-dir, `real/train` and `real/validation`: pairs as `scripts/train.py` reads them.
-The synthetic neurons to learn from are made while it learns. A run that was cut short goes on where it ended.
+Leaves `synthetic/validation` and, with --real-dir, `real/train` and `real/validation`: pairs as `scripts/train.py`
+reads them. The synthetic neurons to learn from are made while it learns. A run that was cut short goes on where it
+ended.
 """
 
 import sys
@@ -23,8 +24,8 @@ from prepare_default_data import prepare_real
 
 # Far from the seeds that training draws.
 VALIDATION_SEED = 800_000
-# TrailMap's authors validated on the same two. What is better on synthetic neurons may be worse on real ones. (rivulet_test,
-# whose licence would allow it, is left out: it is measured on.)
+# TrailMap's authors validated on the same two. What is better on synthetic neurons may be worse on real ones.
+# (rivulet_test, whose licence would allow it, is left out: it is measured on.)
 REAL = {"train": ("flylight_mcfo_crop", "trailmap_train"), "validation": ("trailmap_val0", "trailmap_val1")}
 
 

@@ -5,7 +5,8 @@ python scripts/benchmark.py startup     # import and load times, the wheel's siz
 python scripts/benchmark.py memory      # peak memory of `neuron-vit3d segment` on 64 x 2048 x 2048
 python scripts/benchmark.py tiling      # a volume in one tile against many
 python scripts/benchmark.py volumes --data-dir folder --names a b     # a checkpoint on volumes with traces
-python scripts/benchmark.py large --data-dir folder --names a b       # all of benchmark_segmenting.py and benchmark_tracing.py
+python scripts/benchmark.py large --data-dir folder --names a b       # all of benchmark_segmenting.py and
+benchmark_tracing.py
 """
 
 import json
@@ -94,7 +95,8 @@ def startup(output: OutputOption = None, rounds: int = 7) -> None:
     }
     load = (
         "import time; from neuron_vit3d.inference import load_checkpoint; load_checkpoint(); times = []\n"
-        f"for _ in range({rounds}):\n    t = time.perf_counter(); load_checkpoint(); times.append(time.perf_counter() - t)\n"
+        f"for _ in range({rounds}):\n    t = time.perf_counter(); load_checkpoint(); "
+        "times.append(time.perf_counter() - t)\n"
         "print(sorted(times)[len(times) // 2])"
     )
     loaded = subprocess.run([sys.executable, "-c", load], check=True, capture_output=True, text=True)
@@ -110,7 +112,8 @@ def startup(output: OutputOption = None, rounds: int = 7) -> None:
     ]
     load_ratio = float(loaded.stdout) / float(np.median(seconds[libraries]))
     lines += [
-        f"| loading the embedded default from a warm disk, over the same | {load_ratio:.2f} ({float(loaded.stdout):.2f} s) |",
+        f"| loading the embedded default from a warm disk, over the same | {load_ratio:.2f} "
+        f"({float(loaded.stdout):.2f} s) |",
         f"| the wheel | {wheel / 1e6:.1f} MB |",
     ]
     report("benchmark.py startup", lines, output)
@@ -259,7 +262,10 @@ def large(
     names: Annotated[list[str], typer.Option(help="Names of the pairs that trees are traced of; repeat the option.")],
     reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
 ) -> None:
-    """Speed, memory and trees of whole volumes, beside the peers, one part after the other; takes some hours on two cores."""
+    """Measures speed, memory and trees of whole volumes, beside the peers, one part after the other.
+
+    It takes some hours on two cores.
+    """
     data, chosen = ["--data-dir", data_dir], [word for name in names for word in ("--names", name)]
     parts = {
         "benchmark_segmenting.py": {

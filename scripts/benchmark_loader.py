@@ -1,9 +1,11 @@
-"""Measures how many training blocks a second the loaders make, with and without augmentation; writes reports/loader.md.
+"""Measures how many training blocks a second the loaders make, with and without augmentation.
+
+It writes reports/loader.md.
 
 python scripts/benchmark_loader.py run --output reports/loader.md
 
-Twelve synthetic neurons are prepared as `scripts/prepare_bigneuron.py` prepares real ones, and blocks are loaded from the config
-`volumes` (memory-mapped), from `blocks` on disk and from `blocks` streamed from a Hub on the loopback.
+Twelve synthetic neurons are prepared as `scripts/prepare_bigneuron.py` prepares real ones, and blocks are loaded from
+the config `volumes` (memory-mapped), from `blocks` on disk and from `blocks` streamed from a Hub on the loopback.
 """
 
 import json
@@ -61,11 +63,12 @@ def run(
     lines = [
         f"`scripts/benchmark_loader.py run` ({_machine()})",
         "",
-        f"{described}; blocks of 5 x {tile_size} x {tile_size}, batches of 8, DataLoader with {workers} workers, {blocks} blocks "
-        f"a measurement after as many to warm up.",
-        f"Blocks a second: best of {rounds} measurements taken in turn (all of them in brackets). CPU: processor time of a block in "
-        "all processes of the loader, the least of the measurements.",
-        f"Other work on the machine (load average before the measurements): {busy:.1f} processes on {os.cpu_count()} cores.",
+        f"{described}; blocks of 5 x {tile_size} x {tile_size}, batches of 8, DataLoader with {workers} workers, "
+        f"{blocks} blocks a measurement after as many to warm up.",
+        f"Blocks a second: best of {rounds} measurements taken in turn (all of them in brackets). CPU: processor "
+        "time of a block in all processes of the loader, the least of the measurements.",
+        f"Other work on the machine (load average before the measurements): {busy:.1f} processes on {os.cpu_count()} "
+        "cores.",
         "",
         "| source | full augmentation: blocks/s | CPU ms a block | none: blocks/s | CPU ms a block |",
         "|---|---|---|---|---|",
@@ -79,11 +82,12 @@ def run(
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Full augmentation: `Augmentation()`, every kind at its default strength and frequency, another neuron mixed into a "
-        "fifth of the blocks. The Hub's own processor time comes on top of the last line.",
+        "Full augmentation: `Augmentation()`, every kind at its default strength and frequency, another neuron mixed "
+        "into a fifth of the blocks. The Hub's own processor time comes on top of the last line.",
         "",
-        f"Training the embedded default on the CPU out of `volumes` with {workers} workers on the same cores, batches of 4: "
-        f"{100 * waiting['share']:.1f} % of a step of {waiting['step']:.2f} s is spent waiting for data.",
+        f"Training the embedded default on the CPU out of `volumes` with {workers} workers on the same cores, "
+        f"batches of 4: {100 * waiting['share']:.1f} % of a step of {waiting['step']:.2f} s is spent waiting for "
+        "data.",
     ]
     text = "\n".join(lines) + "\n"
     print(text)

@@ -1,7 +1,7 @@
 """Measures that the model computes what it should, and how fast. All parts print Markdown, and write it with --output.
 
-python scripts/benchmark_model.py inflation                        # inflated against 2D hidden states, family by family
-python scripts/benchmark_model.py precision --image stack.tif      # attention, compilation, bfloat16
+python scripts/benchmark_model.py inflation                        # inflated against 2D hidden states, family by
+family python scripts/benchmark_model.py precision --image stack.tif      # attention, compilation, bfloat16
 python scripts/benchmark_model.py slices --base-model vit-tiny-patch16-224    # several slices labelled in one pass
 python scripts/benchmark_model.py decoders                         # what the decoder's stem costs
 """
@@ -24,7 +24,10 @@ def inflation(
     output: OutputOption = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of real 2D checkpoints, measured as well.")] = None,
 ) -> None:
-    """Largest difference between the inflated model's hidden states and the 2D model's; and what is refused, in words."""
+    """Finds the largest difference between the inflated model's hidden states and the 2D model's.
+
+    And tells, in words, what is refused.
+    """
     from transformers import AutoConfig, AutoModel
 
     from neuron_vit3d import NeuronViT3DModel
@@ -172,7 +175,8 @@ def precision(
         "| the default checkpoint | |",
         "|---|---|",
         f"| eager against sdpa attention: largest difference of the logits | {largest(logits, 'eager', 'sdpa'):.1e} |",
-        f"| compiled (inductor) against not: largest difference of the logits | {largest(logits, 'compiled', 'sdpa'):.1e} |",
+        f"| compiled (inductor) against not: largest difference of the logits | "
+        f"{largest(logits, 'compiled', 'sdpa'):.1e} |",
         f"| breaks in the encoder's compiled graph | {explained.graph_break_count} |",
     ]
     mask = scores["float32"] >= 0.5

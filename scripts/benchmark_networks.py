@@ -27,8 +27,10 @@ def peers(
     patch: int = 96,
     dtypes: Annotated[list[str] | None, typer.Option("--dtype", help="float32, bfloat16.")] = None,
 ) -> None:
-    """Voxels per second of one volume: ours, and MONAI's networks by its sliding-window inferer, which overlaps by 0.5 as UNETR's and
-    nnU-Net's papers do."""
+    """Measures the voxels per second of one volume: ours, and those of MONAI's networks.
+
+    MONAI's go by its sliding-window inferer, which overlaps by 0.5 as UNETR's and nnU-Net's papers do.
+    """
     rng = np.random.default_rng(0)
     volume = Volume(rng.integers(0, 256, shape, np.uint8))
     lines = [
@@ -103,7 +105,7 @@ def wait() -> float:
 
 
 def share(output: OutputOption = None, shape: tuple[int, int, int] = (32, 384, 384)) -> None:
-    """The transformer's share of the time, and the multiplications of all of it against those of a large matrix product."""
+    """Measures the transformer's share of the time, and its products against those of a large matrix product."""
     volume = synthetic_neuron(shape, seed=5).volume
     lines = [
         "| | computed in | time in the transformer | in the model | of the machine's matrix rate |",

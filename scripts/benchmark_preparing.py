@@ -2,8 +2,9 @@
 
     python scripts/benchmark_preparing.py --output reports/preparing.md
 
-Makes ten volumes of 1 GB (as v3dpbd, which has to be decoded whole, and as v3draw, which is mapped) with a generated tree each,
-runs scripts/prepare_bigneuron.py on them in one and in two processes, and watches every process's memory. Needs 25 GB of disk.
+Makes ten volumes of 1 GB (as v3dpbd, which has to be decoded whole, and as v3draw, which is mapped) with a generated
+tree each, runs scripts/prepare_bigneuron.py on them in one and in two processes, and watches every process's memory.
+Needs 25 GB of disk.
 """
 
 import os

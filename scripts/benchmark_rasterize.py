@@ -27,7 +27,10 @@ LIMIT_SECONDS, LIMIT_TIMES_THE_MASK = 3.0, 2.0
 
 @dataclass(frozen=True)
 class Case:
-    """A random neuron: branches of 1,000 nodes that wander and turn back at the sides; each begins on an earlier one."""
+    """A random neuron: branches of 1,000 nodes, each beginning on an earlier one.
+
+    They wander and turn back at the sides.
+    """
 
     name: str
     num_nodes: int
@@ -80,7 +83,8 @@ def compare(
         if version
         else "swcgeom was not installed (see `--peer`), so nothing stands beside these figures.",
         "",
-        "| tree | mask | drawn by | seconds (of the processor) | peak memory, MB (over the mask's size) | voxels inside | Dice with `rasterize` |",
+        "| tree | mask | drawn by | seconds (of the processor) | peak memory, MB (over the mask's size) | voxels "
+        "inside | Dice with `rasterize` |",
         "|---|---|---|---|---|---|---|",
     ]
     where = []
@@ -101,8 +105,9 @@ def compare(
                 memory = megabytes * 1e6 / ours.nbytes
                 both = 2 * (ours & masks[program]).sum() / (ours.sum() + masks[program].sum())
                 lines.append(
-                    f"| {case.num_nodes:,} nodes, {case.name} | {case.side}^3 | {program} | {seconds:.2f} ({busy:.2f}) | {megabytes:.0f} ({memory:.2f}) "
-                    f"| {masks[program].sum():,} | {f'{both:.5f}' if program != 'rasterize' else ''} |"
+                    f"| {case.num_nodes:,} nodes, {case.name} | {case.side}^3 | {program} | {seconds:.2f} "
+                    f"({busy:.2f}) | {megabytes:.0f} ({memory:.2f}) | {masks[program].sum():,} | "
+                    f"{f'{both:.5f}' if program != 'rasterize' else ''} |"
                 )
                 if program == "rasterize" and case.num_nodes == 200_000:
                     held &= seconds <= LIMIT_SECONDS and memory <= LIMIT_TIMES_THE_MASK
@@ -112,16 +117,17 @@ def compare(
     verdict = "holds" if held else "DOES NOT HOLD in this run"
     lines += [
         "",
-        f"The aim for 200,000 nodes in 512^3, {LIMIT_SECONDS:.0f} s and {LIMIT_TIMES_THE_MASK:.0f} times the mask's memory "
-        f"(the mask itself included): {verdict}.",
+        f"The aim for 200,000 nodes in 512^3, {LIMIT_SECONDS:.0f} s and {LIMIT_TIMES_THE_MASK:.0f} times the mask's "
+        f"memory (the mask itself included): {verdict}.",
         "",
         *windows(rounds),
     ]
     if where:
         lines += ["", "## Where the two differ", ""]
         lines += [
-            "A voxel is inside for `rasterize` by the radius at the nearest point of the axis. swcgeom draws round cones: all "
-            "balls along an edge, which reach further beside a taper; an edge whose radius changes by more than its length (one "
+            "A voxel is inside for `rasterize` by the radius at the nearest point of the axis. swcgeom draws round "
+            "cones: all balls along an edge, which reach further beside a taper; an edge whose radius changes by more "
+            "than its length (one "
             "ball inside the other) it does not draw as either. It keeps coordinates in single precision.",
             "",
             *[f"- {line}" for line in where],
@@ -153,7 +159,7 @@ def draw(program: str, folder: Path) -> None:
         tree = PeerTree(n, id=np.arange(n), type=np.full(n, 3), x=x, y=y, z=z, r=radii.astype(np.float32), pid=parents)
 
         def work() -> np.ndarray:
-            # It samples at half a voxel from the corner it is given: these are the centres 0, 1, 2 ...
+            # It samples at half a voxel from the corner it is given: these are the centers 0, 1, 2 ...
             corners = ((-0.5,) * 3, (side - 0.5,) * 3)
             mask = np.empty((side, side, side), dtype=bool)
             for z, frame in enumerate(ToImageStack(1).transform(tree, verbose=False, ranges=corners)):
@@ -211,10 +217,10 @@ def differences(case: Case, ours: np.ndarray, theirs: np.ndarray) -> str:
         in_steep = rasterize(pieces, ours.shape)
     only_ours, only_theirs = ours & ~theirs, theirs & ~ours
     return (
-        f"{only_ours.sum():,} voxels for `rasterize` alone ({(only_ours & in_steep).sum():,} of them inside edges whose radius "
-        f"changes by more than their length); {only_theirs.sum():,} for swcgeom alone "
-        f"({(only_theirs & cones).sum():,} of them in balls along the edges, {(only_theirs & surface).sum():,} within 1e-5 of "
-        "the radius from the surface)"
+        f"{only_ours.sum():,} voxels for `rasterize` alone ({(only_ours & in_steep).sum():,} of them inside edges "
+        f"whose radius changes by more than their length); {only_theirs.sum():,} for swcgeom alone "
+        f"({(only_theirs & cones).sum():,} of them in balls along the edges, {(only_theirs & surface).sum():,} "
+        "within 1e-5 of the radius from the surface)"
     )
 
 
@@ -279,7 +285,10 @@ def reset_peak_memory() -> None:
 def machine() -> str:
     import platform
 
-    return f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}"
+    return (
+        f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, Python {platform.python_version()}, numpy "
+        f"{np.__version__}"
+    )
 
 
 if __name__ == "__main__":

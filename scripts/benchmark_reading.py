@@ -1,8 +1,11 @@
-"""Measures reading v3dpbd files: time, and peak memory above what the process had before, with v3d-py-helper's beside it.
+"""Measures the time and the peak memory of reading v3dpbd files, beside v3d-py-helper's.
+
+Memory is counted above what the process had before.
 
 python scripts/benchmark_reading.py --output reports/reading.md --peers folder
 
-where the folder holds v3d-py-helper (MIT), installed outside the environment: pip install --target folder v3d-py-helper
+where the folder holds v3d-py-helper (MIT), installed outside the environment: pip install --target folder
+v3d-py-helper
 """
 
 import os
@@ -77,16 +80,19 @@ def main(
                 print(rows[-1], flush=True)
     version = f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}"
     lines = [
-        f"`scripts/benchmark_reading.py` ({version}; {side} x {side} x {side} voxels; best time and largest peak of {rounds})",
+        f"`scripts/benchmark_reading.py` ({version}; {side} x {side} x {side} voxels; best time and largest peak of "
+        f"{rounds})",
         "",
-        "| bits | volume | file / array | seconds (of processor) | peak memory / array | v3d-py-helper: seconds (of processor) | peak memory / array |",
+        "| bits | volume | file / array | seconds (of processor) | peak memory / array | v3d-py-helper: seconds (of "
+        "processor) | peak memory / array |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",
         "Peak memory counts the array itself, so 1 is the least there can be. Both readers gave the same voxels."
         if peer
         else "v3d-py-helper was not installed, so it was not measured. Peak memory counts the array itself.",
-        f"Longest but for the hostile streams: {worst['seconds']:.2f} s; most memory: {worst['memory']:.2f} x the array.",
+        f"Longest but for the hostile streams: {worst['seconds']:.2f} s; most memory: {worst['memory']:.2f} x the "
+        "array.",
         "Hostile streams are made of the shortest operations there are; no encoder writes them.",
     ]
     text = "\n".join(lines) + "\n"
@@ -96,7 +102,10 @@ def main(
 
 
 def cases(dtype):
-    """(name, stream, its voxels): what a greedy encoder makes of images, the worst it can be driven to, and worse than that."""
+    """Makes (name, stream, its voxels) of several kinds.
+
+    They are what a greedy encoder makes of images, the worst it can be driven to, and worse than that.
+    """
     import neuron_vit3d
 
     random = np.random.default_rng(0)
@@ -136,7 +145,10 @@ def short_operations(random: np.random.Generator, operations: int) -> np.ndarray
 
 
 def write(path: Path, stream: bytes, voxels: int, dtype, side: int) -> tuple[int, ...]:
-    """The stream as often as it fits into side ** 3 voxels; the shape (c, z, y, x), one row where it does not fill a cube."""
+    """Writes the stream as often as it fits into side ** 3 voxels, and returns the shape (c, z, y, x).
+
+    The shape is one row where the stream does not fill a cube.
+    """
     times = side**3 // voxels
     shape = (1, side, side, side) if times * voxels == side**3 else (1, 1, 1, times * voxels)
     with path.open("wb") as file:

@@ -3,9 +3,9 @@
 python scripts/benchmark_segmenting.py peers         # MONAI's UNETR, SwinUNETR and DynUNet, the same volume
 python scripts/benchmark_segmenting.py share         # where the time goes, against the machine's matrix rate
 python scripts/benchmark_segmenting.py background --data-dir folder     # tiles skipped, time saved, recall lost
-python scripts/benchmark_segmenting.py choices --data-dir folder --names a --names b     # tiles, dtype, flips: time and Dice
-python scripts/benchmark_segmenting.py sparse        # one neuron in a large, noisy stack, with and without skipping
-python scripts/benchmark_segmenting.py sizes         # memory and time from 256^3 to 2048^3, OME-Zarr
+python scripts/benchmark_segmenting.py choices --data-dir folder --names a --names b     # tiles, dtype, flips: time
+and Dice python scripts/benchmark_segmenting.py sparse        # one neuron in a large, noisy stack, with and without
+skipping python scripts/benchmark_segmenting.py sizes         # memory and time from 256^3 to 2048^3, OME-Zarr
 
 `peers` and `share` are in benchmark_networks.py.
 """
@@ -73,8 +73,8 @@ def background(
         print(lines[-1], file=sys.stderr, flush=True)
     blocks, fewer, seconds, faster, lost, own = np.array(totals).T
     lines.append(
-        f"| all | {1 - fewer.sum() / blocks.sum():.0%} | {seconds.sum() / faster.sum():.2f} | {lost.mean():.3%} (mean) | "
-        f"{own.mean():.3%} (mean) |"
+        f"| all | {1 - fewer.sum() / blocks.sum():.0%} | {seconds.sum() / faster.sum():.2f} | {lost.mean():.3%} "
+        f"(mean) | {own.mean():.3%} (mean) |"
     )
     report("benchmark_segmenting.py background", lines, output)
 
@@ -120,8 +120,9 @@ def choices(
             found[choice].append((seconds, masks["dice"], masks["cldice"]))
             print(f"{name}, {choice}: {seconds:.2f} s, Dice {masks['dice']:.3f}", file=sys.stderr, flush=True)
     lines = [
-        f"{slices} slices of each of {', '.join(names)}. First the default options, in {dtype} and with no block skipped, whose tiles fit "
-        "the plane; every other row changes one of them, and tiles of a size have that size whatever the plane. So few slices have "
+        f"{slices} slices of each of {', '.join(names)}. First the default options, in {dtype} and with no block "
+        "skipped, whose tiles fit the plane; every other row changes one of them, and tiles of a size have that size "
+        "whatever the plane. So few slices have "
         "few blocks to skip: for whole stacks see `background`. The time that compiling takes is not in it.",
         "",
         "| | time over the first row's | Dice (mean) | clDice (mean) |",
@@ -143,8 +144,11 @@ class OneSize(Segmenter):
 
 
 def segmenters_to_choose_from(model: str | None, dtype: str) -> dict[str, Segmenter]:
-    """That of the default options first, then those with another value of one of them. Nothing is skipped but in one:
-    skipping sets in at a number of blocks, which small tiles reach and large ones do not."""
+    """Makes the segmenter of the default options, then those with another value of one of them.
+
+    Nothing is skipped but in one: skipping sets in at a number of blocks, which small tiles reach and large ones do
+    not.
+    """
     network, processor = load_checkpoint(model)
     default = {"tile_size": processor.tile_size, "tile_overlap": processor.tile_overlap, "dtype": dtype}
     default |= {"flips": False, "skip_background": False, "compile": False}
@@ -203,13 +207,13 @@ def sparse(
             lost += np.count_nonzero(hit & ~found[z, :complete])
         seconds = look + (time.monotonic() - started) / measured.mean()
     lines = [
-        f"One synthetic neuron in the first corner, {shape[0]} x {side} x {side}, and noise everywhere else: every voxel is "
-        "drawn from the neuron's own background, all but its brightest 2 %.",
+        f"One synthetic neuron in the first corner, {shape[0]} x {side} x {side}, and noise everywhere else: every "
+        "voxel is drawn from the neuron's own background, all but its brightest 2 %.",
         "",
         "| | blocks | time without over with skipping | neuron lost |",
         "|---|---|---|---|",
-        f"| {' x '.join(map(str, shape))} {volume.array.dtype}, one neuron | {fewer} of {len(grid)} | {seconds / faster:.1f} | "
-        f"{lost / max(1, hits):.3%} |",
+        f"| {' x '.join(map(str, shape))} {volume.array.dtype}, one neuron | {fewer} of {len(grid)} | "
+        f"{seconds / faster:.1f} | {lost / max(1, hits):.3%} |",
     ]
     report("benchmark_segmenting.py sparse", lines, output)
 
@@ -243,8 +247,9 @@ def sizes(
     volumes = volumes or ["256:1", "512:1", "512:2", "512:4", "1024:1", "2048:1"]
     neuron = synthetic_neuron((256, 256, 256), seed=22)
     lines = [
-        f"uint8. A synthetic neuron, {neuron.tree.length:.0f} voxels long in 256^3, once or several times side by side in the volume's "
-        "middle, and noise everywhere else: every voxel is drawn from the neuron's own background, the darkest 90 % of its volume.",
+        f"uint8. A synthetic neuron, {neuron.tree.length:.0f} voxels long in 256^3, once or several times side by "
+        "side in the volume's middle, and noise everywhere else: every voxel is drawn from the neuron's own "
+        "background, the darkest 90 % of its volume.",
         "",
         "| volume | neurons | peak memory, GB | seconds | regions with scores above 0 |",
         "|---|---|---|---|---|",

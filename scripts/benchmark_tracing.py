@@ -1,14 +1,18 @@
-"""Tracing beside kimimaro and a plain spanning tree, and its time and memory where it is large. Each part prints Markdown.
+"""Tracing beside kimimaro and a plain spanning tree, and its time and memory where it is large.
+
+Each part prints Markdown.
 
 python scripts/benchmark_tracing.py peers            # synthetic neurons, whole and damaged
-python scripts/benchmark_tracing.py real --data-dir folder --names a b     # masks of gold trees, and the model's scores
-python scripts/benchmark_tracing.py size             # 512^3 with a million foreground voxels
-python scripts/benchmark_tracing.py size --side 1024 --voxels 10500000   # so many that they are traced region by region
-python scripts/benchmark_tracing.py regions          # one mask traced as a whole and region by region: how alike are the trees?
-python scripts/benchmark_tracing.py distance         # `tree_distance` of two trees of 100,000 nodes
+python scripts/benchmark_tracing.py real --data-dir folder --names a b     # masks of gold trees, and the model's
+scores python scripts/benchmark_tracing.py size             # 512^3 with a million foreground voxels
+python scripts/benchmark_tracing.py size --side 1024 --voxels 10500000   # so many that they are traced region by
+region python scripts/benchmark_tracing.py regions          # one mask traced as a whole and region by region: how
+alike are the trees? python scripts/benchmark_tracing.py distance         # `tree_distance` of two trees of 100,000
+nodes
 
-kimimaro is GPL-3, so it is no extra of this package: `pip install kimimaro` beside it; without it its columns are left out.
-All three trim their tips by the same rule (that of `trace`), since center lines that run to the surface would be punished.
+kimimaro is GPL-3, so it is no extra of this package: `pip install kimimaro` beside it; without it its columns are left
+out. All three trim their tips by the same rule (that of `trace`), since center lines that run to the surface would be
+punished.
 """
 
 import logging
@@ -210,7 +214,10 @@ def table(rows: list[tuple[str, list[dict]]], what: str) -> list[str]:
 
 
 def damaged(mask: np.ndarray, tree: Tree, seed: int) -> np.ndarray:
-    """A mask as a model might leave it: neurites with gaps of 3 to 12 voxels, a rough surface, and specks beside them."""
+    """Damages a mask as a model might leave it.
+
+    Neurites have gaps of 3 to 12 voxels, a rough surface, and specks beside them.
+    """
     rng = np.random.default_rng(seed)
     result = mask.copy()
     z, y, x = np.ogrid[tuple(slice(0, side) for side in mask.shape)]

@@ -1,4 +1,4 @@
-"""What benchmark_tracing.py compares `trace` with: kimimaro, and a plain spanning tree of scikit-image's thinned mask."""
+"""The peers of benchmark_tracing.py: kimimaro, and a plain spanning tree of scikit-image's thinned mask."""
 
 import numpy as np
 from scipy import ndimage
@@ -22,8 +22,10 @@ def kimimaro():
 
 
 def by_kimimaro(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points, edges and reach of a mask (uint8), by kimimaro's own choice of parameters for neurons, in voxels; components
-    joined over the bridge distance."""
+    """Finds points, edges and reach of a mask (uint8) by kimimaro, with its own parameters for neurons, in voxels.
+
+    Components are joined over the bridge distance.
+    """
     library = kimimaro()
     skeletons = library.skeletonize(
         labels,  # it finds the components itself, as faces, edges and corners connect them
@@ -38,8 +40,10 @@ def by_kimimaro(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def by_skeletonize(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same by scikit-image's thinning, and the minimum spanning forest of its voxels, gaps up to the bridge distance
-    joined where the voxels are few enough for it."""
+    """Finds points, edges and reach by scikit-image's thinning and the minimum spanning forest of its voxels.
+
+    Gaps up to the bridge distance are joined where the voxels are few enough for it.
+    """
     from skimage.morphology import skeletonize
 
     points = np.argwhere(skeletonize(mask)).astype(float)

@@ -3,8 +3,8 @@
 python scripts/benchmark_training.py --base-models weights/vit-tiny-patch16-224 weights/dinov2-vits14-saliency \
     --output reports/training.md
 
-Each model is trained by the trainer itself on synthetic neurons, with all its augmentation; the figures are those of its own
-log. The device's matrix rate is measured in the same run, by products of large matrices of the same kind.
+Each model is trained by the trainer itself on synthetic neurons, with all its augmentation; the figures are those of
+its own log. The device's matrix rate is measured in the same run, by products of large matrices of the same kind.
 """
 
 import json
@@ -39,11 +39,11 @@ def main() -> int:
     (arguments,) = HfArgumentParser(Arguments, description=__doc__.splitlines()[0]).parse_args_into_dataclasses()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lines = [
-        f"Batches of {arguments.batch_size} blocks of 5 slices, full augmentation in {arguments.workers} worker process(es); "
-        f"medians of {arguments.laps} stretches of 5 steps.",
+        f"Batches of {arguments.batch_size} blocks of 5 slices, full augmentation in {arguments.workers} worker "
+        f"process(es); medians of {arguments.laps} stretches of 5 steps.",
         "",
-        "| 2D model | tile | decoder | blocks a second | of a step's time outside the model | operations a second, of what "
-        "matrix products reach |",
+        "| 2D model | tile | decoder | blocks a second | of a step's time outside the model | operations a second, "
+        "of what matrix products reach |",
         "|---|---|---|---|---|---|",
     ]
     try:
@@ -55,7 +55,8 @@ def main() -> int:
                     rate, outside = measure(config)
                     share = rate * operations(config) / matrix_rate(device, computation_dtype(config))
                     lines.append(
-                        f"| {Path(base).name} | {config.tile_size} | {decoder} | {rate:.1f} | {outside:.1%} | {share:.0%} |"
+                        f"| {Path(base).name} | {config.tile_size} | {decoder} | {rate:.1f} | {outside:.1%} | "
+                        f"{share:.0%} |"
                     )
     except (ValueError, OSError) as error:
         print(f"benchmark_training.py: {' '.join(str(error).split())}", file=sys.stderr)

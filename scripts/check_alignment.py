@@ -2,8 +2,8 @@
 
 python scripts/check_alignment.py --pairs neurons --projections gold166_mip --output reports/alignment.md
 
-A folder of pairs holds images with SWC files beside them that fit; one of projections holds `<id>/mip.tif` (a 2D maximum
-projection), `<id>/gold.swc` and maybe `index.csv` with a column `reg_percentile`.
+A folder of pairs holds images with SWC files beside them that fit; one of projections holds `<id>/mip.tif` (a 2D
+maximum projection), `<id>/gold.swc` and maybe `index.csv` with a column `reg_percentile`.
 """
 
 import csv
@@ -107,9 +107,12 @@ def as_report(case: Case) -> PairReport:
 
 def explanation() -> list[str]:
     return [
-        "The figure is the probability that the image is brighter at a place on the tree than at a place beside it; 0.5 is",
-        "chance, 1 a tree all of which is brighter than its surroundings. The rule: a tree fits *as is* with a figure of at",
-        f"least {alignment.FITS} (or at most {alignment.FITS_DARK}: a dark neuron, which counts as 1 - figure) unless another",
+        "The figure is the probability that the image is brighter at a place on the tree than at a place beside it; "
+        "0.5 is",
+        "chance, 1 a tree all of which is brighter than its surroundings. The rule: a tree fits *as is* with a "
+        "figure of at",
+        f"least {alignment.FITS} (or at most {alignment.FITS_DARK}: a dark neuron, which counts as 1 - figure) "
+        "unless another",
         f"hypothesis beats it by {alignment.LEAD}; another hypothesis fits if it has such a figure, beats *as is* by "
         f"{alignment.LEAD}, and",
         f"the tree is at least {alignment.SHORTEST:g} voxels long; else none fits.",
@@ -223,7 +226,8 @@ def calibration(cases: list[Case], num_stacks: int) -> list[str]:
             verdicts["none" if found.fit is None else "as is" if found.fit == AS_IS else "repaired"] += 1
     quantiles = (0, 0.005, 0.05, 0.5, 0.95, 0.99, 0.995, 1)
     lines = [
-        f"Without the pairs that do not fit ({len(cases)} remain). The thresholds were set on these very data, in the gap",
+        f"Without the pairs that do not fit ({len(cases)} remain). The thresholds were set on these very data, in "
+        "the gap",
         "between the figures of trees as they are and all others. Figures, by quantile:",
         "",
         f"| | n | {' | '.join('least' if q == 0 else 'most' if q == 1 else f'{q:.1%}' for q in quantiles)} |",
@@ -263,8 +267,8 @@ def pieces_table(cases: list[Case], rng: np.random.Generator, rounds: int = 3) -
     lines = [
         f"Connected pieces of the trees ({rounds} of each tree). By the rule without its shortest length:",
         "",
-        "| length, voxels | pieces | in place: as is | repaired by mistake | flipped: found | laid anywhere: called as is | "
-        "repaired |",
+        "| length, voxels | pieces | in place: as is | repaired by mistake | flipped: found | laid anywhere: called "
+        "as is | repaired |",
         "|---|---|---|---|---|---|---|",
     ]
     shortest, alignment.SHORTEST = alignment.SHORTEST, 0.0
@@ -333,8 +337,8 @@ def large_volume() -> list[str]:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     return [
-        f"{' x '.join(map(str, shape))} uint8, mapped from a file (in the disk's cache), {len(tree)} nodes: {seconds:.1f} s, "
-        f"{peak / 1e6:.0f} MB allocated at the peak; fits {found.fit}.",
+        f"{' x '.join(map(str, shape))} uint8, mapped from a file (in the disk's cache), {len(tree)} nodes: "
+        f"{seconds:.1f} s, {peak / 1e6:.0f} MB allocated at the peak; fits {found.fit}.",
     ]
 
 

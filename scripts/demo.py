@@ -1,7 +1,7 @@
 """The main job from beginning to end on a sample: python scripts/demo.py [folder]
 
-Makes a synthetic neuron whose tree is known, runs the same command line as a user would with the embedded default model,
-and compares the result with the known tree.
+Makes a synthetic neuron whose tree is known, runs the same command line as a user would with the embedded default
+model, and compares the result with the known tree.
 """
 
 import subprocess

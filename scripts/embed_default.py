@@ -1,10 +1,11 @@
 """Makes a trained run the embedded default: python scripts/embed_default.py --run-dir runs/default
 
-Writes float16 weights, configuration, image processor, training record and card to src/neuron_vit3d/assets/default. The card
-is made of model_cards/default.yaml, the run's own files and the report of `scripts/benchmark.py volumes`.
+Writes float16 weights, configuration, image processor, training record and card to src/neuron_vit3d/assets/default.
+The card is made of model_cards/default.yaml, the run's own files and the report of `scripts/benchmark.py volumes`.
 
     python scripts/embed_default.py --card-only                              # facts or report have changed
-    python scripts/embed_default.py --picture demo/sample.compared.png      # the card's picture, left by scripts/demo.py
+    python scripts/embed_default.py --picture demo/sample.compared.png      # the card's picture, left by
+    scripts/demo.py
 """
 
 import json

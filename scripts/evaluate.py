@@ -1,4 +1,7 @@
-"""Compares trees or masks with gold ones: python scripts/evaluate.py predicted gold [options of `neuron-vit3d evaluate`]."""
+"""Compares trees or masks with gold ones, as `neuron-vit3d evaluate` does and with its options.
+
+python scripts/evaluate.py predicted gold [options]
+"""
 
 import sys
 

@@ -28,7 +28,10 @@ class Data:
         return {pair.name: pair for pair in find_pairs(self.folder)}
 
     def fold(self, which: int, folds: int) -> "Data":
-        """Every `folds`-th neuron, from `which` on, is tested on; the one after the first of them chooses the threshold."""
+        """Tells which neurons are tested on: every `folds`-th, from `which` on.
+
+        The one after the first of them chooses the threshold.
+        """
         names = np.random.default_rng(0).permutation(sorted([*self.train, *self.validation, *self.test])).tolist()
         test = names[which::folds]
         validation = [names[(which + 1) % len(names)]]
@@ -46,7 +49,10 @@ class Data:
 
 
 def read_split(path: Path, folder: str) -> Data:
-    """The split in a JSON file of names. Raises ValueError: lists are missing, a name has no pair, or is in two parts."""
+    """The split in a JSON file of names.
+
+    Raises ValueError: lists are missing, a name has no pair, or is in two parts.
+    """
     split = json.loads(path.read_text())
     parts = ("train", "validation", "test")
     if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in parts):
@@ -62,14 +68,19 @@ def read_split(path: Path, folder: str) -> Data:
 
 
 def projections(source: Path, flat: Path) -> Data:
-    """Projections with gold trees, made pairs of one slice in the folder `flat`, and split by the stack they are of."""
+    """Makes pairs of one slice, in the folder `flat`, of projections with gold trees.
+
+    They are split by the stack they are of.
+    """
     flattened(source, flat)
     return Data(str(flat), *split_by_stack(source, [pair.name for pair in find_pairs(flat)]))
 
 
 def flattened(source: Path, target: Path) -> None:
-    """Projections with gold trees as pairs of one slice: the trees' z is set to 0. Raises ValueError where there are none, or
-    the target was made of others."""
+    """Makes pairs of one slice of projections with gold trees, whose z is set to 0.
+
+    Raises ValueError where there are none, or the target was made of others.
+    """
     folders = sorted(path.parent for path in source.glob("*/mip.tif"))
     if not folders:
         raise ValueError(f"{source}: expected folders with mip.tif and gold.swc, found none (--mip-dir)")

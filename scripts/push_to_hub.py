@@ -1,4 +1,6 @@
-"""Publishes a trained checkpoint on the Hub, with its code and a card, in one commit: `neuron-vit3d publish` as a script.
+"""Publishes a trained checkpoint on the Hub, with its code and a card, in one commit.
+
+It is `neuron-vit3d publish` as a script.
 
     python scripts/push_to_hub.py runs/first user/first --facts model_cards/first.yaml --private
     python scripts/push_to_hub.py default user/default                       # the embedded default

@@ -1,13 +1,15 @@
-"""The paper's experiment (Cheng et al. 2024, arXiv 2405.02686) with statistics: arms x seeds, trained, scored, compared.
+"""Repeats the paper's experiment (Cheng et al. 2024, arXiv 2405.02686) with statistics.
+
+Arms x seeds are trained, scored and compared.
 
     python scripts/reproduce_paper.py --data-dir neurons --split reports/tuff_split.json \
         --base-models weights/vit-tiny-patch16-224 weights/dinov2-vits14-saliency --output-dir runs/paper
     python scripts/reproduce_paper.py ... --studies paper quarter --seeds 0 1 2 --shard 0/2     # half of the runs
     python scripts/reproduce_paper.py ... --report-only
 
-Each run is one model: trained on the split's training neurons, its threshold chosen on the validation neurons, scored on the
-test neurons. What is done is kept in `--results-dir` as one JSON file a run, and not done again; a run that was cut off goes
-on from its last checkpoint. The studies are in `STUDIES`; the report is made by `evaluation/report.py`.
+Each run is one model: trained on the split's training neurons, its threshold chosen on the validation neurons, scored
+on the test neurons. What is done is kept in `--results-dir` as one JSON file a run, and not done again; a run that was
+cut off goes on from its last checkpoint. The studies are in `STUDIES`; the report is made by `evaluation/report.py`.
 """
 
 import json
@@ -211,7 +213,8 @@ class Runner:
             "train_names": data.train,
             "validation_names": data.validation,
             "curve": [[line["step"], line["loss"]] for line in log if "loss" in line],
-            "machine": f"{_device()}, {str(computation_dtype(config)).removeprefix('torch.')}, torch {torch.__version__}",
+            "machine": f"{_device()}, {str(computation_dtype(config)).removeprefix('torch.')}, torch "
+            f"{torch.__version__}",
         }
         # The trainer has shifted the scores so that the threshold which is best on the validation neurons is 0.5.
         segmenter = Segmenter(str(folder), dtype=computation_dtype(config), skip_background=False)

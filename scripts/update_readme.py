@@ -1,5 +1,8 @@
-"""Puts the tables of reports/ into README.md and docs/, between `<!-- reports/NAME.md -->` and `<!-- end -->`: no number is
-typed. The table of image formats, between `<!-- formats -->` and `<!-- end -->`, comes from the package's list of them."""
+"""Puts the tables of reports/ into README.md and docs/, so that no number is typed.
+
+They stand between `<!-- reports/NAME.md -->` and `<!-- end -->`. The table of image formats, between `<!-- formats
+-->` and `<!-- end -->`, comes from the package's list of them.
+"""
 
 import os
 import re
@@ -23,7 +26,10 @@ def pages() -> list[Path]:
 
 
 def with_reports(text: str, page: Path) -> str:
-    """The text of a page with every report, and the table of formats, in its place; a report's own title is left out."""
+    """Returns the text of a page with every report, and the table of formats, in its place.
+
+    A report's own title is left out.
+    """
 
     def filled(match: re.Match) -> str:
         if match[1] == "formats":

@@ -67,7 +67,7 @@ def test_all_that_tracing_and_scoring_hand_to_csgraph_has_32_bit_indices(indices
     for module in (tracing, by_region):
         monkeypatch.setattr(module, "REGION_SIDES", (32,))
     trace(scores, threshold=0.5, smoothing=0)
-    losses.divide_centre_lines(scores[None] > 0.5)
+    losses.divide_center_lines(scores[None] > 0.5)
     assert set(indices_seen) >= {"breadth_first_order", "connected_components", "depth_first_order", "dijkstra"}
     assert set(indices_seen) >= {"maximum_bipartite_matching", "minimum_spanning_tree"}
     assert set.union(*indices_seen.values()) == {"int32"}, indices_seen

@@ -123,7 +123,7 @@ def test_labels_of_a_window_are_those_of_the_whole(tree, band, origin, shape):
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 4))
 @settings(max_examples=25, deadline=None)
-def test_the_centre_line_stays_neuron_without_gaps(seed, band):
+def test_the_center_line_stays_neuron_without_gaps(seed, band):
     from scipy.ndimage import label
 
     rng = np.random.default_rng(seed)

@@ -1,7 +1,9 @@
 """The house stays in order: who imports whom, what travels to the Hub, how files are named, how long they are."""
 
 import ast
+import importlib
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from neuron_vit3d.volumes.formats.registry import FORMATS
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "neuron_vit3d"
 FILES = sorted(PACKAGE.rglob("*.py"))
-MODEL_FILES = sorted((PACKAGE / "model").glob("*.py"))
+# transformers copies the modules that import each other, and so not `__init__.py`
+MODEL_FILES = sorted(path for path in (PACKAGE / "model").glob("*.py") if path.stem != "__init__")
+STUBS = sorted(PACKAGE.rglob("*.pyi"))
 
 # folder -> the others it may import; files at the top of the package may import all but the doors
 MAY_IMPORT = {
@@ -121,6 +125,25 @@ def test_files_alone_knows_how_a_file_is_written_whole(path):
     words = ("os.replace(", "os.fsync(", "os.umask(", "mkstemp(", "NamedTemporaryFile(", "flock(")
     found = [word for word in words if word in path.read_text()]
     assert not found or name_of(path) == "files.py", f"{name_of(path)} has {found}: use files.py"
+
+
+@pytest.mark.parametrize("path", STUBS, ids=name_of)
+def test_stubs_name_what_is_there(path):
+    """A folder's stub is the one list of its names: type checkers and the folder itself read it, each name `x as x`."""
+    package = importlib.import_module(module_of(path))
+    named = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+    assert all(alias.asname == alias.name for node in named for alias in node.names)
+    homes = {alias.name: f"{package.__name__}.{node.module}" for node in named for alias in node.names}
+    assert sorted(package.__all__) == sorted(homes) == sorted(dir(package))
+    for name, home in homes.items():
+        assert getattr(package, name) is getattr(importlib.import_module(home), name)
+
+
+def test_stubs_are_in_the_wheel():
+    project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["neuron_vit3d"]
+    assert len(STUBS) > 5
+    assert set(STUBS) <= {path for pattern in patterns for path in PACKAGE.glob(pattern)}
 
 
 def module_of(path: Path) -> str:

@@ -13,7 +13,7 @@ from scipy import ndimage
 from neuron_vit3d.model.loss import dice_cross_entropy_loss
 from neuron_vit3d.training import losses
 from neuron_vit3d.training.config import TrainingConfig, choices, help_words
-from neuron_vit3d.training.losses import ADDED_LOSSES, LOSSES, SegmentationLoss, divide_centre_lines
+from neuron_vit3d.training.losses import ADDED_LOSSES, LOSSES, SegmentationLoss, divide_center_lines
 
 
 SIDE = 20
@@ -240,14 +240,14 @@ def drawn(*rows: str) -> np.ndarray:
         (drawn("....", "...."), (0, 0, 0)),
     ],
 )
-def test_a_centre_line_is_divided_at_tips_and_branch_points(line, expected):
-    assert tuple(len(parts.size) for parts in divide_centre_lines(line)) == expected
+def test_a_center_line_is_divided_at_tips_and_branch_points(line, expected):
+    assert tuple(len(parts.size) for parts in divide_center_lines(line)) == expected
 
 
-def test_a_centre_line_goes_on_through_slices_by_corners_and_not_into_the_next_block():
+def test_a_center_line_goes_on_through_slices_by_corners_and_not_into_the_next_block():
     line = np.zeros((2, 4, 4, 4), bool)
     line[:, range(4), range(4), range(4)] = True
-    nodes, edges, paths = divide_centre_lines(line)
+    nodes, edges, paths = divide_center_lines(line)
     assert nodes.size.tolist() == [1] * 4 and edges.size.tolist() == [2, 2] and paths.size.tolist() == [4, 4]
 
 
@@ -255,7 +255,7 @@ def test_a_centre_line_goes_on_through_slices_by_corners_and_not_into_the_next_b
 @given(seed=st.integers(0, 2**31), share=st.floats(0, 0.4), slices=st.integers(1, 3))
 def test_every_voxel_is_in_one_path_and_in_one_node_or_edge(seed, share, slices):
     line = np.random.default_rng(seed).random((2, slices, 7, 6)) < share
-    nodes, edges, paths = divide_centre_lines(line)
+    nodes, edges, paths = divide_center_lines(line)
     assert sorted([*nodes.voxels, *edges.voxels]) == list(range(line.sum())) == list(paths.voxels)
     for parts in (nodes, edges, paths):
         assert np.array_equal(np.bincount(parts.part, minlength=len(parts.size)), parts.size)
@@ -298,7 +298,7 @@ def tube(length=16, gap=()) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_what_is_missing_counts_as_much_as_what_is_false():
-    """Costs 3, 6, 9 of one node, two edges and three paths; 8 over 4 voxels of centre lines."""
+    """Costs 3, 6, 9 of one node, two edges and three paths; 8 over 4 voxels of center lines."""
     assert losses.skeleton_loss(torch.tensor([3.0, 1, 12, 2, 27, 3, 8, 4])) == (3 + 6 + 9) / 3 + 2
 
 
@@ -321,7 +321,7 @@ def test_a_short_edge_counts_as_much_as_a_long_one():
     assert [node, edge, path] == pytest.approx([4, 4, 4], rel=0.01)
 
 
-def test_the_gradient_points_at_a_gap_in_the_centre_line():
+def test_the_gradient_points_at_a_gap_in_the_center_line():
     logits, labels = tube(gap=[9])
     slope = gradient(SegmentationLoss(skeleton_weight=1), logits, labels) - gradient(
         SegmentationLoss(), logits, labels
@@ -357,5 +357,5 @@ def test_a_false_path_is_pushed_down_and_no_other_voxel_away_from_the_tube():
 def test_trees_of_several_slices_are_thinned_as_volumes():
     labels = torch.zeros(1, 5, SIDE, SIDE, dtype=torch.long)
     labels[:, :, 9:12, 9:12] = 1  # a tube along z
-    nodes, edges, paths = divide_centre_lines(losses._centre_lines(labels.numpy() > 0))
+    nodes, edges, paths = divide_center_lines(losses._center_lines(labels.numpy() > 0))
     assert len(paths.size) == 1 and paths.size[0] <= 5 and len(nodes.size) <= 2 and len(edges.size) <= 1

@@ -38,7 +38,7 @@ def test_counted_by_hand():
     assert scores["cldice"] == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))  # lines are their own skeletons
 
 
-def test_thickness_counts_in_dice_and_not_along_the_centre_line():
+def test_thickness_counts_in_dice_and_not_along_the_center_line():
     thin, thick = np.zeros((2, 9, 9, 30), bool)
     thin[4, 4, 5:25] = True
     thick[3:6, 3:6, 5:25] = True

@@ -158,7 +158,7 @@ CENTRE_LINES = {"cldice_weight": 0.5 if find_spec("monai") else 0.0, "skeleton_w
             ["neuron_0002"],
         ),
     ],
-    ids=["voxels", "centre lines"],
+    ids=["voxels", "center lines"],
 )
 def test_two_processes_learn_what_one_does_with_twice_the_batch(options, volumes, config, tmp_path):
     """The same blocks, losses, weights and average; also the Dice of three validation volumes, and of one for the two.

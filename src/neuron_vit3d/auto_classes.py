@@ -1,9 +1,9 @@
 """Makes the package known to transformers' Auto classes and pipelines, without importing them.
 
-What there is to register needs half of transformers, which takes longer to import than torch, and a program that traces a
-mask or reads an image needs none of it. So each registration waits until the module it is for has been imported by
-whoever needs it, and until nothing of transformers is half imported: `import neuron_vit3d` followed by `from transformers
-import AutoModel` finds everything in place.
+What there is to register needs half of transformers, which takes longer to import than torch, and a program that
+traces a mask or reads an image needs none of it. So each registration waits until the module it is for has been
+imported by whoever needs it, and until nothing of transformers is half imported: `import neuron_vit3d` followed by
+`from transformers import AutoModel` finds everything in place.
 """
 
 import contextlib
@@ -97,7 +97,7 @@ def register() -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds modules as Python does, and registers what is due when the outermost import of those it follows is over."""
+    """Finds modules as Python does, and registers what is due when the outermost import under way is over."""
 
     FOLLOWED = ("transformers", __name__.split(".")[0])  # nothing of these may be half imported while we register
 
@@ -109,8 +109,8 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         self.thread.looking = True
         try:
-            # The others are asked one by one: importlib's own find_spec imports the parent, under the lock that is held
-            # here, and two threads would wait for one another.
+            # The others are asked one by one: importlib's own find_spec imports the parent, under the lock that is
+            # held here, and two threads would wait for one another.
             others = (finder.find_spec(name, path, target) for finder in list(sys.meta_path) if finder is not self)
             spec = next((found for found in others if found is not None), None)
         finally:

@@ -26,7 +26,7 @@ from typing import BinaryIO
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module's name has no other type
 
 
 def sync(path: Path) -> None:

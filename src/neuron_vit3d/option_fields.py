@@ -129,7 +129,7 @@ class Options:
                 parameters = inspect.signature(asked_by).parameters.values()
                 own = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
                 raise TypeError(f"{where}: {no_such_option(name, name, names + own)}")
-        return replace(options, **keywords) if options is not None else cls(**keywords)
+        return replace(options, **keywords) if options is not None else cls(**keywords)  # type: ignore[type-var]
 
 
 def documented(record: type) -> type:

@@ -29,7 +29,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self._begun = self._told = time.monotonic()
-        self._told_of = None  # so many pieces
+        self._told_of: int | None = None  # so many pieces
         if self._shown and sys.stderr.isatty():
             from tqdm import tqdm
 

@@ -34,7 +34,8 @@ class Alignment:
 
     Attributes:
         fit: "as is", "y flipped", "scaled by voxel size" or "x and y swapped"; None when none fits.
-        figures: hypothesis -> figure in `channel`, of those that could be tried; 0.5 is chance (see `check_alignment`).
+        figures: hypothesis -> figure in `channel`, of those that could be tried; 0.5 is chance (see
+            `check_alignment`).
         tree: the repaired tree, in voxels of the image; as given when it fits as it is, or when nothing fits.
         channel: the channel of a (c, z, y, x) image where the tree fits best; 0 for a (z, y, x) image.
     """
@@ -68,30 +69,30 @@ def check_alignment(
 ) -> Alignment:
     """Compares the image under the tree with the image beside it, for the tree as it is and for three usual mistakes.
 
-    The hypotheses are: the tree "as is"; "y flipped", y -> height - 1 - y (TIFFs that Vaa3D exported); "scaled by voxel
-    size", micrometres -> voxels (tried where a voxel size is known and is not 1; radii are divided by that of x and y);
-    "x and y swapped".
+    The hypotheses are: the tree "as is"; "y flipped", y -> height - 1 - y (TIFFs that Vaa3D exported); "scaled by
+    voxel size", micrometres -> voxels (tried where a voxel size is known and is not 1; radii are divided by that of x
+    and y); "x and y swapped".
 
-    **The figure** is the probability that the image is brighter at a place on the tree than at a place beside it, half of
-    the ties included: 0.5 is chance, 1 a tree all of which is brighter than its surroundings. Up to 2000 places are taken
-    along the edges, a voxel or more apart. Each is compared with 8 places in its own slice, in random directions and 8 to
-    32 voxels away (or to 1/16 of the smaller side of the image if that is more), of which those within 6 voxels of any
-    part of the tree are left out. "Bright" is a mean over 3 x 3 x 3 voxels, so that a line drawn two voxels beside a
-    neurite still counts. As only near places are compared, within a slice, a haze, a bright middle and slices of unequal
-    brightness hardly count. Parts outside of the volume (by more than 2 voxels) count as 0.5; with less than
-    half of the tree inside, the figure is 0.5.
+    **The figure** is the probability that the image is brighter at a place on the tree than at a place beside it, half
+    of the ties included: 0.5 is chance, 1 a tree all of which is brighter than its surroundings. Up to 2000 places are
+    taken along the edges, a voxel or more apart. Each is compared with 8 places in its own slice, in random directions
+    and 8 to 32 voxels away (or to 1/16 of the smaller side of the image if that is more), of which those within 6
+    voxels of any part of the tree are left out. "Bright" is a mean over 3 x 3 x 3 voxels, so that a line drawn two
+    voxels beside a neurite still counts. As only near places are compared, within a slice, a haze, a bright middle and
+    slices of unequal brightness hardly count. Parts outside of the volume (by more than 2 voxels) count as 0.5; with
+    less than half of the tree inside, the figure is 0.5.
 
-    **The rule**: "as is" when its figure is at least `FITS` and no other beats it by `LEAD`. Another one when its figure is
-    at least `FITS` and it beats "as is" by `LEAD` - unless the tree is shorter than `SHORTEST` voxels, which is too
-    little to change it. Else none fits. A figure of at most `FITS_DARK` counts as 1 - figure: a neuron darker than its
-    surroundings, which `Alignment.is_dark` tells. The thresholds were set on 84 real pairs, their trees laid on each
-    other's images, and pieces of the trees: reports/alignment.md.
+    **The rule**: "as is" when its figure is at least `FITS` and no other beats it by `LEAD`. Another one when its
+    figure is at least `FITS` and it beats "as is" by `LEAD` - unless the tree is shorter than `SHORTEST` voxels, which
+    is too little to change it. Else none fits. A figure of at most `FITS_DARK` counts as 1 - figure: a neuron darker
+    than its surroundings, which `Alignment.is_dark` tells. The thresholds were set on 84 real pairs, their trees laid
+    on each other's images, and pieces of the trees: reports/alignment.md.
 
-    Of several channels that one is taken in which any hypothesis fits best. An image of one slice is a projection: z of the
-    tree is taken to be 0, and is 0 in the tree returned if it fits.
+    Of several channels that one is taken in which any hypothesis fits best. An image of one slice is a projection: z
+    of the tree is taken to be 0, and is 0 in the tree returned if it fits.
 
-    The inputs are never changed. Memory and time do not grow with the image; only the places compared are touched, in the
-    order of the file, so the image may be memory-mapped.
+    The inputs are never changed. Memory and time do not grow with the image; only the places compared are touched, in
+    the order of the file, so the image may be memory-mapped.
 
     Args:
         tree: in voxels of the image, or so it should be.
@@ -100,8 +101,8 @@ def check_alignment(
         seed: of the random places.
 
     Raises:
-        ValueError: the tree has no node or positions that are not finite; the image has another number of axes, an empty
-            one or no numbers; voxel_size is not three positive numbers.
+        ValueError: the tree has no node or positions that are not finite; the image has another number of axes, an
+            empty one or no numbers; voxel_size is not three positive numbers.
     """
     image = _checked(tree, image, voxel_size)
     shape = image.shape[1:]
@@ -140,7 +141,10 @@ def _strength(figure: float) -> float:
 
 
 def _hypotheses(tree: Tree, shape: tuple[int, int, int], voxel_size) -> dict[str, Tree]:
-    """Every hypothesis that can be tried -> the tree in voxels of the image if it holds. Arrays are new where they differ."""
+    """Every hypothesis that can be tried -> the tree in voxels of the image if it holds.
+
+    Arrays are new where they differ.
+    """
     x, y, z = tree.xyz.T
     trees = {AS_IS: tree, Y_FLIPPED: _moved(tree, x, shape[1] - 1 - y, z)}
     if voxel_size is not None and not np.allclose(voxel_size, 1, rtol=0, atol=1e-3):
@@ -165,8 +169,8 @@ def _flattened(tree: Tree, shape: tuple[int, int, int]) -> Tree:
 class _Places:
     """Where to look for one hypothesis.
 
-    points: (n + m, 3) x y z: n samples on the tree, then m places beside it. sample: (m,) the sample that each of these is
-    compared with. inside: the share of the tree that is inside of the volume.
+    points: (n + m, 3) x y z: n samples on the tree, then m places beside it. sample: (m,) the sample that each of
+    these is compared with. inside: the share of the tree that is inside of the volume.
     """
 
     points: np.ndarray
@@ -205,7 +209,10 @@ class _Places:
 
 
 def _points_along(tree: Tree, rng: np.random.Generator) -> np.ndarray:
-    """(n, 3) points along the edges, a voxel or more apart, at most `_MAX_POINTS` of them; nodes without edges included."""
+    """Takes points (n, 3) along the edges, a voxel or more apart, at most `_MAX_POINTS` of them.
+
+    Nodes without edges are among them.
+    """
     child, parent = tree.segments.T
     begin, along = tree.xyz[child], tree.xyz[parent] - tree.xyz[child]
     length = np.linalg.norm(along, axis=1)
@@ -221,8 +228,11 @@ def _points_along(tree: Tree, rng: np.random.Generator) -> np.ndarray:
 
 
 def _beside(points: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n, 3) a place for every point, within its slice and within the image: at a random angle, and at a distance whose
-    logarithm is uniform (near places are the fairest comparison, far ones leave a thick neurite)."""
+    """Draws a place (n, 3) for every point, within its slice and within the image.
+
+    It lies at a random angle, and at a distance whose logarithm is uniform (near places are the fairest comparison,
+    far ones leave a thick neurite).
+    """
     width, height = size[:2]
     farthest = min(max(_FARTHEST, min(width, height) / 16), min(width, height) / 2)
     nearest = min(_NEAREST, farthest / 2)
@@ -259,7 +269,10 @@ def _brightness(voxels: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _checked(tree: Tree, image: np.ndarray, voxel_size) -> np.ndarray:
-    """The image as (c, z, y, x), a plain view; raises ValueError where the inputs are not as `check_alignment` says."""
+    """Returns the image as (c, z, y, x), a plain view.
+
+    Raises ValueError where the inputs are not as `check_alignment` says.
+    """
     if not len(tree):
         raise ValueError("the tree has no node: nothing to align with the image")
     if not np.isfinite(tree.xyz).all():

@@ -1,9 +1,9 @@
 """How training blocks are varied, such that image and labels never disagree: views, light and noise, mixing.
 
-A `View` says which part of a volume a block shows: how large, turned by how much, its slices how far apart, flipped how.
-`Augmentation` draws views and varies intensities; every strength is switched off by its neutral value, and everything
-random comes from one numpy Generator. Arrays are images (channels, slices, y, x) float32 with intensities in [0, 1]
-and labels (labelled slices, y, x) uint8: 0, 1 or 255.
+A `View` says which part of a volume a block shows: how large, turned by how much, its slices how far apart, flipped
+how. `Augmentation` draws views and varies intensities; every strength is switched off by its neutral value, and
+everything random comes from one numpy Generator. Arrays are images (channels, slices, y, x) float32 with intensities
+in [0, 1] and labels (labelled slices, y, x) uint8: 0, 1 or 255.
 
 What bends an image bends its labels by the same coordinates in one resampling (image linear, labels nearest). There is
 no elastic deformation: neurites are thin, and nearest labels would break them.
@@ -143,9 +143,9 @@ def make_block(
     """A training block out of what `cut` cuts; all of its randomness comes from `rng`, in one order.
 
     Args:
-        cut: `cut(view, labelled, rng, donor)` gives a window of a place of its choice: the image (channels, num_slices,
-            window, window) float32 in [0, 1], and the labels of the slices `view.depth[labelled]`. With `donor` the
-            place is another neuron's; None where there is no other.
+        cut: `cut(view, labelled, rng, donor)` gives a window of a place of its choice: the image (channels,
+            num_slices, window, window) float32 in [0, 1], and the labels of the slices `view.depth[labelled]`. With
+            `donor` the place is another neuron's; None where there is no other.
         processor: the model's image processor.
         farthest: how far from the center one slices may lie.
 
@@ -182,13 +182,15 @@ def mix(
     *,
     margin: float = 1.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """CutMix by tree: another block's neuron in this block's background (after Yun et al. 2019, CutMix, section 3.1,
-    with the tree's tube in place of a rectangle, and blended rather than pasted).
+    """Puts another block's neuron into this block's background: CutMix by tree.
 
-    The other neuron's voxels, with a soft margin of a Gaussian of `margin` pixels in plane, are joined to the image: half
-    of the time the brighter of both counts (dark where there is a neuron cannot happen), half of the time what the other
-    neuron has above its own background is added. Labels are joined: neuron where either says so, else ignored where this
-    block is, or where the other is and its voxels were blended in.
+    After Yun et al. 2019, CutMix, section 3.1, with the tree's tube in place of a rectangle, and blended rather than
+    pasted.
+
+    The other neuron's voxels, with a soft margin of a Gaussian of `margin` pixels in plane, are joined to the image:
+    half of the time the brighter of both counts (dark where there is a neuron cannot happen), half of the time what
+    the other neuron has above its own background is added. Labels are joined: neuron where either says so, else
+    ignored where this block is, or where the other is and its voxels were blended in.
 
     Args:
         image, other_image: (channels, slices, y, x) in [0, 1].
@@ -221,7 +223,10 @@ def mix(
 def vary_intensities(
     image: np.ndarray, augmentation: Augmentation, rng: np.random.Generator, labelled: slice
 ) -> np.ndarray:
-    """Block (channels, slices, y, x) with its optics, light and camera varied; clipped to [0, 1], as the processor does."""
+    """Varies the optics, light and camera of a block (channels, slices, y, x).
+
+    The result is clipped to [0, 1], as the processor does.
+    """
     a = augmentation
     image = np.ascontiguousarray(image, np.float32)
     if a.blur and rng.random() < 0.25:
@@ -248,8 +253,8 @@ def vary_intensities(
 
 def _blur_slices(image: np.ndarray, sigma: float) -> np.ndarray:
     """Along z, as by an optical section thicker than the step; the slice itself keeps the largest weight."""
-    # Sums in a fixed order: a matrix product rounds differently where it has more threads, and the same seed shall give the
-    # same block in worker processes and outside of them.
+    # Sums in a fixed order: a matrix product rounds differently where it has more threads, and the same seed shall
+    # give the same block in worker processes and outside of them.
     weights = np.exp(-0.5 * (np.arange(3) / sigma) ** 2).astype(np.float32)
     weights /= weights[0] + 2 * weights[1:].sum()
     slices, result = np.arange(image.shape[1]), image * weights[0]

@@ -43,8 +43,8 @@ def load_bigneuron(
     """Images with trees as a `datasets.DatasetDict`, split by neuron, memory-mapped.
 
     Args:
-        root: the unpacked release (`gold166/`), `gold166.zip` itself, any folder or archive of images with SWC files, or a folder
-            that was prepared before.
+        root: the unpacked release (`gold166/`), `gold166.zip` itself, any folder or archive of images with SWC files,
+            or a folder that was prepared before.
         config: "volumes", a row a neuron, or "blocks", a row a fixed-size piece with its labels; see `dataset_files`.
         output: folder to prepare into; None: one in the cache of `datasets`, found again by the same root and options.
         options, table, num_proc, strict: as in [`prepare`]; for a root that is not prepared yet.
@@ -53,8 +53,8 @@ def load_bigneuron(
         The parts "train", "validation" and "test", those that have a neuron.
 
     Raises:
-        DataError: no such root or no usable pair in it; its preparation was not completed; with `strict`, the first pair that
-            cannot be used.
+        DataError: no such root or no usable pair in it; its preparation was not completed; with `strict`, the first
+            pair that cannot be used.
         ValueError: no such config, or options for a root that is prepared already.
     """
     if config not in CONFIGS:
@@ -94,10 +94,12 @@ def prepare(
     scratch: str | os.PathLike | None = None,
     progress: Callable[[PairReport, int, int], None] | None = None,
 ) -> list[PairReport]:
-    """Prepares all pairs below a root; a neuron that was prepared before from the same files with the same options is kept.
+    """Prepares all pairs below a root.
 
-    Leaves in `output` the files that `dataset_files` describes, `report.csv`, and `report-01.png` ... with a picture of every pair.
-    Of two processes that prepare into one folder, the second waits, and then finds all done.
+    A neuron that was prepared before from the same files with the same options is kept.
+
+    Leaves in `output` the files that `dataset_files` describes, `report.csv`, and `report-01.png` ... with a picture
+    of every pair. Of two processes that prepare into one folder, the second waits, and then finds all done.
 
     Args:
         root: folder or zip archive; an archive is read in place, a file at a time.
@@ -106,8 +108,8 @@ def prepare(
         table: CSV file of origins (species, lab, voxel size ...), see `gold166.read_origins`.
         num_proc: processes; each has one volume in memory at a time. A script that asks for several must do so below
             `if __name__ == "__main__":`, since they are spawned.
-        shard: (i, n): only every n-th neuron from the i-th on, for n machines on one file system. The report then is of
-            those alone, without pictures; one more run without shard, which finds all done, makes the whole one and
+        shard: (i, n): only every n-th neuron from the i-th on, for n machines on one file system. The report then is
+            of those alone, without pictures; one more run without shard, which finds all done, makes the whole one and
             completes the folder.
         strict: stop at the first pair that cannot be used, or half a pair, instead of leaving it out.
         scratch: folder for what is read out of an archive.
@@ -193,7 +195,10 @@ def _plan(source: Source, output: Path, options: PreparationOptions, table) -> t
 
 
 def _run(source: Source, jobs: list[Job], num_proc: int, scratch) -> Iterator[tuple[Job, PairReport]]:
-    """Reports as they come. Neurons whose volumes are largest are begun first, so that no process is left alone at the end."""
+    """Reports as they come.
+
+    Neurons whose volumes are largest are begun first, so that no process is left alone at the end.
+    """
     waiting = []
     for job in jobs:
         report = earlier_report(job)
@@ -223,7 +228,8 @@ def _run(source: Source, jobs: list[Job], num_proc: int, scratch) -> Iterator[tu
             names = ", ".join(job.candidate.image for job in running.values())
             guard = "" if finished else ', or because the script has no `if __name__ == "__main__":`'
             raise DataError(
-                f"a process ended suddenly, perhaps for want of memory{guard}, while one of these was prepared: {names}"
+                f"a process ended suddenly, perhaps for want of memory{guard}, while one of these was prepared: "
+                f"{names}"
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -67,7 +67,10 @@ def choose_blocks(
     background: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Origins (n, 3) z y x of the blocks of a grid over the volume: all with a point of the tree, and a share without."""
+    """Chooses blocks of a grid over the volume: all with a point of the tree, and a share without.
+
+    Returns their origins (n, 3), z y x.
+    """
     starts = []
     for length, side in zip(shape, block_shape, strict=True):
         starts.append(np.linspace(0, max(0, length - side), -(-length // side)).round().astype(np.int64))
@@ -85,8 +88,11 @@ def choose_blocks(
 
 
 def intensity_range(image: np.ndarray, lower: float = 1.0, upper: float = 99.5) -> tuple[float, float]:
-    """The intensities of a volume (z, y, x) that become 0 and 1, as `NeuronViT3DImageProcessor` has them by default: a
-    percentile of (a sample of) its voxels, and one of its maximum projection."""
+    """Finds the intensities of a volume (z, y, x) that become 0 and 1.
+
+    As `NeuronViT3DImageProcessor` has them by default: a percentile of (a sample of) its voxels, and one of its
+    maximum projection.
+    """
     stride = max(1, round((image.size / 1e6) ** 0.5))
     black = float(np.percentile(image[:, ::stride, ::stride], lower))
     projection = image.max(axis=0)

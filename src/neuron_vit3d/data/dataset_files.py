@@ -5,7 +5,8 @@
     README.md                       tells `datasets.load_dataset(folder, config)` where the parts of the split lie
 
 The voxels of an image are stored slice by slice, each slice as raw bytes, and lie one after the other in the file; so
-`datasets` maps them into memory, and a block is read without touching the rest. Who does not have this package reads them by
+`datasets` maps them into memory, and a block is read without touching the rest. Who does not have this package reads
+them by
 
     numpy.frombuffer(b"".join(row["image"]), row["dtype"]).reshape(row["shape"])
 """
@@ -73,9 +74,12 @@ def features(config: str):
 
 
 def file_name(neuron_id: str) -> str:
-    """A name for the neuron's files that every file system and the Hub bear, different for every neuron, without suffix.
+    """A name for the neuron's files, different for every neuron, without suffix.
 
-    By its beginning they are told from the `cache-*.arrow` that `datasets` puts beside them when the dataset is mapped or sorted.
+    Every file system and the Hub bear it.
+
+    By its beginning they are told from the `cache-*.arrow` that `datasets` puts beside them when the dataset is mapped
+    or sorted.
     """
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", neuron_id).strip("._")[-80:].strip("._")
     return f"neuron-{readable}-{hashlib.sha256(neuron_id.encode()).hexdigest()[:8]}"
@@ -148,7 +152,8 @@ def write_readme(folder: Path) -> None:
                 lines += [f"  - split: {part}", f"    path: {config}/{part}/{DATA_FILES}"]
     lines += ["---", "", "# Prepared by neuron_vit3d", ""]
     lines += [
-        '`datasets.load_dataset(<this folder>, "volumes")` or `"blocks"`; `report.csv` tells what became of every pair.'
+        '`datasets.load_dataset(<this folder>, "volumes")` or `"blocks"`; `report.csv` tells what became of every '
+        "pair."
     ]
     with replacing(folder / "README.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -12,11 +12,12 @@ from .synthetic import synthetic_neuron
 from .wild import wild_neuron
 
 
-# Blocks are drawn from so many streams of neurons, the streams taking turns from batch to batch: with 2 or 4 processes (or
-# workers) each makes the neurons of its own streams only, and which neuron a block shows does not depend on their number.
+# Blocks are drawn from so many streams of neurons, the streams taking turns from batch to batch: with 2 or 4 processes
+# (or workers) each makes the neurons of its own streams only, and which neuron a block shows does not depend on their
+# number.
 STREAMS = 4
-# Neurons of a stream that are at hand at a time, and blocks cut from each before it gives way to a new one. A neuron takes about
-# as long to make as three blocks to learn from.
+# Neurons of a stream that are at hand at a time, and blocks cut from each before it gives way to a new one. A neuron
+# takes about as long to make as three blocks to learn from.
 AT_HAND = 6
 BLOCKS_OF_A_NEURON = 24
 # One neuron in so many imitates a confocal image (`synthetic_neuron`), half of them noisy ones; the others are wild.
@@ -26,7 +27,9 @@ SHAPE = (24, 224, 224)
 
 
 class FreshNeurons:
-    """Streams of synthetic neurons, labelled as wide as they are seen; block `index` depends on seed and `index` alone.
+    """Streams of synthetic neurons, labelled as wide as they are seen.
+
+    Block `index` depends on seed and `index` alone.
 
     Args:
         seed: of everything random.

@@ -1,7 +1,7 @@
 """What is known about BigNeuron's Gold166 by the folders of its release, and what a table beside the images tells.
 
-Species, microscopy and laboratory of each group are read off the names of the release's folders and its metadata table; the
-release states no licence a file, so none is assumed.
+Species, microscopy and laboratory of each group are read off the names of the release's folders and its metadata
+table; the release states no licence a file, so none is assumed.
 """
 
 import csv
@@ -66,7 +66,10 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 class Origins(dict[str, Origin]):
-    """A table of origins by path, as [`read_origins`] reads it; `find` looks an image up by the longest common tail."""
+    """A table of origins by path, as [`read_origins`] reads it.
+
+    `find` looks an image up by the longest common tail.
+    """
 
     def __init__(self, rows: dict[str, Origin]):
         super().__init__(rows)
@@ -77,7 +80,10 @@ class Origins(dict[str, Origin]):
         self._clear = {tail: len({rows[row] for row in fitting}) == 1 for tail, fitting in self._by_tail.items()}
 
     def find(self, image: str) -> tuple[Origin | None, str | None]:
-        """The origin in the rows whose paths have most in common with the image's, from the end; and a note where they differ."""
+        """Returns the origin in the rows whose paths have most in common with the image's, from the end.
+
+        And a note where they differ.
+        """
         tail = next((tail for tail in _tails(image) if tail in self._by_tail), None)
         if tail is None:
             return None, None
@@ -94,13 +100,18 @@ class Origins(dict[str, Origin]):
 
 
 def group_of(image: str) -> str | None:
-    """The release's group that an image lies in (`p_checked6_mouse_tufts`), or None where it lies in no folder like that."""
+    """Returns the release's group that an image lies in (`p_checked6_mouse_tufts`).
+
+    None where it lies in no folder like that.
+    """
     return next((part for part in PurePosixPath(image).parts[:-1] if _GROUP_PREFIX.match(part)), None)
 
 
 def origin_of(image: str, table: Origins | None = None) -> tuple[Origin, str | None]:
-    """What is known about an image by its folder and by a table, which goes first; and a note where its group is unknown, or
-    where the table contradicts itself."""
+    """Tells what is known about an image by its folder and by a table, which goes first.
+
+    And a note where its group is unknown, or where the table contradicts itself.
+    """
     group, note = group_of(image), None
     origin = Origin()
     if group:
@@ -118,13 +129,16 @@ def origin_of(image: str, table: Origins | None = None) -> tuple[Origin, str | N
 
 
 def read_origins(text: str, name: str) -> Origins:
-    """A table (CSV, with commas or semicolons) of images, with any of the columns species, lab, microscopy, licence, xy_um, z_um.
+    """Reads a table (CSV, with commas or semicolons) of images.
 
-    Images are named by file name, or by path where file names repeat (`m1/stack.tif`, `m2/stack.tif`). The release's own
-    table works as it is (`checked3_path`, `organism`). `name` is for messages.
+    It has any of the columns species, lab, microscopy, licence, xy_um, z_um.
+
+    Images are named by file name, or by path where file names repeat (`m1/stack.tif`, `m2/stack.tif`). The release's
+    own table works as it is (`checked3_path`, `organism`). `name` is for messages.
 
     Raises:
-        DataError: no column names the image, a size is no positive number, two rows contradict each other, or it is no CSV.
+        DataError: no column names the image, a size is no positive number, two rows contradict each other, or it is no
+            CSV.
     """
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in header and "," not in header else ",")
@@ -171,11 +185,12 @@ def _read_rows(reader: csv.DictReader, name: str) -> Origins:
 def read_pixel_size(text: str, name: str) -> tuple[float, float, float]:
     """Voxel size (z, y, x) in micrometres out of a `*.pixelsize.txt`.
 
-    Its numbers are x y z, or xy z, or one for all three; `x=`, `y:`, `z`, `xy` before them decide where they are written. They
-    are micrometres (um, µm, microns), or nanometres where it says `nm`.
+    Its numbers are x y z, or xy z, or one for all three; `x=`, `y:`, `z`, `xy` before them decide where they are
+    written. They are micrometres (um, µm, microns), or nanometres where it says `nm`.
 
     Raises:
-        DataError: it holds none, none that can be a size, another unit or two, or a number such as `1,5`, which may be two.
+        DataError: it holds none, none that can be a size, another unit or two, or a number such as `1,5`, which may be
+            two.
     """
 
     def refuse(expected: str) -> DataError:

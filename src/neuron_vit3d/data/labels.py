@@ -1,7 +1,7 @@
 """From a tree to the labels of an image's voxels: which radii, and what is left out as uncertain.
 
-Hand-drawn trees have good centre lines and poor radii; near the surface of a tube, and on neurites that nobody traced, a
-label would be a guess. A `LabelPolicy` says what is done about it. Once a volume: `prepare_tree` (radii) and
+Hand-drawn trees have good center lines and poor radii; near the surface of a tube, and on neurites that nobody traced,
+a label would be a guess. A `LabelPolicy` says what is done about it. Once a volume: `prepare_tree` (radii) and
 `signal_level`; then for the volume, or for each window of it: `draw_labels`.
 """
 
@@ -18,7 +18,7 @@ from .radii import checked_image, estimate_radii, some_slices
 
 
 IGNORE_INDEX = 255
-# A tube of this radius leaves no gap between voxel centres, wherever it runs: half a voxel's diagonal (`rasterize`).
+# A tube of this radius leaves no gap between voxel centers, wherever it runs: half a voxel's diagonal (`rasterize`).
 THINNEST_WITHOUT_GAPS = 0.87
 # Bright voxels that far from the tree's surface belong to its own blurred edge.
 UNTRACED_MARGIN = 3.0
@@ -34,7 +34,7 @@ class LabelPolicy:
         radius: "given" (those of the tree) or "image" (`estimate_radii`).
         min_radius: radii are raised to it, in voxels; None: they are not.
         max_radius: radii are lowered to it, in voxels; None: they are not.
-        edge_band: voxels nearer than this to the surface of the tube, inside or outside, are ignored; the centre line
+        edge_band: voxels nearer than this to the surface of the tube, inside or outside, are ignored; the center line
             stays neuron. In voxels.
         ignore_untraced: ignore what is as bright as the traced neuron and not explained by the tree.
 
@@ -97,11 +97,11 @@ def draw_labels(
 ) -> np.ndarray:
     """Labels of a volume, or of a window of it.
 
-    1 inside the tubes, 0 outside; 255 within `edge_band` of a surface, except on the centre line and inside another tube:
-    the labels are those of a tree with radii r + band, of which one with radii r - band (but at least what leaves no gap)
-    is certain. With `ignore_untraced` also 255 on background whose brightness in the image (mean of 3 x 3 pixels of the
-    slice) reaches `level`, where at least 10 of 5 x 5 pixels do (a lone speck does not), and up to two pixels around it;
-    not within three voxels of what the tree explains, where the glow is its own.
+    1 inside the tubes, 0 outside; 255 within `edge_band` of a surface, except on the center line and inside another
+    tube: the labels are those of a tree with radii r + band, of which one with radii r - band (but at least what
+    leaves no gap) is certain. With `ignore_untraced` also 255 on background whose brightness in the image (mean of 3 x
+    3 pixels of the slice) reaches `level`, where at least 10 of 5 x 5 pixels do (a lone speck does not), and up to two
+    pixels around it; not within three voxels of what the tree explains, where the glow is its own.
 
     A window is asked for by `origin` (or by a tree that was moved by minus the origin) and the window of the image. It
     equals the window of the whole labels; with `ignore_untraced` at five pixels or more from its borders in y and x.
@@ -145,7 +145,10 @@ def draw_labels(
 def labels_of_window(
     tree: Tree, image: np.ndarray, window: tuple[slice, slice, slice], policy: LabelPolicy, level: float | None
 ) -> np.ndarray:
-    """`draw_labels` of a window (slices along z, y, x) inside the volume `image` (z, y, x): exactly that part of the whole."""
+    """Draws the labels of a window (slices along z, y, x) inside the volume `image` (z, y, x).
+
+    They are exactly that part of what `draw_labels` draws in the whole.
+    """
     grown = window
     if policy.ignore_untraced:
         grown = (
@@ -161,12 +164,12 @@ def labels_of_window(
 
 
 def signal_level(tree: Tree, image: np.ndarray) -> float:
-    """The intensity (mean of 3 x 3 pixels of a slice) from which voxels count as signal as bright as the traced neuron.
+    """Finds the intensity (mean of 3 x 3 pixels) from which voxels are signal as bright as the traced neuron.
 
-    Two thirds of the way from the background (median of the image) to the median along the traced centre line, which the
-    inside of a tube reaches as well as its middle; but at least four standard deviations of the background above it (from
-    the median absolute deviation). inf where the tree does not meet the image, since then nothing is known of the neuron's
-    brightness. Done once a volume.
+    Two thirds of the way from the background (median of the image) to the median along the traced center line, which
+    the inside of a tube reaches as well as its middle; but at least four standard deviations of the background above
+    it (from the median absolute deviation). inf where the tree does not meet the image, since then nothing is known of
+    the neuron's brightness. Done once a volume.
 
     Args:
         tree: in voxels of the image.

@@ -1,4 +1,6 @@
-"""Which tree belongs to which image, told by their names alone: BigNeuron's release, and any folders of images with trees.
+"""Tells by names alone which tree belongs to which image.
+
+In BigNeuron's release, and in any folders of images with trees.
 
 BigNeuron's gold trees lie beside their images and are named after them, in several ways (`img` is `neuron.v3dpbd`):
 
@@ -9,10 +11,11 @@ BigNeuron's gold trees lie beside their images and are named after them, in seve
     img.swc                                 neither
     00_sorted_img....swc                    any of these, sorted again later
 
-Of several the sorted one is taken, then a stamped one (the newest), then the plain one. A tree in another folder is looked for
-where none lies beside the image. Names are compared exactly, then without regard to case, then with brackets, quotes and
-blanks as `_`, which is what writers of trees make of them (`tree_names`); a looser comparison counts only where one image fits. Trees whose
-names say that a program drew them (`img_app2.swc`, `consensus.swc`) are never taken.
+Of several the sorted one is taken, then a stamped one (the newest), then the plain one. A tree in another folder is
+looked for where none lies beside the image. Names are compared exactly, then without regard to case, then with
+brackets, quotes and blanks as `_`, which is what writers of trees make of them (`tree_names`); a looser comparison
+counts only where one image fits. Trees whose names say that a program drew them (`img_app2.swc`, `consensus.swc`) are
+never taken.
 """
 
 import re
@@ -36,8 +39,9 @@ _KINDS = {3: "sorted", 2: "stamped", 1: "plain", 0: "other"}
 class Candidate:
     """An image and the trees that may be its gold standard, the best one first; paths are relative to the root.
 
-    `neuron_id`: see the function, unique among the images. `passed_over` says what was not taken, and why: the trees after the
-    first one, and others beside the image, which are not in `trees`. `note` says what is odd about the first tree.
+    `neuron_id`: see the function, unique among the images. `passed_over` says what was not taken, and why: the trees
+    after the first one, and others beside the image, which are not in `trees`. `note` says what is odd about the first
+    tree.
     """
 
     neuron_id: str
@@ -53,8 +57,8 @@ def find_candidates(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Pairs images with trees.
 
-    Trees that are named after the image and lie beside it go first; then the only other tree beside a folder's only image;
-    then those named after it in other folders, where those with the longest common tail of the path count
+    Trees that are named after the image and lie beside it go first; then the only other tree beside a folder's only
+    image; then those named after it in other folders, where those with the longest common tail of the path count
     (`images/m1/a.tif`, `swc/m1/a.swc`).
 
     Args:
@@ -265,12 +269,18 @@ class _Pairing:
         return fit.image if fit and fit.image else images[0] if len(images) == 1 else None
 
     def _is_automatic(self, tree: str) -> bool:
-        """Whether what follows the image's name says that a program drew the tree; or the tree's name, where no image fits."""
+        """Tells whether what follows the image's name says that a program drew the tree.
+
+        Where no image fits, the whole name of the tree is looked at.
+        """
         fit = self.beside.find(tree, readings_of(tree), [folder_name(tree)])
         return bool(_AUTOMATIC.search(fit.reading.rest if fit else tree_stem(tree)))
 
     def _read_annotation(self, path: str, text: str) -> None:
-        """Notes which trees an `.ano` file names, and for which image: the one it is named after, or names, or the only one."""
+        """Notes which trees an `.ano` file names, and for which image.
+
+        That is the image it is named after, or the one that it names, or the only one.
+        """
         told = defaultdict(list)
         for key, value in _ANNOTATION_LINE.findall(text):
             told[key.upper()].append(file_name(value.replace("\\", "/")))  # written under Windows, too

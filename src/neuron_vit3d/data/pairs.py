@@ -1,4 +1,4 @@
-"""Folders of images with their traces: which image belongs to which SWC file, and what the labels of its voxels are."""
+"""Tells which image of a folder belongs to which SWC file, and what the labels of its voxels are."""
 
 import os
 from collections import Counter
@@ -39,9 +39,9 @@ def find_pairs(root: str | os.PathLike) -> list[Pair]:
     """All pairs below a folder, sorted by name.
 
     Images go with trees as `pairing.find_candidates` tells; an image `a.tif` without a tree goes with `a.mask.tif` or
-    `a.labels.tif` beside it, and a folder's single image also with `mask.tif` or `labels.tif`. Images without annotation are
-    left out; of an image in several formats (`a.tif`, `a.v3draw`) the first is taken. Trees and masks that this program made are
-    not taken.
+    `a.labels.tif` beside it, and a folder's single image also with `mask.tif` or `labels.tif`. Images without
+    annotation are left out; of an image in several formats (`a.tif`, `a.v3draw`) the first is taken. Trees and masks
+    that this program made are not taken.
 
     Raises:
         DataError: the folder does not exist, or holds no pair.

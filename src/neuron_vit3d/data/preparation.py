@@ -1,7 +1,7 @@
 """One pair of image and tree becomes rows of a dataset: read, checked, aligned, labelled, cut, written.
 
-Everything about one neuron happens here, in one process and with one volume in memory; `bigneuron.prepare` decides which neurons,
-in how many processes, and what had been done before.
+Everything about one neuron happens here, in one process and with one volume in memory; `bigneuron.prepare` decides
+which neurons, in how many processes, and what had been done before.
 """
 
 import contextlib
@@ -42,8 +42,8 @@ class PreparationOptions:
     Args:
         channel: channel of images that have several; None: the one that the tree fits best.
         labels: how a tree becomes labels.
-        check_alignment: leave out pairs whose tree does not lie on the image's signal, and repair those that do after a flip,
-            a swap or a change of units; False: take all trees as they are.
+        check_alignment: leave out pairs whose tree does not lie on the image's signal, and repair those that do after
+            a flip, a swap or a change of units; False: take all trees as they are.
         block_shape: (z, y, x) of a row of "blocks".
         background: share of the blocks without a neuron in them.
         split_by: "neuron" or "lab"; see `splits.part_of`.
@@ -121,7 +121,10 @@ class Job:
 
 
 def earlier_report(job: Job) -> PairReport | None:
-    """The report of a run before, if it had the same input and options and its files are there; they are moved to the right part."""
+    """Returns the report of a run before, if it had the same input and options and its files are there.
+
+    The files are moved to the right part.
+    """
     try:
         record = json.loads(job.record().read_text(encoding="utf-8"))
         if record["fingerprint"] != job.fingerprint():
@@ -141,7 +144,9 @@ def earlier_report(job: Job) -> PairReport | None:
 
 
 def prepare_neuron(source: Source, job: Job) -> PairReport:
-    """Writes the neuron's files, or leaves it out and says why. A file that is there is whole, whenever the work is stopped.
+    """Writes the neuron's files, or leaves it out and says why.
+
+    A file that is there is whole, whenever the work is stopped.
 
     Raises:
         OSError: something cannot be written.
@@ -193,7 +198,10 @@ class _Neuron:
 
 
 def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
-    """Image and tree, checked and aligned. Raises ValueError or _Unreadable, naming the file, where there is nothing to use."""
+    """Image and tree, checked and aligned.
+
+    Raises ValueError or _Unreadable, naming the file, where there is nothing to use.
+    """
     options, candidate = job.options, job.candidate
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -3,8 +3,8 @@
     write_csv("prepared/report.csv", rows)
     write_pages("prepared", rows, {"neuron": "prepared/neuron.png"})     # prepared/report-01.png ...
 
-A pair's picture is made by `thumbnail` while its volume is in memory and kept as a small PNG, so that pages can be made
-again without reading volumes.
+A pair's picture is made by `thumbnail` while its volume is in memory and kept as a small PNG, so that pages can be
+made again without reading volumes.
 """
 
 from __future__ import annotations
@@ -131,13 +131,15 @@ def write_pages(
     per_page: int = PER_PAGE,
     most_pages: int = MOST_PAGES,
 ) -> list[Path]:
-    """Writes contact sheets `report-01.png`, `report-02.png`, ...: what was left out first, then what was repaired, then the rest.
+    """Writes contact sheets `report-01.png`, `report-02.png`, ...
+
+    What was left out comes first, then what was repaired, then the rest.
 
     Args:
         folder: where to; pages of an earlier, longer report are removed from it.
         rows: all pairs.
-        pictures: neuron_id -> PNG made by `thumbnail`. A pair without one (or whose file cannot be read) is shown by its
-            name and note alone.
+        pictures: neuron_id -> PNG made by `thumbnail`. A pair without one (or whose file cannot be read) is shown by
+            its name and note alone.
         per_page: pairs on a page.
         most_pages: pages at most; the last one says how many pairs have no place on them.
 

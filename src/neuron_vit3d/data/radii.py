@@ -1,4 +1,4 @@
-"""How thick a traced neuron is, measured in its image: hand-drawn trees have good centre lines and poor radii."""
+"""How thick a traced neuron is, measured in its image: hand-drawn trees have good center lines and poor radii."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ _HALF = round(_BOUNDS[1] / _STEP)  # samples on each side
 def estimate_radii(tree: Tree, image: np.ndarray) -> Tree:
     """The tree with radii measured in the image: half the width at half maximum of the profile across each branch.
 
-    After Rayburst sampling (Rodriguez et al. 2006, J. Neurosci. Methods 152:229-239): rays leave each node in its slice
-    (where the microscope is sharp; z is blurred) across the branch, and end where the intensity falls half way to the
-    local background. Here the rays of 8 directions, foreshortened where the branch rises out of the slice, are averaged
-    before they are cut, and averaged with those of the neighbouring nodes, because single rays through a noisy image end
-    anywhere. The profile may have its peak beside the node (traces by hand are a voxel or two off); a branch that merges
-    with another on one side is measured on the other. At last radii are smoothed by a median along the branch.
+    After Rayburst sampling (Rodriguez et al. 2006, J. Neurosci. Methods 152:229-239): rays leave each node in its
+    slice (where the microscope is sharp; z is blurred) across the branch, and end where the intensity falls half way
+    to the local background. Here the rays of 8 directions, foreshortened where the branch rises out of the slice, are
+    averaged before they are cut, and averaged with those of the neighbouring nodes, because single rays through a
+    noisy image end anywhere. The profile may have its peak beside the node (traces by hand are a voxel or two off); a
+    branch that merges with another on one side is measured on the other. At last radii are smoothed by a median along
+    the branch.
 
     A node keeps its radius where the image says nothing: outside of the image, where the profile does not rise clearly
-    above the noise, or does not fall to its half within 16 voxels (inside a large soma). A tube thinner than the blur of
-    the microscope is seen, and measured, as wide as the blur: 1.2 of its standard deviations.
+    above the noise, or does not fall to its half within 16 voxels (inside a large soma). A tube thinner than the blur
+    of the microscope is seen, and measured, as wide as the blur: 1.2 of its standard deviations.
 
     Args:
         tree: in voxels of the image.
@@ -162,7 +163,10 @@ def _noise(image: np.ndarray) -> float:
 
 
 def some_slices(image: np.ndarray) -> np.ndarray:
-    """Every n-th slice of a large image, about 4 million voxels in all, and eight slices at least: enough for a median."""
+    """Takes every n-th slice of a large image, which is enough for a median.
+
+    They are about 4 million voxels in all, and eight slices at least.
+    """
     return image[:: max(min(image.size // 4_000_000, len(image) // 8), 1)]
 
 

@@ -139,7 +139,8 @@ class BlockDataset(Dataset):
             found = self.volumes[which].intensity_range(self.processor)
             if len(found[0]) != known.shape[1]:
                 raise DataError(
-                    f"{self.volumes[which].name}: expected {known.shape[1]} channel(s) as the processor, got {len(found[0])}"
+                    f"{self.volumes[which].name}: expected {known.shape[1]} channel(s) as the processor, got "
+                    f"{len(found[0])}"
                 )
             known[:] = found
         return known[0].copy(), known[1].copy()

@@ -5,9 +5,9 @@
         with source.local("a/b.v3dpbd") as path:    # a file to read; from an archive a temporary copy, gone afterwards
             ...
 
-Files are refused, each with a reason, that cannot be read, are no regular files, or have names that are not UTF-8. An archive
-is never unpacked as a whole. Its entries are refused where their names lead out of the archive or come twice, where they are
-links, encrypted, archives or OME-Zarrs themselves, and where their sizes cannot be true.
+Files are refused, each with a reason, that cannot be read, are no regular files, or have names that are not UTF-8. An
+archive is never unpacked as a whole. Its entries are refused where their names lead out of the archive or come twice,
+where they are links, encrypted, archives or OME-Zarrs themselves, and where their sizes cannot be true.
 """
 
 import abc
@@ -56,7 +56,10 @@ class DataError(ValueError):
 
 
 class ScratchError(OSError):
-    """The scratch folder, where entries of an archive are copied to, is full, gone or closed to us: an error of the run."""
+    """The scratch folder is full, gone or closed to us, which is an error of the run.
+
+    Entries of an archive are copied to it.
+    """
 
 
 def one_line(error: BaseException) -> str:
@@ -65,7 +68,10 @@ def one_line(error: BaseException) -> str:
 
 
 class Source(abc.ABC):
-    """Files below a root. Attributes: name (for messages); files {path: bytes}; refused {path: why it is not among them}."""
+    """Files below a root.
+
+    Attributes: name (for messages); files {path: bytes}; refused {path: why it is not among them}.
+    """
 
     name: str
     files: dict[str, int]
@@ -86,7 +92,10 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def leave_out_own_results(self) -> None:
-        """Refuses trees and masks that this program made: they are no gold standard. One corrected by hand is, without its mark."""
+        """Refuses trees and masks that this program made: they are no gold standard.
+
+        One corrected by hand is, without its mark.
+        """
 
     def read_text(self, path: str, most: int = 1 << 16) -> str:
         """The first `most` bytes of a small text file."""
@@ -110,8 +119,8 @@ def open_source(root: str | os.PathLike, scratch: str | os.PathLike | None = Non
     Args:
         root: the one or the other.
         scratch: an existing folder, where entries of an archive are copied to; None: the system's temporary folder.
-        scan: False: a folder is not looked through, `files` stays empty; for workers that are told their paths. An archive's
-            list of entries is read in either case.
+        scan: False: a folder is not looked through, `files` stays empty; for workers that are told their paths. An
+            archive's list of entries is read in either case.
 
     Raises:
         DataError: there is neither folder nor archive, it cannot be read, or scratch is no folder.
@@ -132,7 +141,8 @@ def open_source(root: str | os.PathLike, scratch: str | os.PathLike | None = Non
 class FolderSource(Source):
     """The visible files of a folder and all below; links to folders are followed, each folder is seen once.
 
-    With `scan` False nothing is looked through: `files` is empty, `local` and `stamp` work for any path below the root.
+    With `scan` False nothing is looked through: `files` is empty, `local` and `stamp` work for any path below the
+    root.
     """
 
     def __init__(self, root: Path, scan: bool = True):
@@ -248,7 +258,10 @@ class ZipSource(Source):
         self._archive.close()
 
     def _sort(self, entries: list[zipfile.ZipInfo], size: int) -> None:
-        """Into those that are read and those that are refused. Names are taken whole: zipfile cuts them off at a NUL byte."""
+        """Into those that are read and those that are refused.
+
+        Names are taken whole: zipfile cuts them off at a NUL byte.
+        """
         names = [entry.orig_filename for entry in entries]
         times = Counter(
             posixpath.normpath(name) for name in names if not name.endswith("/") and not _why_refused_by_name(name)
@@ -271,7 +284,10 @@ class ZipSource(Source):
                 self._entries[name] = entry
 
     def _unpack(self, path: str) -> Iterator[bytes]:
-        """An entry's bytes, as many as the archive says at most. Whatever goes wrong in reading is the entry's: DataError."""
+        """An entry's bytes, as many as the archive says at most.
+
+        Whatever goes wrong in reading is the entry's: DataError.
+        """
         try:
             with self._archive.open(self._entries[path]) as packed:
                 while piece := packed.read(_COPY_BYTES):

@@ -22,9 +22,9 @@ def part_of(
 ) -> str:
     """The part of a neuron: "train", "validation" or "test".
 
-    A neuron's whole id (or laboratory's name) and the seed are hashed to a number in [0, 1), and the fractions cut that range. So
-    no neuron changes its part when others are added or taken away, on any machine; the parts' sizes are the
-    fractions only on average.
+    A neuron's whole id (or laboratory's name) and the seed are hashed to a number in [0, 1), and the fractions cut
+    that range. So no neuron changes its part when others are added or taken away, on any machine; the parts' sizes are
+    the fractions only on average.
 
     Args:
         neuron_id: see `pairing.neuron_id`.

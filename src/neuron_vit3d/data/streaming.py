@@ -1,8 +1,8 @@
 """Training blocks out of a stream: the `blocks` config of a prepared dataset, on disk or on the Hub.
 
-Each stored row is a small volume (by default 9 x 288 x 288) with its labels; a training block is cut from it at random and
-varied as `augmentation.py` says. There is no shuffle buffer: rows come from several shards in turn, in an order that
-follows from seed, epoch, rank and worker, so a run can be resumed in the middle of an epoch by passing over rows.
+Each stored row is a small volume (by default 9 x 288 x 288) with its labels; a training block is cut from it at random
+and varied as `augmentation.py` says. There is no shuffle buffer: rows come from several shards in turn, in an order
+that follows from seed, epoch, rank and worker, so a run can be resumed in the middle of an epoch by passing over rows.
 """
 
 from __future__ import annotations
@@ -37,34 +37,36 @@ class StreamedBlocks(IterableDataset):
     """Blocks from the rows of a `blocks` config, in a seeded random order.
 
     A `datasets.Dataset` is read in an order drawn anew for every pass; rows are dealt to ranks and workers. A
-    `datasets.IterableDataset` (`load_dataset(repo, "blocks", split="train", streaming=True)`) has shards: they are dealt to
-    ranks and workers, or, where there are fewer shards than those, all read all shards and take every n-th row. Each of
-    them reads `interleave` shards in turn. In one pass a row is met once, by one worker of one rank.
+    `datasets.IterableDataset` (`load_dataset(repo, "blocks", split="train", streaming=True)`) has shards: they are
+    dealt to ranks and workers, or, where there are fewer shards than those, all read all shards and take every n-th
+    row. Each of them reads `interleave` shards in turn. In one pass a row is met once, by one worker of one rank.
 
     A block depends on (seed, epoch, rank, worker, how many came before) and on the numbers of ranks and workers.
-    With accelerate do not `prepare` the DataLoader of this dataset: it would deal the blocks to the ranks a second time.
+    With accelerate do not `prepare` the DataLoader of this dataset: it would deal the blocks to the ranks a second
+    time.
 
     Args:
         dataset: the stored blocks.
         processor: the model's image processor: its depth of a block and its normalisation are used.
         tile_size: side of a tile in pixels.
         length: blocks in an epoch for each rank; None: without end.
-        foreground_probability: share of the blocks that are centered on a neuron's voxel (then shifted by up to a third
-            of a tile) where the row shows a neuron; the others lie anywhere in their row.
-        augmentation: how blocks are varied; the other neuron of `mix` is one of the rows that the worker passed before.
+        foreground_probability: share of the blocks that are centered on a neuron's voxel (then shifted by up to a
+            third of a tile) where the row shows a neuron; the others lie anywhere in their row.
+        augmentation: how blocks are varied; the other neuron of `mix` is one of the rows that the worker passed
+            before.
         seed: of everything random.
-        balance: what blocks come from equally often: "neuron", "lab" (then each of its neurons), or "volume" (each row gives
-            a block). A row of what has few gives several blocks, up to four, and one of what has many gives one or none:
-            as many blocks as rows. What is still to come is not known, so the first blocks are less balanced.
+        balance: what blocks come from equally often: "neuron", "lab" (then each of its neurons), or "volume" (each row
+            gives a block). A row of what has few gives several blocks, up to four, and one of what has many gives one
+            or none: as many blocks as rows. What is still to come is not known, so the first blocks are less balanced.
         interleave: how many shards are read at a time.
-        rank, world_size: of this process; None: as torch.distributed, or torchrun's or accelerate's environment say when
-            this object is made.
+        rank, world_size: of this process; None: as torch.distributed, or torchrun's or accelerate's environment say
+            when this object is made.
 
     Items are those of `BlockDataset`. The ignored 255 marks what a turned or widened tile shows beyond its row.
 
     Raises:
-        DataError: not the columns of the `blocks` config, or options that make no sense; while iterating: a row whose bytes
-            do not fit its shape, too few rows for all workers, or a state that does not fit the DataLoader.
+        DataError: not the columns of the `blocks` config, or options that make no sense; while iterating: a row whose
+            bytes do not fit its shape, too few rows for all workers, or a state that does not fit the DataLoader.
     """
 
     def __init__(
@@ -116,9 +118,12 @@ class StreamedBlocks(IterableDataset):
             self._given = 0
 
     def resume(self, epoch: int, batches: int, batch_size: int) -> None:
-        """Let the next iteration go on after `batches` batches of this rank's DataLoader, none of whose blocks is decoded.
+        """Lets the next iteration go on after `batches` batches of this rank's DataLoader.
 
-        The DataLoader must have as many workers as the one that was stopped. Holds until `set_epoch` names another epoch.
+        None of their blocks is decoded.
+
+        The DataLoader must have as many workers as the one that was stopped. Holds until `set_epoch` names another
+        epoch.
         """
         if min(epoch, batches) < 0 or batch_size < 1:
             raise DataError(
@@ -151,8 +156,8 @@ class StreamedBlocks(IterableDataset):
         consumer, consumers = self.rank * workers + number, self.world_size * workers
         recent = deque(maxlen=_DONORS)
         self._given = used
-        # A few rows before the first that is used: another neuron may come from them. How many blocks a row gives depends on
-        # all before.
+        # A few rows before the first that is used: another neuron may come from them. How many blocks a row gives
+        # depends on all before.
         first = max(0, used - _DONORS) if self.balance == "volume" else 0
         rows = self._balanced(self._rows(epoch, consumer, consumers, first), [self.seed, epoch, consumer])
         for index, row in enumerate(rows, start=first):
@@ -250,7 +255,8 @@ class StreamedBlocks(IterableDataset):
                 yield row
 
     def _rows_of_shard(self, index: int) -> Iterator:
-        # `iter` in batches, because a plain iteration in a worker process would divide the shard among the workers again.
+        # `iter` in batches, because a plain iteration in a worker process would divide the shard among the workers
+        # again.
         shard = self.rows.shard(self.rows.num_shards, index)
         for table in shard.iter(_ROWS_AT_ONCE):
             for i in range(table.num_rows):
@@ -264,8 +270,8 @@ def _decode(row) -> ArrayVolume:
     image, mask = (row.column(column)[0].as_buffer() for column in ("image", "mask"))
     if len(shape) != 3 or image.size != voxels * dtype.itemsize or mask.size != voxels:
         raise DataError(
-            f"{name}: expected {voxels * dtype.itemsize} bytes of image and {voxels} of mask for a block {shape} of {dtype}, "
-            f"found {image.size} and {mask.size}"
+            f"{name}: expected {voxels * dtype.itemsize} bytes of image and {voxels} of mask for a block {shape} of "
+            f"{dtype}, found {image.size} and {mask.size}"
         )
     range_ = np.array([_value(row, "black")]), np.array([_value(row, "white")])
     labels = np.frombuffer(mask, np.uint8).reshape(shape)

@@ -93,8 +93,8 @@ def write_synthetic_pairs(
 ) -> list[Path]:
     """Write `neuron_0000.tif` (image) and `neuron_0000.swc` (tree), and so on, into a folder made if need be.
 
-    Each file appears whole or not at all, the tree last; pairs already there are left alone, so a run that was cut short
-    goes on where it ended. Neuron i depends on `seed` and i alone: a larger `count` extends the set.
+    Each file appears whole or not at all, the tree last; pairs already there are left alone, so a run that was cut
+    short goes on where it ended. Neuron i depends on `seed` and i alone: a larger `count` extends the set.
 
     Args:
         folder: where to.

@@ -61,7 +61,10 @@ def speck_positions(shape: tuple[int, int, int], per_100k: float, rng: np.random
 def scraps_of_neurites(
     shape: tuple[int, int, int], count: int, contrast: float, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Short dim pieces of neurites that nobody traced, as (points (p, 3) x y z, radii (p,), peaks (p,) in grey levels)."""
+    """Draws short dim pieces of neurites that nobody traced.
+
+    Each is (points (p, 3) x y z, radii (p,), peaks (p,) in grey levels).
+    """
     extent = np.array(shape[::-1], dtype=np.float64) - 1
     around, spread = rng.uniform(0, 1, size=3) * extent, rng.uniform(0.1, 1.0) * extent
     for _ in range(count):

@@ -1,10 +1,10 @@
 """The picture of a tree that a light microscope would take, with all that makes tracing hard.
 
-In the order of the light: tubes of uneven brightness (and what else glows: spines, specks, other cells, scraps of other
-neurites), blur that is longer along z, haze, uneven background, shot noise and read noise, 8 bits. The ranges are set so
-that contrast, widths, background and noise cover those measured along hand-drawn traces of confocal and two-photon
-images of single neurons (medians of contrast 70 to 220 grey levels, widths 4 to 9 voxels in a slice and 3 to 14 along z,
-background 0 to 92, noise 1 to 15).
+In the order of the light: tubes of uneven brightness (and what else glows: spines, specks, other cells, scraps of
+other neurites), blur that is longer along z, haze, uneven background, shot noise and read noise, 8 bits. The ranges
+are set so that contrast, widths, background and noise cover those measured along hand-drawn traces of confocal and
+two-photon images of single neurons (medians of contrast 70 to 220 grey levels, widths 4 to 9 voxels in a slice and 3
+to 14 along z, background 0 to 92, noise 1 to 15).
 """
 
 from __future__ import annotations
@@ -248,7 +248,10 @@ def _background(
 
 
 def _expose(image: np.ndarray, m: Microscope, rng: np.random.Generator) -> None:
-    """Add shot noise and read noise in place: variance = gain * light + read**2, so that it is noise**2 on the background."""
+    """Adds shot noise and read noise in place.
+
+    The variance is gain * light + read**2, so that it is noise**2 on the background.
+    """
     from scipy.ndimage import gaussian_filter
 
     read = 0.3 * m.noise

@@ -216,7 +216,10 @@ class _Growth:
     def _walk(
         self, start: np.ndarray, azimuth: float, elevation: float, length: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(n, 3) points x y z after `start`, up to where the walk leaves the volume, and the (n,) headings in the plane."""
+        """Walks from `start` until the walk leaves the volume.
+
+        Returns the points (n, 3) x y z after `start`, and their headings (n,) in the plane.
+        """
         steps = max(2, int(length / STEP))
         headings = azimuth + self.wander * self._wandering(steps) + 0.12 * self.rng.standard_normal(steps)
         slopes = elevation + self.tilt * self._wandering(steps)

@@ -108,7 +108,7 @@ class TracedVolume:
         return labels_of_window(self.tree, self.image[0], window, self.policy, self.signal_level)
 
     def foreground_place(self, rng: np.random.Generator, slices: slice) -> tuple[int, int, int] | None:
-        """A voxel (z, y, x) on the tree's centre line, every piece of its length with the same odds.
+        """A voxel (z, y, x) on the tree's center line, every piece of its length with the same odds.
 
         None where no piece of the tree lies in these slices of the volume.
         """

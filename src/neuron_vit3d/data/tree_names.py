@@ -1,6 +1,7 @@
 """How trees are named after images, and which of many images a name fits: what `pairing` relies on.
 
-Names are compared exactly (level 0), then without regard to case (1), then with brackets, quotes and blanks as `_` (2).
+Names are compared exactly (level 0), then without regard to case (1), then with brackets, quotes and blanks as `_`
+(2).
 """
 
 import re
@@ -31,8 +32,8 @@ class Reading:
 class Fit:
     """A tree and the images that its name fits; more than one: nobody knows which; none: one that has its tree.
 
-    `reading` is None where the tree is not named after the image; `level`: how loosely names were compared; `place`: where
-    the images lie, as it was given.
+    `reading` is None where the tree is not named after the image; `level`: how loosely names were compared; `place`:
+    where the images lie, as it was given.
     """
 
     tree: str
@@ -52,7 +53,10 @@ class Fit:
         return after["neuron"].lower() if after and after["neuron"] else None
 
     def rank(self, is_annotated: bool) -> tuple:
-        """The best tree of an image has the highest. It begins with 3 sorted, 2 stamped, 1 plain, 0 not named after the image."""
+        """The best tree of an image has the highest.
+
+        It begins with 3 sorted, 2 stamped, 1 plain, 0 not named after the image.
+        """
         if self.reading is None:
             return (0, is_annotated)
         after, later = _AFTER_THE_IMAGE.fullmatch(self.reading.rest), self.reading.sorted_later
@@ -62,7 +66,10 @@ class Fit:
 
 
 class ImageNames:
-    """Finds images by their names, with and without suffix, and by where they lie, without going through all of them."""
+    """Finds images by their names, with and without suffix, and by where they lie.
+
+    It does so without going through all of them.
+    """
 
     def __init__(self):
         self._images: dict[tuple, list[str]] = {}
@@ -78,7 +85,10 @@ class ImageNames:
                         there.append(image)
 
     def find(self, tree: str, readings: Sequence[Reading], places: Sequence[Hashable]) -> Fit | None:
-        """What fits first: by place, by how names are compared, by the order of readings; names with suffix go first."""
+        """Returns what fits first: by place, by how names are compared, by the order of readings.
+
+        Names with suffix go first.
+        """
         folded = {}
         for place in places:
             for level in range(3):

@@ -2,8 +2,8 @@
 
 `synthetic_neuron` imitates confocal images. `wild_neuron` draws every circumstance from a range far beyond what any
 microscope gives (domain randomisation: Billot et al. 2023, SynthSeg, Medical Image Analysis 86:102789; Wittmann et al.
-2025, vesselFM, CVPR), and labels what is seen rather than what is true. It is quick enough to make each training sample
-anew. `INGREDIENTS` names what goes into the pictures; any of them can be left out.
+2025, vesselFM, CVPR), and labels what is seen rather than what is true. It is quick enough to make each training
+sample anew. `INGREDIENTS` names what goes into the pictures; any of them can be left out.
 """
 
 from __future__ import annotations

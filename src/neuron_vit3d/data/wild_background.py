@@ -17,7 +17,8 @@ from .wild_dice import Dice
 def wild_background(shape: tuple[int, int, int], dice: Dice) -> np.ndarray:
     """Draw tissue that glows by itself, relative to the neuron's contrast, never negative.
 
-    Its level is between 0 and 3 of the neuron's contrast; its structure as fine as a neurite stays below a third of it.
+    Its level is between 0 and 3 of the neuron's contrast; its structure as fine as a neurite stays below a third of
+    it.
     """
     rng = dice.rng("background")
     if rng.random() < 0.12:
@@ -48,7 +49,8 @@ def wild_background(shape: tuple[int, int, int], dice: Dice) -> np.ndarray:
 def honeycomb(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Draw packed cells of 8 to 40 voxels, each with a bright wall or a bright inside, between 0 and about 1.
 
-    After Worley's cellular texture (1996, SIGGRAPH): one seed in each cube of a grid, the distances to the two nearest.
+    After Worley's cellular texture (1996, SIGGRAPH): one seed in each cube of a grid, the distances to the two
+    nearest.
     """
     size = float(np.exp(rng.uniform(np.log(8), np.log(40))))
     flat = rng.uniform(0.4, 1.2)  # a cell's extent along z over that in a slice
@@ -106,7 +108,10 @@ def real_background(arrays: Sequence[np.ndarray], shape: tuple[int, int, int], r
 
 
 def soft_field(rng: np.random.Generator, shape: tuple[int, int, int], scale: tuple[float, float, float]) -> np.ndarray:
-    """Give noise of mean 0 and variance about 1; unlike `smooth_field` without a trace of its grid, for large scales."""
+    """Gives noise of mean 0 and variance about 1, for large scales.
+
+    Unlike that of `smooth_field` it has no trace of its grid.
+    """
     from scipy.ndimage import gaussian_filter
 
     coarse = [int(np.ceil(5 * n / s)) + 1 for n, s in zip(shape, scale, strict=True)]

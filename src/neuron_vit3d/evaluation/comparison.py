@@ -1,4 +1,7 @@
-"""Predicted files against gold files, one pair or two folders of them: figures, a table of them, pictures of what differs."""
+"""Compares predicted files with gold files, one pair or two folders of them.
+
+It gives figures, a table of them, and pictures of what differs.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ class Comparison:
         threshold: distance in voxels within which trees agree.
 
     Raises:
-        ValueError: a file cannot be read as what it is, a tree is to be compared with a mask, or masks differ in shape.
+        ValueError: a file cannot be read as what it is, a tree is to be compared with a mask, or masks differ in
+            shape.
     """
 
     def __init__(self, predicted: Path, gold: Path, threshold: float = 2.0):
@@ -65,8 +69,10 @@ class Comparison:
             )
 
     def figures(self) -> dict[str, float]:
-        """What `tree_distance` says of trees, and `segmentation_scores` of masks; of scores `ranking_scores` besides, which
-        leaves out what a gold tree is not sure of."""
+        """Returns what `tree_distance` says of trees, and `segmentation_scores` of masks.
+
+        For scores, `ranking_scores` is asked besides, which leaves out what a gold tree is not sure of.
+        """
         if self.is_tree:
             return tree_distance(self.predicted, self.gold, threshold=self.threshold)
         figures = segmentation_scores(self.predicted, self.gold)
@@ -75,7 +81,9 @@ class Comparison:
         return figures
 
     def write_picture(self, path: Path, image: Path | None = None) -> Path:
-        """Writes a PNG: what agrees, what was missed and what is extra, each in its colour, over the image or over black.
+        """Writes a PNG of what agrees, what was missed and what is extra, each in its colour.
+
+        It is drawn over the image or over black.
 
         Raises:
             ValueError: the image has not the masks' shape, or several channels.
@@ -96,12 +104,12 @@ def find_comparisons(predicted: Path, gold: Path) -> list[tuple[str, Path, Path]
     """(name, predicted file, gold file) of all neurons in two folders, sorted by name.
 
     Files belong together when they have one name but for the suffix and words such as `.mask` before it. A folder is
-    looked at without those below it. Gold trees (a folder that has some is one of trees) are compared with the predicted
-    trees, or with masks where there are none; gold masks with masks only.
+    looked at without those below it. Gold trees (a folder that has some is one of trees) are compared with the
+    predicted trees, or with masks where there are none; gold masks with masks only.
 
     Raises:
-        ValueError: a folder holds nothing to compare, a gold file has no prediction (it would be left out of the mean), or
-            one name has several files of a kind.
+        ValueError: a folder holds nothing to compare, a gold file has no prediction (it would be left out of the
+            mean), or one name has several files of a kind.
     """
     gold_trees, gold_masks = _trees_and_masks(gold)
     trees, masks = _trees_and_masks(predicted)

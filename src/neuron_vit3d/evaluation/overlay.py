@@ -20,8 +20,10 @@ _LARGEST_SIDE, _SMALLEST_SIDE = 1600, 1000
 
 
 class Projections:
-    """Maximum projections along z, y and x of a volume that comes slab by slab, or box by box from its first voxel on;
-    memory is that of the projections."""
+    """Maximum projections along z, y and x of a volume that comes part by part.
+
+    It comes slab by slab, or box by box from its first voxel on; memory is that of the projections.
+    """
 
     def __init__(self, shape: tuple[int, int, int]):
         depth, height, width = shape
@@ -53,8 +55,8 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
     Args:
         path: the picture's file.
         projections: of the image.
-        trees: predicted trees (red), coordinates in the image's voxels. Branches whose confidence is known and below 0.5
-            (`branches.DOUBTFUL`) are yellow; where there are any, a legend says so.
+        trees: predicted trees (red), coordinates in the image's voxels. Branches whose confidence is known and below
+            0.5 (`branches.DOUBTFUL`) are yellow; where there are any, a legend says so.
         gold: the gold tree (green, drawn beneath), or None.
     """
     plain = _panel(projections)
@@ -69,8 +71,11 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
 def write_tree_difference(
     path: str | os.PathLike, projections: Projections, predicted, gold, *, threshold: float = 2.0
 ) -> Path:
-    """Writes a PNG: the projections alone on the left; on the right the length of the predicted tree that lies within
-    `threshold` voxels of the gold one (agrees) or not (extra), and that of the gold tree which the predicted one misses."""
+    """Writes a PNG of the projections alone on the left, and with both trees on the right.
+
+    There the length of the predicted tree lies within `threshold` voxels of the gold one (agrees) or does not (extra),
+    and of the gold tree that length is drawn which the predicted one misses.
+    """
     from ..morphology.distance import parts_apart
 
     begin, end, apart = parts_apart(predicted, gold, threshold)
@@ -83,9 +88,11 @@ def write_tree_difference(
 def write_mask_difference(
     path: str | os.PathLike, projections: Projections, predicted: np.ndarray, gold: np.ndarray
 ) -> Path:
-    """Writes a PNG: the projections alone on the left; on the right with the voxels (z, y, x) that both masks hold
-    (agrees), the gold one alone (missed), and the predicted one alone (extra). Where a line of sight meets several of
-    them, their colours are mixed."""
+    """Writes a PNG of the projections alone on the left, and with both masks on the right.
+
+    There the voxels (z, y, x) are drawn that both masks hold (agrees), the gold one alone (missed), and the predicted
+    one alone (extra). Where a line of sight meets several of them, their colours are mixed.
+    """
     paints = [(predicted & gold, AGREES), (predicted & ~gold, EXTRA), (gold & ~predicted, MISSED)]
     return _write(path, _plain(projections), _panel(projections, paints=paints), _LEGEND)
 
@@ -105,7 +112,10 @@ class Lines(NamedTuple):
 
 
 def _lines(tree, colour: tuple[int, int, int], nodes: np.ndarray | None = None) -> Lines:
-    """The edges of a tree and its roots; or of some nodes, bool (n,): the edges to their parents, and the roots among them."""
+    """Returns the edges of a tree and its roots.
+
+    Or, of some nodes, bool (n,): the edges to their parents, and the roots among them.
+    """
     nodes = np.ones(len(tree), bool) if nodes is None else nodes
     child, parent = np.asarray(tree.edges).reshape(-1, 2).T
     taken, roots = nodes[child], tree.roots
@@ -136,7 +146,10 @@ def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
 
 
 def _panel(projections: Projections, lines: list[Lines] = (), paints: list[tuple[np.ndarray, tuple]] = ()):
-    """xy with xz below and zy at the right, one gray scale; masks (z, y, x) with their colours painted on, lines drawn."""
+    """Draws xy with xz below and zy at the right, in one gray scale.
+
+    Masks (z, y, x) are painted on with their colours, and lines drawn.
+    """
     from PIL import Image, ImageDraw
 
     depth, height, width = projections.shape

@@ -46,8 +46,10 @@ class Result:
 
 
 def write_report(results: list[Result], folder: Path) -> Path:
-    """Writes report.md (a table for each study, each row compared with its reference), summary.md (what each row gains),
-    runs.csv and curves.png; returns the first.
+    """Writes report.md, summary.md, runs.csv and curves.png, and returns the first.
+
+    report.md has a table for each study, in which each row is compared with its reference; summary.md tells what each
+    row gains.
 
     Raises:
         ValueError: no run is finished.
@@ -68,8 +70,8 @@ def write_report(results: list[Result], folder: Path) -> Path:
         summary += table.summary()
     summary += [
         "",
-        "± is over seeds; p is Wilcoxon's, of pairs of the same neuron and seed (how many). Seeds of one neuron are not "
-        "independent: where neurons are few, p is too small. [All figures, and how to read them](report.md).",
+        "± is over seeds; p is Wilcoxon's, of pairs of the same neuron and seed (how many). Seeds of one neuron are "
+        "not independent: where neurons are few, p is too small. [All figures, and how to read them](report.md).",
     ]
     (folder / "summary.md").write_text("\n".join(summary) + "\n")
     path = folder / "report.md"
@@ -85,12 +87,15 @@ _SUMMARY_HEAD = [
 
 _READ_IT = [
     "Figures are means over the test neurons; ± is the standard deviation over seeds. The threshold was chosen on the "
-    'validation neurons; "best Dice" is at the threshold that is best for each test neuron, AP (average precision) is over all '
-    'thresholds. "Near precision" is the share of the mask within 3 voxels of the gold one. HD95, ESA and DSA are in voxels. '
-    'F1 of a mask is its Dice. "seconds": to segment a volume, on a machine that did other work beside it. "lost": neurons in '
-    "which nothing was found, or no tree, and which have no distance. p: Wilcoxon's signed-rank test on pairs of the same "
-    "neuron and seed, in brackets how many; seeds of one neuron are not independent, so p is too small where neurons are few. "
-    "Every neuron of every run: [runs.csv](runs.csv). Training losses: [curves.png](curves.png).",
+    'validation neurons; "best Dice" is at the threshold that is best for each test neuron, AP (average precision) '
+    "is over all "
+    'thresholds. "Near precision" is the share of the mask within 3 voxels of the gold one. HD95, ESA and DSA are in '
+    "voxels. "
+    'F1 of a mask is its Dice. "seconds": to segment a volume, on a machine that did other work beside it. "lost": '
+    "neurons in which nothing was found, or no tree, and which have no distance. p: Wilcoxon's signed-rank test on "
+    "pairs of the same "
+    "neuron and seed, in brackets how many; seeds of one neuron are not independent, so p is too small where neurons "
+    "are few. Every neuron of every run: [runs.csv](runs.csv). Training losses: [curves.png](curves.png).",
 ]
 
 
@@ -165,7 +170,10 @@ def _fits(run: Result, fields: dict) -> bool:
 
 @dataclass(frozen=True)
 class Table:
-    """Results side by side: each row a group of runs that differ in their seed (and fold), compared with a reference row."""
+    """Results side by side, each row compared with a reference row.
+
+    A row is a group of runs that differ in their seed (and fold).
+    """
 
     title: str
     rows: dict[str, list[Result]]
@@ -216,7 +224,10 @@ def pairs(ours: list[Result], theirs: list[Result], key: str) -> tuple[list[floa
 
 
 def mean_and_spread(by_seed: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (of the sample; 0 for one value) of one figure over seeds; what is not finite is left out."""
+    """Computes mean and standard deviation (of the sample; 0 for one value) of one figure over seeds.
+
+    What is not finite is left out.
+    """
     values = np.asarray(by_seed, float)
     values = values[np.isfinite(values)]
     if not len(values):
@@ -264,7 +275,10 @@ def write_csv(results: list[Result], path: Path) -> None:
 
 
 def write_curves(tables: list[Table], path: Path) -> None:
-    """Training loss: a panel for each table, a line for each of its rows (mean over seeds, smoothed over 5 entries)."""
+    """Draws the training loss: a panel for each table, a line for each of its rows.
+
+    A line is the mean over seeds, smoothed over 5 entries.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

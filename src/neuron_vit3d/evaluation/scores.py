@@ -1,4 +1,4 @@
-"""Everything that is said of the scores of one volume: mask, centre lines, and the tree traced from them."""
+"""Everything that is said of the scores of one volume: mask, center lines, and the tree traced from them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def score_volume(
         dice, precision, recall, f1, iou, hd95, cldice: see [`segmentation_scores`];
         best_dice, best_threshold: at the threshold that is best for this volume, its ceiling;
         average_precision: over all thresholds, see [`average_precision`];
-        near_precision, near_recall: shares of the mask that lies within 3 voxels of the gold one, and the other way round:
-            specks, false branches and other cells count, the coarse radii of traces by hand do not;
+        near_precision, near_recall: shares of the mask that lies within 3 voxels of the gold one, and the other way
+            round: specks, false branches and other cells count, the coarse radii of traces by hand do not;
         tree_*: what [`tree_distance`] says of the traced tree.
     """
     mask = scores >= threshold
@@ -55,9 +55,9 @@ def score_volume(
 def average_precision(scores: np.ndarray, gold: np.ndarray, bins: int = 1000) -> float:
     """Averages precision over recall as the threshold falls; scores are counted in `bins` steps of equal width.
 
-    Kept as the reports of the paper's experiment have it, so that runs compare with older ones. Where many scores lie in the
-    first or the last step it is lower than the exact value, which `ranking.average_precision` gives. 0 where the gold mask is
-    empty.
+    Kept as the reports of the paper's experiment have it, so that runs compare with older ones. Where many scores lie
+    in the first or the last step it is lower than the exact value, which `ranking.average_precision` gives. 0 where
+    the gold mask is empty.
     """
     edges = np.linspace(0, 1, bins + 1)
     positive, negative = (np.histogram(scores[which], edges)[0][::-1].cumsum() for which in (gold, ~gold))
@@ -68,7 +68,10 @@ def average_precision(scores: np.ndarray, gold: np.ndarray, bins: int = 1000) ->
 
 
 def share_within(mask: np.ndarray, other: np.ndarray, distance: float) -> float:
-    """Share of a mask's voxels that are at most so many voxels away from another mask; 1 where both are empty, 0 where one is."""
+    """Computes the share of a mask's voxels that are at most so many voxels away from another mask.
+
+    It is 1 where both are empty, and 0 where one is.
+    """
     from scipy.ndimage import distance_transform_edt
 
     if not mask.any() or not other.any():

@@ -1,4 +1,4 @@
-"""A predicted mask against the gold mask: overlap, surface distance, centre lines."""
+"""A predicted mask against the gold mask: overlap, surface distance, center lines."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ def segmentation_scores(
 
     Args:
         predicted, gold: masks (z, y, x), or Volumes of them; what is not zero is neuron.
-        ignore: mask of voxels that are left out: they count as background in both masks. (Surfaces and centre lines are
-            those of what is left.)
+        ignore: mask of voxels that are left out: they count as background in both masks. (Surfaces and center lines
+            are those of what is left.)
         voxel_size: z, y, x in micrometres; `hd95` is then in micrometres, otherwise in voxels.
 
     Returns:
         dice, precision, recall, f1, iou in [0, 1] (1 where both masks are empty, 0 where one is);
         hd95: the larger of the two directed 95th percentiles of surface distance (infinite where one mask is empty);
-        cldice: harmonic mean of the shares of each centre line that lies in the other mask (Shit et al. 2021, clDice).
+        cldice: harmonic mean of the shares of each center line that lies in the other mask (Shit et al. 2021, clDice).
 
     Raises:
         ValueError: the masks are not 3D or differ in shape.
@@ -34,7 +34,7 @@ def segmentation_scores(
         predicted, gold = predicted & ~ignore, gold & ~ignore
     scores = overlap_scores(predicted, gold)
     scores["hd95"] = hausdorff95(predicted, gold, voxel_size)
-    scores["cldice"] = centre_line_dice(predicted, gold)
+    scores["cldice"] = center_line_dice(predicted, gold)
     return scores
 
 
@@ -62,21 +62,23 @@ def hausdorff95(predicted: np.ndarray, gold: np.ndarray, voxel_size=None) -> flo
     return float(max(np.percentile(distance, 95) for distance in distances))
 
 
-def centre_line_dice(predicted: np.ndarray, gold: np.ndarray) -> float:
+def center_line_dice(predicted: np.ndarray, gold: np.ndarray) -> float:
     """clDice: topology precision and sensitivity from the masks' skeletons, and their harmonic mean."""
     if not predicted.any() or not gold.any():
         return float(predicted.any() == gold.any())
     box = _bounding_box(predicted | gold)
     predicted, gold = predicted[box], gold[box]
-    predicted_line, gold_line = centre_line(predicted), centre_line(gold)
+    predicted_line, gold_line = center_line(predicted), center_line(gold)
     precision = np.count_nonzero(predicted_line & gold) / np.count_nonzero(predicted_line)
     sensitivity = np.count_nonzero(gold_line & predicted) / np.count_nonzero(gold_line)
     return 2 * precision * sensitivity / (precision + sensitivity) if precision + sensitivity else 0.0
 
 
-def centre_line(mask: np.ndarray) -> np.ndarray:
-    """Skeleton (Lee et al. 1994) of a mask. A component that thinning erases, as it does blocks of even thickness, is
-    represented by its innermost voxel."""
+def center_line(mask: np.ndarray) -> np.ndarray:
+    """Thins a mask to its skeleton (Lee et al. 1994).
+
+    A component that thinning erases, as it does blocks of even thickness, is represented by its innermost voxel.
+    """
     from scipy import ndimage
     from skimage.morphology import skeletonize
 

@@ -1,4 +1,4 @@
-"""Publishing: a checkpoint becomes a folder with its code and a card that tells the truth, and goes to the Hub in one commit."""
+"""Publishes a checkpoint: it becomes a folder with its code and a card, which goes to the Hub in one commit."""
 
 from .answers import PublishError
 from .assemble import assemble

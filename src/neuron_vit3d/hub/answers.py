@@ -39,7 +39,10 @@ def token_for(repo_id: str, token: str | None) -> str:
 
 
 def existing_repository(api: HfApi, repo_id: str, repo_type: str, private: bool) -> ModelInfo | DatasetInfo | None:
-    """The state of a repository; None: there is none, or the token may not see it. Refuses a public one for `private`."""
+    """The state of a repository; None: there is none, or the token may not see it.
+
+    Refuses a public one for `private`.
+    """
     try:
         info = api.repo_info(repo_id, repo_type=repo_type)
     except RepositoryNotFoundError as error:

@@ -1,4 +1,7 @@
-"""Everything of a checkpoint that goes to the Hub, in one folder: weights, code, image processor, card, picture, record."""
+"""Puts into one folder all of a checkpoint that goes to the Hub.
+
+Weights, code, image processor, card, picture and record.
+"""
 
 import contextlib
 import functools
@@ -34,8 +37,8 @@ def assemble(
 ) -> Path:
     """Writes what `publish` uploads; look at it before, or upload it by other means.
 
-    The checkpoint is loaded and saved again, in the precision it is stored in, so that the folder is complete whatever the
-    checkpoint's lacks. Paths of this machine that training has written down are reduced to their last part.
+    The checkpoint is loaded and saved again, in the precision it is stored in, so that the folder is complete whatever
+    the checkpoint's lacks. Paths of this machine that training has written down are reduced to their last part.
 
     Args:
         checkpoint: folder with model.safetensors, config.json, preprocessor_config.json; what training left there
@@ -75,7 +78,10 @@ def assemble(
 
 @contextlib.contextmanager
 def without_bars():
-    """Hides the progress bars of transformers and huggingface_hub: a checkpoint on this disk is there too fast for them."""
+    """Hides the progress bars of transformers and huggingface_hub.
+
+    A checkpoint on this disk is there too fast for them.
+    """
     shown, others_hidden = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
     transformers_logging.disable_progress_bar()  # and those of huggingface_hub
     try:
@@ -91,8 +97,9 @@ def _facts_of(checkpoint: Path, facts: ModelFacts | str | os.PathLike | None) ->
         return facts
     if facts is None and not (checkpoint / FACTS_FILE).is_file():
         raise CardError(
-            f"{checkpoint}: has no {FACTS_FILE}: a card needs the facts that no file of a checkpoint holds (data, licences, "
-            f"limits); give them as facts=..., as model_cards/default.yaml has them, or put {FACTS_FILE} there"
+            f"{checkpoint}: has no {FACTS_FILE}: a card needs the facts that no file of a checkpoint holds (data, "
+            f"licences, limits); give them as facts=..., as model_cards/default.yaml has them, or put {FACTS_FILE} "
+            "there"
         )
     return read_facts(checkpoint / FACTS_FILE if facts is None else facts)
 

@@ -1,4 +1,7 @@
-"""Model and data set cards: facts that a human stated, and numbers read off the checkpoint and its evaluation reports."""
+"""Writes the cards of models and data sets.
+
+They hold facts that a human stated, and numbers read off the checkpoint and its evaluation reports.
+"""
 
 import math
 import os
@@ -40,8 +43,8 @@ def model_card(
         checkpoint: folder with the weights, config.json, and what training left (log.jsonl or training_log.jsonl,
             training_config.json) where there is any.
         facts: [`ModelFacts`], or the path of their file.
-        repo_id: where the checkpoint is going to be on the Hub; None: it is the default embedded in the package, whose card
-            shows no picture because none lies beside it.
+        repo_id: where the checkpoint is going to be on the Hub; None: it is the default embedded in the package, whose
+            card shows no picture because none lies beside it.
 
     Raises:
         CardError: facts, report, training log or configuration lack something or cannot be read.
@@ -131,7 +134,10 @@ def picture_path(facts: ModelFacts | DatasetFacts) -> str | None:
 
 
 def render(template: str, **values) -> str:
-    """A Jinja template with its values; raises CardError where it uses one that is not there, which would leave a hole."""
+    """Fills a Jinja template with its values.
+
+    Raises CardError where it uses one that is not there, which would leave a hole.
+    """
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

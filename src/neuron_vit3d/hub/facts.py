@@ -1,6 +1,7 @@
 """What a human must say about a checkpoint or a data set: a YAML file of facts, read strictly.
 
-All other things on a card are read off the checkpoint and the evaluation reports. Every key below must be there, and no
+All other things on a card are read off the checkpoint and the evaluation reports. Every key below must be there, and
+no
 other: a fact that was forgotten or misspelled would leave a hole in the card.
 """
 
@@ -102,7 +103,10 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """A configuration of a data set on the Hub. `rows`: how many of each part; `how_to_read`: Python, for a `row` of it."""
+    """A configuration of a data set on the Hub.
+
+    `rows`: how many of each part; `how_to_read`: Python, for a `row` of it.
+    """
 
     name: str
     what: str
@@ -134,7 +138,8 @@ def read_facts(path: str | os.PathLike, kind: type = ModelFacts) -> ModelFacts |
         kind: [`ModelFacts`] or [`DatasetFacts`].
 
     Raises:
-        CardError: it cannot be read, a key is missing, unknown or of the wrong kind, or the numbers contradict each other.
+        CardError: it cannot be read, a key is missing, unknown or of the wrong kind, or the numbers contradict each
+            other.
     """
     path = Path(path)
     try:

@@ -1,7 +1,8 @@
 """publish: a checkpoint goes to the Hub in one commit, or not at all.
 
-Everything that can be checked here is checked, and the whole folder assembled, before the Hub is told anything. Uploading
-the folder by `HfApi.upload_folder` would split it into several commits where Xet is installed; this does not.
+Everything that can be checked here is checked, and the whole folder assembled, before the Hub is told anything.
+Uploading the folder by `HfApi.upload_folder` would split it into several commits where Xet is installed; this does
+not.
 """
 
 import os
@@ -34,7 +35,8 @@ from .evidence import TRAINING_CONFIG, TRAINING_LOGS
 from .facts import ModelFacts, read_facts
 
 
-# Files at the top of a repository that a checkpoint's earlier version may have left: its code, weights, record, picture.
+# Files at the top of a repository that a checkpoint's earlier version may have left: its code, weights, record,
+# picture.
 # (handler.py is what the Hub's own endpoints are told by; a checkpoint has none.)
 _OF_A_CHECKPOINT = re.compile(
     r"(?!handler\.py)[^/]+\.py|(pytorch_)?model[^/]*\.(safetensors|bin)(\.index\.json)?|config\.json|preprocessor_config\.json"
@@ -59,9 +61,9 @@ def publish(
 ) -> CommitInfo:
     """Uploads a checkpoint with its code, image processor, card and record to the Hub, in one commit.
 
-    A repository that does not exist is made. Files that an earlier version of the checkpoint left there and that this one
-    does not have (code, weights, record) are removed by the same commit; all others stay. Where nothing has changed there
-    is no commit, and no pull request.
+    A repository that does not exist is made. Files that an earlier version of the checkpoint left there and that this
+    one does not have (code, weights, record) are removed by the same commit; all others stay. Where nothing has
+    changed there is no commit, and no pull request.
 
     Args:
         checkpoint: folder, as for [`assemble`].
@@ -113,8 +115,8 @@ def check_can_publish_checkpoint(
 
     Raises:
         CardError (a ValueError): the file of facts is missing or wrong.
-        PublishError (an OSError): the name cannot be one on the Hub; the Hub cannot be reached, or HF_HUB_OFFLINE forbids it;
-            there is no token, or it may not write there; the repository is public and should be private.
+        PublishError (an OSError): the name cannot be one on the Hub; the Hub cannot be reached, or HF_HUB_OFFLINE
+            forbids it; there is no token, or it may not write there; the repository is public and should be private.
     """
     check_name(repo_id)
     read_facts(facts)

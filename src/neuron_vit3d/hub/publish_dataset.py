@@ -38,8 +38,8 @@ _VOLUME_SHARD_BYTES, _BLOCK_SHARD_BYTES = 500_000_000, 100_000_000
 _FEWEST_BLOCK_SHARDS = 16  # so that many processes can stream, each from its own
 _README = "README.md"
 _WHEN_CUT_OFF = (
-    "what was uploaded stays there, and until the rest is, a neuron may be in test of one configuration and in train of "
-    "another; run the same again, it uploads only what is missing"
+    "what was uploaded stays there, and until the rest is, a neuron may be in test of one configuration and in train "
+    "of another; run the same again, it uploads only what is missing"
 )
 _NOT_BEGUN = "nothing was uploaded; run the same again"
 # Ends the text of our cards; the digits are of the text above it, by which we know whether somebody has edited it.
@@ -72,13 +72,13 @@ def publish_dataset(
 ) -> str:
     """Uploads the configurations "volumes" and "blocks" of a prepared dataset, then a card made of what is in them.
 
-    Blocks are shuffled first, so that whoever streams them meets all neurons early. Interrupted, the same call goes on.
-    Each configuration is a commit, and the card another. Between them, where the repository held another split, a neuron
-    may be in test of one configuration and in train of the other: nobody should train on it until the call has come to
-    its end.
+    Blocks are shuffled first, so that whoever streams them meets all neurons early. Interrupted, the same call goes
+    on. Each configuration is a commit, and the card another. Between them, where the repository held another split, a
+    neuron may be in test of one configuration and in train of the other: nobody should train on it until the call has
+    come to its end.
 
-    A README.md that somebody else has written, or edited, keeps its text and metadata, with a warning; only the license,
-    the configurations and what the metadata lack are set.
+    A README.md that somebody else has written, or edited, keeps its text and metadata, with a warning; only the
+    license, the configurations and what the metadata lack are set.
 
     Args:
         configs: by name, as [`load_bigneuron`] gives them.
@@ -94,8 +94,8 @@ def publish_dataset(
         The address of the commit with the card.
 
     Raises:
-        PublishError (an OSError): as [`check_can_publish`], before anything is uploaded; later: the Hub cannot be reached
-            or refuses.
+        PublishError (an OSError): as [`check_can_publish`], before anything is uploaded; later: the Hub cannot be
+            reached or refuses.
         ValueError: the picture is no file; nothing was uploaded.
     """
     api = _checked_api(repo_id, license, private, token)
@@ -130,9 +130,9 @@ def check_can_publish(repo_id: str, *, license: str, private: bool = False, toke
         repo_id, license, private, token: as there.
 
     Raises:
-        PublishError (an OSError): the name cannot be one on the Hub; the Hub cannot be reached, or HF_HUB_OFFLINE forbids
-            it; there is no token, or it may not write there; the Hub does not know the license; the repository is public
-            and should be private, or the metadata of its README.md cannot be read.
+        PublishError (an OSError): the name cannot be one on the Hub; the Hub cannot be reached, or HF_HUB_OFFLINE
+            forbids it; there is no token, or it may not write there; the Hub does not know the license; the repository
+            is public and should be private, or the metadata of its README.md cannot be read.
 
     Warns (UserWarning) where the repository has a README.md that is going to be kept.
     """
@@ -178,8 +178,8 @@ def dataset_facts(
     count = sum(source.volumes for source in sources)
     return DatasetFacts(
         title=title,
-        summary=f"{count} neurons in 3D light microscopy, each with the tree that a human traced, for training and testing "
-        "segmentation and tracing.",
+        summary=f"{count} neurons in 3D light microscopy, each with the tree that a human traced, for training and "
+        "testing segmentation and tracing.",
         license=license,
         tags=["neuroscience", "microscopy", "neuron-segmentation", "neuron-tracing", "neuron-vit3d"],
         data=sources,
@@ -194,8 +194,8 @@ def dataset_facts(
         ],
         size_bytes=size_bytes,
         picture=picture,
-        limits="Trees were drawn by hand and miss what was not meant to be traced: signal without a label may be another "
-        "neuron. Radii are coarse. Pairs whose tree does not lie on the image's signal were left out.",
+        limits="Trees were drawn by hand and miss what was not meant to be traced: signal without a label may be "
+        "another neuron. Radii are coarse. Pairs whose tree does not lie on the image's signal were left out.",
         make_again=make_again,
     )
 
@@ -224,7 +224,8 @@ def _checked_api(repo_id: str, license: str, private: bool, token: str | None) -
         check_card(repo_id, card, "the license" if readme is None else f"the license, or its {_README} there")
     if readme and not _is_ours(readme.text):
         warnings.warn(
-            f"{repo_id}: has a {_README} with a text of its own, which is kept: no card is made (delete it to get one)",
+            f"{repo_id}: has a {_README} with a text of its own, which is kept: no card is made (delete it to get "
+            "one)",
             stacklevel=3,
         )
     return api
@@ -262,7 +263,10 @@ def _digits(text: str) -> str:
 
 @contextlib.contextmanager
 def _without_bars_in_a_log() -> Iterator[None]:
-    """Hides the progress bars of datasets and huggingface_hub where stderr is no terminal: what a log needs is the error."""
+    """Hides the progress bars of datasets and huggingface_hub where stderr is no terminal.
+
+    What a log needs is the error.
+    """
     import datasets
 
     if sys.stderr.isatty():

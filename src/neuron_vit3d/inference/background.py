@@ -6,7 +6,7 @@ model itself, on a sample of the volume's blocks: as much as the faintest cells 
 to be on the safe side.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -104,7 +104,7 @@ class Contrast:
 
 
 def needed_blocks(
-    stands_out: np.ndarray, grid: BlockGrid, score: Callable[[list[tuple[int, tuple[int, int]]]], list[np.ndarray]]
+    stands_out: np.ndarray, grid: BlockGrid, score: Callable[[list[tuple[int, tuple[int, int]]]], Iterable[np.ndarray]]
 ) -> np.ndarray:
     """Which blocks (steps, tiles) bool the model has to look at: those in which a cell stands out enough.
 
@@ -177,10 +177,10 @@ def _without_specks(found: np.ndarray) -> np.ndarray:
 
 def enough(levels: list[np.ndarray]) -> float:
     """How much a cell has to stand out, by the levels of the sample's blocks."""
-    levels = np.sort(np.concatenate([*levels, np.empty(0, np.float32)]))
-    if not len(levels):
+    ascending = np.sort(np.concatenate([*levels, np.empty(0, np.float32)]))
+    if not len(ascending):
         return _LOWEST  # nothing is known of this volume's neurites
-    return float(np.clip(_MARGIN * levels[int(_LOST * len(levels))], _LOWEST, _HIGHEST))
+    return float(np.clip(_MARGIN * ascending[int(_LOST * len(ascending))], _LOWEST, _HIGHEST))
 
 
 def _cells(first: int, length: int) -> slice:

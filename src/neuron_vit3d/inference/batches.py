@@ -8,6 +8,9 @@ import torch
 from ..model.blocks import Stitcher
 
 
+Place = tuple[int, tuple[int, int]]  # first slice, and origin (y, x) of the tile
+
+
 class Batches:
     """Blocks on their way through the model, whose scores are added to the stitched volume in the same order.
 
@@ -19,10 +22,11 @@ class Batches:
 
     def __init__(self, begin: Callable[[list[torch.Tensor]], Callable[[], np.ndarray]], size: int, stitcher: Stitcher):
         self._begin, self._size, self._stitcher = begin, size, stitcher
-        self._blocks, self._places = [], []
-        self._computed = None  # places, and what waits for their scores
+        self._blocks: list[torch.Tensor] = []
+        self._places: list[Place] = []
+        self._computed: tuple[list[Place], Callable[[], np.ndarray]] | None = None  # the latter waits for scores
 
-    def add(self, place: tuple[int, tuple[int, int]], block: torch.Tensor) -> None:
+    def add(self, place: Place, block: torch.Tensor) -> None:
         """A block (channels, slices, height, width) for its place (step, origin)."""
         self._blocks.append(block)
         self._places.append(place)

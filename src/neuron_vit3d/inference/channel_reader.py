@@ -89,7 +89,8 @@ class BoxReader:
 
 def ahead(items: Iterator, count: int = 2) -> Iterator:
     """The items, made in a thread of their own, up to `count` of them before they are asked for."""
-    ready, stop = queue.Queue(count), threading.Event()
+    ready: queue.Queue[tuple] = queue.Queue(count)
+    stop = threading.Event()
 
     def hand_over(item, error: BaseException | None = None) -> None:
         while not stop.is_set():

@@ -129,6 +129,7 @@ def _told(job: LargeJob) -> tuple:
     if model is not None:
         model = str(Path(model).absolute() if Path(model).exists() else model)
     made_with = json.dumps(job.made_with)
+    assert isinstance(job.image, Path)  # each worker opens it by its name
     return (
         str(job.image.absolute()),
         str(job.out.absolute()),

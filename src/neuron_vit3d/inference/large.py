@@ -99,7 +99,7 @@ def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress:
     if job.is_finished():
         return None if shard is not None else job.out
     job.begin()
-    mine = range(len(job.regions))
+    mine = list(range(len(job.regions)))
     if shard is not None:
         mine = [index for index in mine if index % shard[1] == shard[0]]
 

@@ -4,6 +4,7 @@ A new option is one field here, and the line of `segmenter.py`, or of what that 
 docs, and the key that unfinished runs are told by follow from the field.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -15,7 +16,12 @@ _AS_BLOCKS = ("tile_size", "tile_overlap", "slice_overlap")
 # How the first options stand in a key, and which always do; runs that were begun before there were others go on. Later
 # ones stand there by their names, where they are not at their defaults.
 _ALWAYS = ("skip_background", "flips", "dtype")
-_FIRST_WORDS = {"skip_background": repr, "flips": repr, "dtype": str, "invert": lambda _: "'inverted'"}
+_FIRST_WORDS: dict[str, Callable[[Any], str]] = {
+    "skip_background": repr,
+    "flips": repr,
+    "dtype": str,
+    "invert": lambda _: "'inverted'",
+}
 
 
 @documented

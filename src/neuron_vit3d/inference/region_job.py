@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -163,7 +164,9 @@ class LargeJob:
         """Black, white and how much the background stands out, of the whole volume; whoever comes first decides."""
         if self.progress.plan() is not None:
             return
-        collected, lowest, highest = self._intensity_range(), np.inf, -np.inf
+        collected = self._intensity_range()
+        lowest: Any = np.inf  # and of the voxels' own type as soon as there are some, for messages
+        highest: Any = -np.inf
         by_block = []
         for region in self.regions:
             look = self.progress.look(region.index)
@@ -182,10 +185,10 @@ class LargeJob:
 
     def _enough(self, by_block: list[np.ndarray], intensities: tuple[np.ndarray, np.ndarray]) -> float:
         first = np.cumsum([0, *map(len, by_block)])  # number of each region's first block
-        by_block = np.concatenate(by_block)
-        if is_small(by_block):
+        all_blocks = np.concatenate(by_block)
+        if is_small(all_blocks):
             return 0.0
-        sample = sample_of_blocks(by_block)
+        sample = sample_of_blocks(all_blocks)
         levels = []
         for index in sorted({int(np.searchsorted(first, number, "right")) - 1 for number in sample}):
             region, look = self.regions[index], self.progress.look(index)
@@ -202,6 +205,7 @@ class LargeJob:
     def segment(self, indices: list[int]) -> Iterator[int]:
         """Writes the scores of regions, those in which a neurite can be; the others' are 0."""
         plan = self.progress.plan()
+        assert plan is not None  # the first round left it
         intensities = np.array(plan["black"]), np.array(plan["white"])
         target = ImageLevel(self.unfinished)
         for region, needed, reader in ahead(self._to_segment(indices, plan["enough"])):

@@ -45,10 +45,11 @@ class Region:
     @property
     def inner(self) -> Box:
         """Where the core lies in what is labelled."""
-        return tuple(
+        z, y, x = (
             slice(core.start - labelled.start, core.stop - labelled.start)
             for core, labelled in zip(self.core, self.labelled, strict=True)
         )
+        return z, y, x
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,22 @@ class RegionGrid:
     def side(self) -> tuple[int, int, int]:
         """Of a region's core, z y x: as many slices as some steps label, and as many pixels as some tiles add."""
         step = self.whole.num_output_slices - self.whole.slice_overlap
-        planes = zip(self.shape[1:], self.whole.tile, self.whole.overlap, strict=True)
-        return max(1, round(_SLICES / step)) * step, *(_side(*axis) for axis in planes)
+        height, width = (
+            _side(*axis) for axis in zip(self.shape[1:], self.whole.tile, self.whole.overlap, strict=True)
+        )
+        return max(1, round(_SLICES / step)) * step, height, width
 
     @property
     def chunk(self) -> tuple[int, int, int]:
         """Sides of a chunk, z y x: divisors of a region's."""
         most = (_CHUNK_SLICES, _CHUNK_PIXELS, _CHUNK_PIXELS)
-        return tuple(_divisor_near(limit, whole) for limit, whole in zip(most, self.side, strict=True))
+        depth, height, width = (_divisor_near(limit, whole) for limit, whole in zip(most, self.side, strict=True))
+        return depth, height, width
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        return tuple(-(-length // side) for length, side in zip(self.shape, self.side, strict=True))
+        along_z, along_y, along_x = (-(-length // side) for length, side in zip(self.shape, self.side, strict=True))
+        return along_z, along_y, along_x
 
     def __len__(self) -> int:
         return prod(self.counts)
@@ -92,13 +97,15 @@ class RegionGrid:
         if not 0 <= index < len(self):
             raise IndexError(f"expected a region from 0 to {len(self) - 1}, got {index}")
         at = [int(i) for i in np.unravel_index(index, self.counts)]
-        core = tuple(
+        core_z, core_y, core_x = (
             slice(i * side, min((i + 1) * side, length))
             for i, side, length in zip(at, self.side, self.shape, strict=True)
         )
+        core = (core_z, core_y, core_x)
         whole = self.whole
         overlap, least = (whole.slice_overlap, *whole.overlap), (whole.num_output_slices, *whole.tile)
-        labelled = tuple(map(_reaching, core, overlap, least, self.shape))
+        labelled_z, labelled_y, labelled_x = map(_reaching, core, overlap, least, self.shape)
+        labelled = (labelled_z, labelled_y, labelled_x)
         context = whole.num_slices - whole.num_output_slices
         z = slice(
             max(labelled[0].start - context // 2, 0), min(labelled[0].stop + context - context // 2, self.shape[0])
@@ -106,7 +113,7 @@ class RegionGrid:
         grid = replace(
             whole, shape=_sides(labelled), above=labelled[0].start - z.start, below=z.stop - labelled[0].stop
         )
-        return Region(index, core, labelled, (z, *labelled[1:]), grid)
+        return Region(index, core, labelled, (z, labelled_y, labelled_x), grid)
 
 
 def _side(length: int, tile: int, overlap: int) -> int:
@@ -141,7 +148,8 @@ def _reaching(core: slice, shared: int, least: int, length: int) -> slice:
 
 
 def _sides(box: Box) -> tuple[int, int, int]:
-    return tuple(one.stop - one.start for one in box)
+    depth, height, width = (one.stop - one.start for one in box)
+    return depth, height, width
 
 
 def _divisor_near(limit: int, whole: int) -> int:

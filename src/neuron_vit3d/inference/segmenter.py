@@ -138,12 +138,17 @@ class Segmenter:
                 if getattr(options, name) is None
             },
         )
-        if not 0 <= self.options.tile_overlap < self.options.tile_size:
-            raise ValueError(
-                f"expected a tile overlap from 0 to {self.options.tile_size - 1} (tile size - 1), "
-                f"got {self.options.tile_overlap}"
-            )
-        check_slice_overlap(self.options.slice_overlap, processor.num_output_slices)
+        size, overlap, slice_overlap = self.options.tile_size, self.options.tile_overlap, self.options.slice_overlap
+        assert size is not None and overlap is not None and slice_overlap is not None  # the processor has them
+        if not 0 <= overlap < size:
+            raise ValueError(f"expected a tile overlap from 0 to {size - 1} (tile size - 1), got {overlap}")
+        check_slice_overlap(slice_overlap, processor.num_output_slices)
+
+    @property
+    def _batch_size(self) -> int:
+        """How many blocks go through the model at once; it was decided when the segmenter was made."""
+        assert self.options.batch_size is not None
+        return self.options.batch_size
 
     def __getattr__(self, name: str):
         """Gives the value of an option, `segmenter.tile_size` as `segmenter.options.tile_size`."""
@@ -228,10 +233,10 @@ class Segmenter:
         before = sum(grid.labelled(step)[-1] < first for step in grid.steps)
         origins = grid.tile_origins
         is_new = np.array([[(step, origin) not in known for origin in origins] for step in grid.steps]) & needed
-        left_out = int(is_new[:before].sum()) // self.options.batch_size * self.options.batch_size
+        left_out = int(is_new[:before].sum()) // self._batch_size * self._batch_size
         numbers = is_new.cumsum().reshape(needed.shape)  # of the blocks that go through the model, from 1
         start = min(int((numbers[:, -1] <= left_out).sum()), before)
-        batches = Batches(self._begin, self.options.batch_size, stitcher)
+        batches = Batches(self._begin, self._batch_size, stitcher)
         steps = zip(grid.steps[start:], needed[start:], numbers[start:], strict=True)
         windows = windows_of(grid, grid.steps[start:], needed[start:])
         for (step, tiles, number), slices in ahead(self._slices_to_label(source, grid, intensities, steps, windows)):
@@ -265,7 +270,7 @@ class Segmenter:
     def _slices_to_label(self, source, grid, intensities, steps, windows) -> Iterator[tuple[tuple, list[Window]]]:
         """Yields each of the steps (first slice, its needed tiles, ...), and its `num_slices` normalised slices on the
         device, of each its window; none where no tile is needed. No slice is read twice."""
-        slices = {}
+        slices: dict[int, Window] = {}
         for step, tiles, *rest in steps:
             wanted = grid.slices_of(step) if tiles.any() else []
             for z in [z for z in slices if not len(wanted) or z < wanted[0]]:
@@ -300,9 +305,9 @@ class Segmenter:
         (blocks, num_output_slices, height, width)."""
         pixel_values = torch.stack(batch)
         forward = self.model
-        if self._compiled is not None and 2 * len(batch) >= self.options.batch_size:
+        if self._compiled is not None and 2 * len(batch) >= self._batch_size:
             # Filled up, as for another number of blocks it would be compiled again.
-            filling = self.options.batch_size - len(batch)
+            filling = self._batch_size - len(batch)
             pixel_values = torch.cat([pixel_values, pixel_values[:1].expand(filling, -1, -1, -1, -1)])
             forward = self._forward_compiled
         mirrored = [(), (-1,), (-2,), (-2, -1)] if self.options.flips else [()]
@@ -314,6 +319,7 @@ class Segmenter:
         # A CPU gains little but by weights that are constants: they lie ready for the matrix units then, and
         # activations become part of the convolutions. As an option of `torch.compile` it would come too late.
         with torch._inductor.config.patch(freezing=self.device.type == "cpu"):
+            assert self._compiled is not None
             return self._compiled(pixel_values)
 
 

@@ -29,7 +29,8 @@ def windows_of(grid: BlockGrid, steps: list[int], needed: np.ndarray) -> dict[in
         steps: of the grid.
         needed: (steps, tiles) bool.
     """
-    corners, windows = np.array(grid.tile_origins), {}
+    corners = np.array(grid.tile_origins)
+    windows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for step, tiles in zip(steps, needed, strict=True):
         if not tiles.any():
             continue
@@ -37,7 +38,8 @@ def windows_of(grid: BlockGrid, steps: list[int], needed: np.ndarray) -> dict[in
         for z in grid.slices_of(step).tolist():
             of_others = windows.get(z, (first, last))
             windows[z] = np.minimum(first, of_others[0]), np.maximum(last, of_others[1])
-    return {z: tuple(map(slice, first.tolist(), last.tolist())) for z, (first, last) in windows.items()}
+    ends = {z: np.stack(both, axis=1).tolist() for z, both in windows.items()}  # of y and x, first and last
+    return {z: (slice(*y), slice(*x)) for z, (y, x) in ends.items()}
 
 
 def block_of(slices: list[Window], origin: tuple[int, int], tile: tuple[int, int]) -> torch.Tensor:

@@ -9,6 +9,7 @@ are. The `Level` of a map says its channels and its stride, as timm's `FeatureIn
 every family.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,7 +115,7 @@ class Family:
         if self.why_not_resized:
             raise ValueError(f"positions of {self.model_type!r} {self.why_not_resized}")
         positions = self.position_embeddings(backbone)
-        if positions is not None:
+        if self.positions is not None and positions is not None:
             home, _, name = self.positions.rpartition(".")
             patch, embeddings = _side(backbone.config.patch_size), backbone.get_submodule(home)
             prefix = positions.shape[1] - (_side(backbone.config.image_size) // patch) ** 2
@@ -149,7 +150,7 @@ _ENTRIES = (
 FAMILIES = {family.model_type: family for family in _ENTRIES}
 
 
-def family_of(name: str, model_type: str | None) -> Family:
+def family_of(name: str | os.PathLike, model_type: str | None) -> Family:
     """Returns the entry of a family.
 
     Args:

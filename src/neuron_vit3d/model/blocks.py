@@ -1,9 +1,9 @@
 """A volume is cut into overlapping blocks, and the slices predicted for them are stitched together again.
 
 A block is `num_slices` neighbouring slices of one tile. The model labels `num_output_slices` of them around the center
-one. What it labels are windows of `num_output_slices` slices by a tile, and one law covers a volume with them along z, y
-and x: they overlap, and where they do, their predictions are averaged with weights that fall off towards a window's border,
-where the model sees its surroundings on one side only.
+one. What it labels are windows of `num_output_slices` slices by a tile, and one law covers a volume with them along z,
+y and x: they overlap, and where they do, their predictions are averaged with weights that fall off towards a window's
+border, where the model sees its surroundings on one side only.
 
 Plain array functions (numpy), used by the image processor on whole arrays and by `inference` slab by slab.
 """
@@ -19,7 +19,8 @@ def check_slice_overlap(slice_overlap: int, num_output_slices: int) -> None:
     """Raises ValueError where blocks would share all the slices they label, or fewer than none."""
     if not 0 <= slice_overlap < num_output_slices:
         raise ValueError(
-            f"slice_overlap must be at least 0 and less than num_output_slices = {num_output_slices}; got {slice_overlap}"
+            f"slice_overlap must be at least 0 and less than num_output_slices = {num_output_slices}; got "
+            f"{slice_overlap}"
         )
 
 
@@ -43,9 +44,9 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
 def tile_side(length: int, tile: int, overlap: int, patch: int = 1) -> int:
     """Side of the tiles that cover an axis with the fewest pixels: about `tile`, from 5/6 to 4/3 of it.
 
-    A tile of one size for all planes covers some of them three times: a plane of 256 needs four tiles of 224, but one of 256.
-    Of sides that cover an axis alike, the nearest to `tile` is taken. A model learned at about one size; what others cost is
-    measured in reports/segmenting_choices.md.
+    A tile of one size for all planes covers some of them three times: a plane of 256 needs four tiles of 224, but one
+    of 256. Of sides that cover an axis alike, the nearest to `tile` is taken. A model learned at about one size; what
+    others cost is measured in reports/segmenting_choices.md.
 
     Args:
         length: pixels of the axis.
@@ -84,7 +85,8 @@ class BlockGrid:
         num_slices: slices of a block.
         num_output_slices: slices labelled a block.
         slice_overlap: labelled slices that neighbouring blocks share at least.
-        above, below: slices that lie before and behind the volume and may be looked at, where it is a part of a larger one.
+        above, below: slices that lie before and behind the volume and may be looked at, where it is a part of a larger
+            one.
 
     Raises:
         ValueError: `slice_overlap` is not in [0, num_output_slices).
@@ -120,8 +122,8 @@ class BlockGrid:
         """First labelled slice of every step through the volume.
 
         No step reaches beyond the volume's ends, where a block's center would be no slice of it: such blocks are not
-        trained on. A volume of fewer slices than are labelled lies in the middle of its one step, which then starts before
-        it, so that a single slice is the center one.
+        trained on. A volume of fewer slices than are labelled lies in the middle of its one step, which then starts
+        before it, so that a single slice is the center one.
         """
         if self.shape[0] < self.num_output_slices:
             return [-((self.num_output_slices - self.shape[0]) // 2)]
@@ -137,8 +139,10 @@ class BlockGrid:
         return np.clip(np.arange(first, first + self.num_slices), -self.above, self.shape[0] - 1 + self.below)
 
     def window(self) -> np.ndarray:
-        """Blending weights (num_output_slices, tile height, tile width) in (0, 1]: a linear ramp over the overlap along
-        each axis, 1 inside."""
+        """Returns blending weights (num_output_slices, tile height, tile width) in (0, 1].
+
+        They are a linear ramp over the overlap along each axis, and 1 inside.
+        """
         sides, overlaps = (self.num_output_slices, *self.tile), (self.slice_overlap, *self.overlap)
         ramps = []
         for side, overlap in zip(sides, overlaps, strict=True):
@@ -186,11 +190,17 @@ class Stitcher:
         self.missing = np.zeros(grid.shape[0], int)  # blocks that still have to come, by slice
         for step in grid.steps:
             self.missing[grid.labelled(step)] += len(grid.tile_origins)
-        self.sums, self.weights, self.rows = {}, {}, {}  # by slice; the rows in which blocks came, first and last
+        # by slice
+        self.sums: dict[int, np.ndarray] = {}
+        self.weights: dict[int, np.ndarray] = {}
+        self.rows: dict[int, tuple[int, int]] = {}  # in which blocks came, first and last
         self.next = first
 
     def add(self, step: int, origin: tuple[int, int], prediction: np.ndarray) -> None:
-        """Prediction (num_labels, num_output_slices, tile height, tile width) of the block of `step` at `origin` (y, x)."""
+        """Adds the prediction of the block of `step` at `origin` (y, x).
+
+        It is (num_labels, num_output_slices, tile height, tile width).
+        """
         (y, x), (height, width) = origin, self.grid.tile
         place = np.s_[..., y : y + height, x : x + width]
         for z in self.grid.labelled(step):
@@ -230,7 +240,9 @@ class Stitcher:
 
 
 def stitch(predictions: np.ndarray, grid: BlockGrid) -> np.ndarray:
-    """Predictions (blocks, num_labels, num_output_slices, tile height, tile width) -> (num_labels, slices, height, width).
+    """Stitches the predictions of all blocks to one volume.
+
+    (blocks, num_labels, num_output_slices, tile height, tile width) -> (num_labels, slices, height, width).
 
     The inverse of `cut` where the model returns its blocks' middle slices: `stitch(cut(x)[:, :, middle]) == x`.
     """

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import difflib
 import os
+from typing import cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -112,7 +113,8 @@ class NeuronViT3DConfig(PreTrainedConfig):
             # Loaded by the package, which has registered its own pipeline; transformers would ask for the other's
             # trust.
             kwargs.pop("custom_pipelines", None)
-        if self.id2label is None and kwargs.get("num_labels") in (None, 2):
+        # The type of a field of transformers' class is not known here.
+        if self.id2label is None and kwargs.get("num_labels") in (None, 2):  # type: ignore[has-type]
             self.id2label = {0: "background", 1: "neuron"}
         if isinstance(self.backbone_config, dict):
             family_of("backbone_config", self.backbone_config.get("model_type"))
@@ -121,7 +123,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.backbone_config = self.family.as_backbone(self.backbone_config)
         self.label2id = {name: index for index, name in self.id2label.items()}
-        self.backbone_config.name_or_path = ""  # where the 2D model lay on somebody's disk is nobody else's matter
+        self._backbone.name_or_path = ""  # where the 2D model lay on somebody's disk is nobody else's matter
         if self.out_indices is None:
             depth = len(self.family.levels(self.backbone_config)) - 1
             self.out_indices = [max(1, round(depth * part / 4)) for part in (1, 2, 3, 4)]
@@ -130,13 +132,15 @@ class NeuronViT3DConfig(PreTrainedConfig):
         self.settle()
 
     def settle(self):
-        """Checks what belongs together, and derives what follows. Called again by the model: fields may be set later on.
+        """Checks what belongs together, and derives what follows.
+
+        Called again by the model: fields may be set later on.
 
         What the checks raise stays a ValueError here; `strict` would wrap it in an error that is none.
         """
         self.validate_slices()
         self.validate_decoder()
-        self.backbone_config.num_channels = self.num_channels * self.num_slices
+        self._backbone.num_channels = self.num_channels * self.num_slices
 
     @classmethod
     def other_fields(cls, values: dict) -> dict[str, str]:
@@ -193,23 +197,29 @@ class NeuronViT3DConfig(PreTrainedConfig):
                 f"stem_sizes must be empty or three channel counts for strides 1, 2, 4; got {self.stem_sizes}"
             )
         depth = len(self.family.levels(self.backbone_config)) - 1
-        if len(self.out_indices) != 4 or any(not 0 <= index <= depth for index in self.out_indices):
-            raise ValueError(f"out_indices must be four numbers in 0..{depth}; got {list(self.out_indices)}")
+        indices = list(self.out_indices or ())
+        if len(indices) != 4 or any(not 0 <= index <= depth for index in indices):
+            raise ValueError(f"out_indices must be four numbers in 0..{depth}; got {indices}")
         for name in ("image_mean", "image_std"):
             value = getattr(self, name)
             if isinstance(value, list | tuple) and not value:
                 raise ValueError(f"{name} must be a number, or a list of one a colour; got an empty list")
 
     @property
+    def _backbone(self) -> PreTrainedConfig:
+        """The 2D model's configuration, which is an object as soon as `__post_init__` has run."""
+        return cast(PreTrainedConfig, self.backbone_config)
+
+    @property
     def family(self) -> Family:
         """What the package knows of the 2D model's family."""
-        return family_of("backbone_config", self.backbone_config.model_type)
+        return family_of("backbone_config", self._backbone.model_type)
 
     @property
     def feature_levels(self) -> tuple[Level, ...]:
         """Channels and stride of the four feature maps that the decoder reads, shallow to deep."""
         levels = self.family.levels(self.backbone_config)
-        return tuple(levels[index] for index in self.out_indices)
+        return tuple(levels[index] for index in self.out_indices or ())
 
     @property
     def patch_size(self) -> int:
@@ -219,7 +229,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
     @property
     def image_size(self) -> int:
         """Side of the pictures the 2D model was pre-trained on, in pixels."""
-        size = self.backbone_config.image_size
+        size = self._backbone.image_size
         return size if isinstance(size, int) else size[0]
 
 

@@ -110,7 +110,7 @@ class Stem(nn.Module):
     Neurites are 1 to 5 voxels wide, a patch 14 or 16: the stem keeps what a token cannot place exactly.
     """
 
-    def __init__(self, in_channels: int, sizes: list[int]):
+    def __init__(self, in_channels: int, sizes: list[int] | tuple[int, ...]):
         super().__init__()
         self.stages = nn.ModuleList()
         for stride, size in zip((1, 2, 2), sizes, strict=True):
@@ -161,8 +161,10 @@ class ConvBlock(nn.Sequential):
         return activation(x)
 
     def _is_plain(self, in_channels: int) -> bool:
-        """Whether the layers are what they were made as, and their weights are here: adapters, hooks, and weights that are
-        offloaded or sharded act in each layer's own call."""
+        """Tells whether the layers are what they were made as, and their weights are here.
+
+        Adapters, hooks, and weights that are offloaded or sharded act in each layer's own call.
+        """
         convolution, norm, _ = self
         return (
             type(convolution) is nn.Conv2d
@@ -182,7 +184,9 @@ class Classifier(nn.Conv2d):
 
     @torch.no_grad()
     def begin_with_prior(self, foreground: float = 0.05) -> None:
-        """Sets the bias to what is known before anything is seen: few voxels are neuron (Lin et al. 2017, section 4.1).
+        """Sets the bias to what is known before anything is seen.
+
+        Few voxels are neuron (Lin et al. 2017, section 4.1).
 
         Beginning with one half, hundreds of steps go by in which little but the bias is learned.
         """
@@ -192,8 +196,10 @@ class Classifier(nn.Conv2d):
 
 
 def channels_last(maps: torch.Tensor) -> torch.Tensor:
-    """The same maps with their channels together in memory: convolutions of few channels are faster that way, and what
-    is computed from them lies so as well."""
+    """Returns the same maps with their channels together in memory.
+
+    Convolutions of few channels are faster that way, and what is computed from them lies so as well.
+    """
     return maps.contiguous(memory_format=torch.channels_last)
 
 

@@ -1,4 +1,4 @@
-"""NeuronViT3DImageProcessor: a volume is normalised and cut into blocks; the predicted slices are stitched to scores."""
+"""NeuronViT3DImageProcessor cuts a normalised volume into blocks, and stitches the predicted slices to scores."""
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
     r"""
     Args:
         num_slices, num_channels, num_output_slices: of the model, see [`NeuronViT3DConfig`].
-        tile_size (`int`, defaults to 224): side of a tile in pixels, about: from 5/6 to 4/3 of it, whatever covers a plane
-            with the fewest pixels, see [`tile_side`]. A plane smaller than that is one tile.
+        tile_size (`int`, defaults to 224): side of a tile in pixels, about: from 5/6 to 4/3 of it, whatever covers a
+            plane with the fewest pixels, see [`tile_side`]. A plane smaller than that is one tile.
         tile_overlap (`int`, defaults to 32): pixels that neighbouring tiles share at least.
         slice_overlap (`int`, defaults to 0): labelled slices that neighbouring blocks share at least; their scores are
             averaged. Less than `num_output_slices`.
@@ -24,10 +24,10 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         image_mean, image_std (`float` or `list[float]`, default to 0.5): intensities in [0, 1] are then normalised as
             the 2D model's pictures were; one number, or one a channel.
         patch_size (`int`, defaults to 16): of the model, whose patches tiles are made of.
-        intensities (`str`, defaults to "percentiles"): "robust" finds black and white such that one bright soma, scale bar
-            or slice does not move them, and compresses what is brighter than white; "percentiles" scales linearly and clips,
-            as checkpoints of before do; "capped" does, too, but white is at most three times the robust one. See
-            `intensities.py`.
+        intensities (`str`, defaults to "percentiles"): "robust" finds black and white such that one bright soma, scale
+            bar or slice does not move them, and compresses what is brighter than white; "percentiles" scales linearly
+            and clips, as checkpoints of before do; "capped" does, too, but white is at most three times the robust
+            one. See `intensities.py`.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -69,13 +69,15 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
     @classmethod
     def for_model(cls, config, image_mean=None, image_std=None, **kwargs) -> "NeuronViT3DImageProcessor":
-        """The processor of a model with this [`NeuronViT3DConfig`], which knows how its 2D model's pictures were normalised.
+        """Makes the processor of a model with this [`NeuronViT3DConfig`].
+
+        The configuration knows how its 2D model's pictures were normalised.
 
         Args:
             config: the model's configuration.
-            image_mean, image_std: instead of the configuration's; a number or one a colour. Where the image has as many
-                channels as the pictures had colours each keeps its own; otherwise they are averaged, as the kernels of
-                the colours are summed.
+            image_mean, image_std: instead of the configuration's; a number or one a colour. Where the image has as
+                many channels as the pictures had colours each keeps its own; otherwise they are averaged, as the
+                kernels of the colours are summed.
             kwargs: of the processor: tile_size, tile_overlap, slice_overlap, lower_percentile, upper_percentile, and
                 intensities, whose own percentiles are taken where none are given.
         """
@@ -102,14 +104,16 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         kind = image_processor_dict.get("image_processor_type", cls.__name__)
         if kind != cls.__name__:
             raise ValueError(
-                f"expected the values of a {cls.__name__}, found those of a {kind}; make the one that belongs to a model by "
-                f"{cls.__name__}.for_model(model.config)"
+                f"expected the values of a {cls.__name__}, found those of a {kind}; make the one that belongs to a "
+                f"model by {cls.__name__}.for_model(model.config)"
             )
         return super().from_dict(image_processor_dict, **kwargs)
 
     def fit_to(self, config) -> None:
-        """Takes over the patches of a model with this configuration, which older checkpoints do not note here; raises
-        ValueError where this processor's blocks are not the model's."""
+        """Takes over the patches of a model with this configuration, which older checkpoints do not note here.
+
+        Raises ValueError where this processor's blocks are not the model's.
+        """
         for name in ("num_slices", "num_channels", "num_output_slices"):
             if getattr(self, name) != getattr(config, name):
                 raise ValueError(
@@ -134,8 +138,12 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         return BatchFeature(data=data, tensor_type=return_tensors)
 
     def post_process_segmentation(self, logits: torch.Tensor, volume_shape) -> np.ndarray:
-        """Logits of all blocks (blocks, num_labels, num_output_slices, ...) to scores (slices, height, width), float32."""
-        grid = self.grid(tuple(int(side) for side in volume_shape))
+        """Turns logits of all blocks into scores (slices, height, width), float32.
+
+        The logits are (blocks, num_labels, num_output_slices, ...).
+        """
+        depth, height, width = (int(side) for side in volume_shape)
+        grid = self.grid((depth, height, width))
         return stitch(scores_from_logits(logits).cpu().numpy()[:, None], grid)[0]
 
     def intensity_range(self, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -173,14 +181,20 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         tile_overlap: int | None = None,
         slice_overlap: int | None = None,
     ) -> BlockGrid:
-        """Where the blocks of a volume of this shape (slices, height, width) lie; options that are given replace its own."""
+        """Tells where the blocks of a volume of this shape (slices, height, width) lie.
+
+        Options that are given replace the processor's own.
+        """
         tile_size = self.tile_size if tile_size is None else tile_size
         overlap = self.tile_overlap if tile_overlap is None else tile_overlap
-        tile = tuple(tile_side(length, tile_size, overlap, self.patch_size) for length in shape[1:])
-        slice_overlap = self.slice_overlap if slice_overlap is None else slice_overlap
-        return BlockGrid(
-            tuple(shape), tile, (overlap, overlap), self.num_slices, self.num_output_slices, slice_overlap
+        depth, height, width = shape
+        tile = (
+            tile_side(height, tile_size, overlap, self.patch_size),
+            tile_side(width, tile_size, overlap, self.patch_size),
         )
+        slice_overlap = self.slice_overlap if slice_overlap is None else slice_overlap
+        sides = (depth, height, width)
+        return BlockGrid(sides, tile, (overlap, overlap), self.num_slices, self.num_output_slices, slice_overlap)
 
     def with_channels(self, volume: np.ndarray) -> np.ndarray:
         """Checks a volume at the door; (slices, height, width) becomes (1, slices, height, width)."""
@@ -204,7 +218,8 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 def scores_from_logits(logits: torch.Tensor) -> torch.Tensor:
     """Logits (batch, num_labels, ...) to the probability of not being background (batch, ...), float32."""
     background, *others = logits.float().unbind(1)
-    # 1 - softmax(logits)[0], which takes ten times as long, and rounds small scores to multiples of the smallest step below 1.
+    # 1 - softmax(logits)[0], which takes ten times as long, and rounds small scores to multiples of the smallest step
+    # below 1.
     neuron = others[0] if len(others) == 1 else torch.stack(others).logsumexp(0)
     return (neuron - background).sigmoid().contiguous()
 

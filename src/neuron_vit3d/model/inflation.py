@@ -1,14 +1,14 @@
 """Inflation: the weights of a 2D vision transformer become those of a 3D one.
 
-A Conv3d patch embedding whose kernel spans all D slices of a block is the same linear map as a Conv2d over the D slices
-taken as channels. So one tensor changes, and every other weight of the 2D model is used as it is:
+A Conv3d patch embedding whose kernel spans all D slices of a block is the same linear map as a Conv2d over the D
+slices taken as channels. So one tensor changes, and every other weight of the 2D model is used as it is:
 
     2D kernel  (hidden, 3, patch, patch)  ->  3D kernel  (hidden, channels, D, patch, patch)  stored as
                                               Conv2d weight  (hidden, channels * D, patch, patch)
 
 "average": every slice gets w / D. "center": the center slice gets w, the others zero. (Cheng et al. 2024,
-arXiv 2405.02686, section 2; the two modes are from Zhang et al. 2022, "Adapting Pre-trained Vision Transformers from 2D
-to 3D through Weight Inflation".)
+arXiv 2405.02686, section 2; the two modes are from Zhang et al. 2022, "Adapting Pre-trained Vision Transformers from
+2D to 3D through Weight Inflation".)
 """
 
 from collections.abc import Mapping
@@ -60,8 +60,8 @@ def inflate_patch_embedding(
 ) -> torch.Tensor:
     """2D kernel (hidden, in_channels, patch, patch) -> 3D kernel (hidden, num_channels, num_slices, patch, patch).
 
-    The colours of a natural picture mean nothing in microscopy: unless `num_channels` equals the 2D model's, the colour
-    kernels are summed (the response to a grey picture) and shared out over the image's channels.
+    The colours of a natural picture mean nothing in microscopy: unless `num_channels` equals the 2D model's, the
+    colour kernels are summed (the response to a grey picture) and shared out over the image's channels.
     """
     if weight.ndim != 4:
         raise ValueError(f"expected a 2D kernel (hidden, channels, patch, patch), got shape {tuple(weight.shape)}")

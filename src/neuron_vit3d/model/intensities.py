@@ -1,39 +1,43 @@
 """Black and white of a volume: how its intensities become those that a model is given.
 
-"percentiles" (checkpoints of before, and the default of a processor): white is a high percentile of the maximum projection, and
-intensities are scaled linearly and clipped. One soma, scale bar or hot pixel that is much brighter than the neurites makes
-them black.
+"percentiles" (checkpoints of before, and the default of a processor): white is a high percentile of the maximum
+projection, and intensities are scaled linearly and clipped. One soma, scale bar or hot pixel that is much brighter
+than the neurites makes them black.
 
-"capped": the same, but white is at most CAP times what "robust" has for white. Stacks without such a thing stay as they are.
+"capped": the same, but white is at most CAP times what "robust" has for white. Stacks without such a thing stay as
+they are.
 
-"robust": nothing that covers little of the picture moves black or white, and what is brighter than white is compressed, not
-clipped. Of every column of voxels the second highest counts, so that neither a hot pixel nor a hot slice does; the projection
-of these is cut into cells, and white is a percentile of the cells' bright ends: a thing counts by the cells that it covers,
-not by how bright it is. Intensities are then mapped by a logarithm, which leaves room for what is many times as bright.
+"robust": nothing that covers little of the picture moves black or white, and what is brighter than white is
+compressed, not clipped. Of every column of voxels the second highest counts, so that neither a hot pixel nor a hot
+slice does; the projection of these is cut into cells, and white is a percentile of the cells' bright ends: a thing
+counts by the cells that it covers, not by how bright it is. Intensities are then mapped by a logarithm, which leaves
+room for what is many times as bright.
 """
 
 import numpy as np
 
 
 METHODS = ("percentiles", "capped", "robust")
-# Percentiles for black (of the voxels) and for white (of the projection, or of its cells). The robust ones by measurement on 17
-# stacks of real neurons (fly, mouse dendrites): the median intensity along the trace is 0.5 to 2.2 times white, and a disk
-# over 2 % of the plane, 30 times as bright as the neurites, raises white by 1.0 to 1.7 times (percentiles: 18 to 30 times).
+# Percentiles for black (of the voxels) and for white (of the projection, or of its cells). The robust ones by
+# measurement on 17 stacks of real neurons (fly, mouse dendrites): the median intensity along the trace is 0.5 to 2.2
+# times white, and a disk over 2 % of the plane, 30 times as bright as the neurites, raises white by 1.0 to 1.7 times
+# (percentiles: 18 to 30 times).
 DEFAULT_PERCENTILES = {"percentiles": (1.0, 99.5), "capped": (1.0, 99.5), "robust": (20.0, 95.0)}
-# On the same stacks the percentile of the projection is 1.2 to 2.7 times the robust white, so this changes none of them.
+# On the same stacks the percentile of the projection is 1.2 to 2.7 times the robust white, so this changes none of
+# them.
 CAP = 3.0
-# Side of a cell in pixels, and the percentile of its pixels that is its bright end: a neurite one or two pixels wide that
-# crosses a cell covers a tenth of it. In a small plane cells are smaller, but there are 16 along its shorter side: the cells
-# that one thing touches must stay few.
+# Side of a cell in pixels, and the percentile of its pixels that is its bright end: a neurite one or two pixels wide
+# that crosses a cell covers a tenth of it. In a small plane cells are smaller, but there are 16 along its shorter
+# side: the cells that one thing touches must stay few.
 CELL, SMALLEST_CELL = 16, 4
 CELLS_ALONG = 16
 BRIGHT_END = 90.0
-# The curve log(1 + STEEPNESS x) / log(1 + STEEPNESS HIGHEST) of intensities x that are 1 at white: HIGHEST becomes 1, white 0.43,
-# background at a fifth of white 0.15.
+# The curve log(1 + STEEPNESS x) / log(1 + STEEPNESS HIGHEST) of intensities x that are 1 at white: HIGHEST becomes 1,
+# white 0.43, background at a fifth of white 0.15.
 STEEPNESS = 3.0
 HIGHEST = 8.0
-# An image is dark on bright where its dark tail (from the median to the lowest 0.1 %) is so many times as long as its bright
-# one. A picture of a neuron has the opposite; one with black corners has tails of like length.
+# An image is dark on bright where its dark tail (from the median to the lowest 0.1 %) is so many times as long as its
+# bright one. A picture of a neuron has the opposite; one with black corners has tails of like length.
 INVERTED_RATIO = 3.0
 TAIL = 0.1
 
@@ -61,8 +65,9 @@ class IntensityRange:
         self.shape, self.method = shape, method
         # A column of one or two voxels has no second highest that would tell anything.
         self.ranks = 2 if method != "percentiles" and shape[0] > 2 else 1
-        self.projection = None  # (ranks, channels, height, width): the highest of each column, the second highest
-        self.samples = []  # (channels, voxels) each
+        # (ranks, channels, height, width): the highest of each column, the second highest
+        self.projection: np.ndarray | None = None
+        self.samples: list[np.ndarray] = []  # (channels, voxels) each
         self.stride = max(1, round((np.prod(shape, dtype=float) / 1e6) ** (1 / 2)))
 
     def add(self, box: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
@@ -70,7 +75,10 @@ class IntensityRange:
         self.merge(*self.look_at(box, origin), origin)
 
     def look_at(self, box: np.ndarray, origin: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """What `merge` is told of a box: projections (ranks, channels, height, width) and a sample (channels, voxels)."""
+        """Returns what `merge` is told of a box.
+
+        That is projections (ranks, channels, height, width) and a sample (channels, voxels).
+        """
         box = box.view(np.uint8) if box.dtype == bool else box  # numpy has no percentiles of booleans
         y, x = (-start % self.stride for start in origin)
         highest = box.max(axis=1)[None] if self.ranks == 1 else _two_highest(box.swapaxes(0, 1))
@@ -86,6 +94,7 @@ class IntensityRange:
 
     def result(self, lower_percentile: float, upper_percentile: float) -> tuple[np.ndarray, np.ndarray]:
         """Black and white, one a channel, float64; white is above black even in a constant volume."""
+        assert self.projection is not None  # as there are samples
         sample = np.concatenate(self.samples, axis=1)
         black = np.array([np.percentile(channel, lower_percentile) for channel in sample], float)
         if self.method == "robust":
@@ -102,6 +111,7 @@ class IntensityRange:
         return black, np.where(white > black, white, black + 1.0)
 
     def _bright_cells(self, black: np.ndarray, percentile: float) -> np.ndarray:
+        assert self.projection is not None
         return np.array(
             [_bright_cells(*both, percentile) for both in zip(self.projection[-1], black, strict=True)], float
         )
@@ -114,11 +124,10 @@ class IntensityRange:
 
 def _two_highest(slices) -> np.ndarray:
     """(2, ...) the highest and the second highest at each place of arrays of one shape; of one array it is both."""
-    highest, second = None, None
+    slices = iter(slices)
+    highest = next(slices).copy()
+    second = np.full_like(highest, _lowest(highest.dtype))
     for one in slices:
-        if highest is None:
-            highest, second = one.copy(), np.full_like(one, _lowest(one.dtype))
-            continue
         np.maximum(second, np.minimum(highest, one), out=second)
         np.maximum(highest, one, out=highest)
     return np.stack([highest, second])

@@ -28,7 +28,7 @@ class CheckpointError(OSError):
 
 
 @contextlib.contextmanager
-def one_clear_error(name: str | os.PathLike):
+def one_clear_error(name: str | os.PathLike | None):
     """Turns what transformers and huggingface_hub raise about the checkpoint `name` into one `CheckpointError`."""
     try:
         yield
@@ -93,8 +93,8 @@ def check_config(name: str | os.PathLike, config_class, **options) -> None:
         kind = values.get("model_type")
         if kind != config_class.model_type:
             raise ValueError(
-                f"{name}: expected a {config_class.model_type} checkpoint, found a model of type {kind!r} (a 2D vision "
-                "transformer becomes one by from_pretrained_2d and training)"
+                f"{name}: expected a {config_class.model_type} checkpoint, found a model of type {kind!r} (a 2D "
+                "vision transformer becomes one by from_pretrained_2d and training)"
             )
         try:
             # Not by `from_dict`, which warns of fields that there are not: so does whoever loads the configuration.
@@ -105,7 +105,9 @@ def check_config(name: str | os.PathLike, config_class, **options) -> None:
 
 
 def check_loaded(name: str | os.PathLike, config, info: dict, *, ignore_mismatched_sizes: bool) -> None:
-    """Raises ValueError, in one line, where weights contradict the configuration; tells what is new and what is left out.
+    """Raises ValueError, in one line, where weights contradict the configuration.
+
+    Tells what is new and what is left out.
 
     Args:
         config: the model's [`NeuronViT3DConfig`].
@@ -196,7 +198,10 @@ def load_whole(model_class, processor_class, name: str | os.PathLike, config: Pr
 
 
 def conversion_line(name: str | os.PathLike) -> str:
-    """What to type to turn a checkpoint's pickled weights into safetensors, without unpickling anything but tensors."""
+    """Returns what to type to turn a checkpoint's pickled weights into safetensors.
+
+    It unpickles nothing but tensors.
+    """
     is_folder = os.path.isdir(name)
     folder = str(name) if is_folder else str(name).split("/")[-1]
     convert = (
@@ -210,7 +215,10 @@ def conversion_line(name: str | os.PathLike) -> str:
 
 
 def picture_statistics(name: str | os.PathLike, **options) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation, one a colour, that a 2D model's pictures were normalised with; 0.5 if it does not say."""
+    """Reads the mean and standard deviation that a 2D model's pictures were normalised with.
+
+    One a colour; 0.5 if it does not say.
+    """
     where = _where(options)
     with one_clear_error(name):
         file = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False, **where)
@@ -227,7 +235,10 @@ def picture_statistics(name: str | os.PathLike, **options) -> tuple[list[float],
 
 @contextlib.contextmanager
 def without_load_report():
-    """Silences transformers' table of missing weights: an unused pooler and a new decoder are what is expected here."""
+    """Silences transformers' table of missing weights.
+
+    An unused pooler and a new decoder are what is expected here.
+    """
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -246,7 +257,7 @@ def _where(options: dict) -> dict:
     return {key: options[key] for key in _WHERE if options.get(key) is not None}
 
 
-def _reason(error: BaseException) -> str | None:
+def _reason(error: BaseException | None) -> str | None:
     """Why a checkpoint could not be had, from whatever lies beneath the error; None: it is no such matter."""
     beneath = []
     while error is not None and error not in beneath:
@@ -257,7 +268,10 @@ def _reason(error: BaseException) -> str | None:
         return any(isinstance(error, kinds) for error in beneath)
 
     if any_is(errors.GatedRepoError):
-        return "is gated: accept its conditions on its page on the Hub, then log in with `hf auth login` or pass token=..."
+        return (
+            "is gated: accept its conditions on its page on the Hub, then log in with `hf auth login` or pass "
+            "token=..."
+        )
     if any_is(errors.RepositoryNotFoundError):
         return (
             "no such folder here and no such name on the Hub; if it is private, log in with `hf auth login` or pass "

@@ -27,23 +27,24 @@ class NeuronSegmentationPipeline(ChunkPipeline):
     """Segments volumes block by block; traces them where the package `neuron_vit3d` is installed.
 
     Call it with one volume or a list of them: arrays (slices, height, width), or with channels first, a `Volume`, or
-    paths. `.npy` files can always be read, microscopy files where the package is installed. A volume and the scores of all
-    its blocks are in memory at once; `neuron_vit3d.segment` does with a few slices.
+    paths. `.npy` files can always be read, microscopy files where the package is installed. A volume and the scores of
+    all its blocks are in memory at once; `neuron_vit3d.segment` does with a few slices.
 
     Args (of the pipeline or of a call):
         batch_size: blocks that go through the model at once.
-        threshold (`float`, *optional*): scores at least this high are neuron. Without it, what stands out from the noise of
-            these scores, where the package is installed, and else 0.5.
+        threshold (`float`, *optional*): scores at least this high are neuron. Without it, what stands out from the
+            noise of these scores, where the package is installed, and else 0.5.
         channel (`int`, *optional*): the channel to segment, where the image has several and the model takes one.
         trace (`bool`, *optional*): trace the mask; by default wherever the package is installed.
 
     Returns (for each volume):
-        `{"scores": float32 (slices, height, width) in [0, 1], "mask": bool of the same shape}`, and `"swc"` where it was
+        `{"scores": float32 (slices, height, width) in [0, 1], "mask": bool of the same shape}`, and `"swc"` where it
+        was
         traced: the text of an SWC file, coordinates in voxels; None where the mask holds nothing to trace.
 
     Raises:
-        ValueError: what is given is no volume, has several channels and none is chosen, or the image processor belongs to
-            another model.
+        ValueError: what is given is no volume, has several channels and none is chosen, or the image processor belongs
+            to another model.
     """
 
     _load_processor = False
@@ -60,7 +61,8 @@ class NeuronSegmentationPipeline(ChunkPipeline):
             raise ValueError(f"expected a neuron_vit3d model, got one of type {self.model.config.model_type!r}")
         if not hasattr(self.image_processor, "fit_to"):  # its class differs where the code came with a checkpoint
             raise ValueError(
-                f"expected a NeuronViT3DImageProcessor, got a {type(self.image_processor).__name__}: that of another model"
+                f"expected a NeuronViT3DImageProcessor, got a {type(self.image_processor).__name__}: that of another "
+                "model"
             )
         self.image_processor.fit_to(self.model.config)
         if self.device.type == "cpu" and self.model.dtype == torch.float16:
@@ -140,8 +142,8 @@ def _array_of(volume) -> tuple[np.ndarray, tuple[float, float, float] | None]:
             volume = np.load(volume, allow_pickle=False)
         else:
             raise ValueError(
-                f"{volume}: without the package {_PACKAGE} only .npy files can be read: pip install {_PACKAGE}, or pass "
-                "an array (slices, height, width)"
+                f"{volume}: without the package {_PACKAGE} only .npy files can be read: pip install {_PACKAGE}, or "
+                "pass an array (slices, height, width)"
             )
     return np.asarray(getattr(volume, "array", volume)), getattr(volume, "voxel_size", None)
 

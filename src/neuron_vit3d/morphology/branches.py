@@ -1,7 +1,7 @@
 """The branches of a tree, and how sure each of them is: `Tree.branches`, its CSV text, and pruning by confidence.
 
-A branch is the path between two of these: roots, branch points and tips. Its nodes are those after its first one, which it
-shares with the branch that it leaves.
+A branch is the path between two of these: roots, branch points and tips. Its nodes are those after its first one,
+which it shares with the branch that it leaves.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .swc import Tree
 
 
-# Branches less sure than this are drawn in another colour: of the length of those below 0.75 in traces of 12 fly neurons a third or
-# more is wrong, of those above 0.9 a tenth (`benchmarks/branch_confidence.py`).
+# Branches less sure than this are drawn in another colour: of the length of those below 0.75 in traces of 12 fly
+# neurons a third or more is wrong, of those above 0.9 a tenth (`benchmarks/branch_confidence.py`).
 DOUBTFUL = 0.75
 BRANCH = np.dtype(
     [
@@ -36,8 +36,8 @@ def find_branches(tree: Tree) -> tuple[np.recarray, np.ndarray]:
     """The branches of a tree, and which branch each node belongs to.
 
     Returns:
-        The branches (b,), as `Tree.branches` has them; and (n,) int64, the row of the branch that ends with or runs through
-        each node, -1 for roots from which branches leave.
+        The branches (b,), as `Tree.branches` has them; and (n,) int64, the row of the branch that ends with or runs
+        through each node, -1 for roots from which branches leave.
     """
     parent, xyz = tree.parent_index, tree.xyz
     rows = np.arange(len(tree))
@@ -63,10 +63,11 @@ def find_branches(tree: Tree) -> tuple[np.recarray, np.ndarray]:
     def summed(values: np.ndarray) -> np.ndarray:
         return np.bincount(branch[on_one], values[on_one], minlength=len(ends))
 
+    parents = branch_of_end[starts]
+    parents[starts == ends] = -1  # a lone root is a branch without length
     found = np.zeros(len(ends), BRANCH).view(np.recarray)
     found.start, found.end = tree.ids[starts], tree.ids[ends]
-    found.parent_branch = branch_of_end[starts]
-    found.parent_branch[starts == ends] = -1  # a lone root is a branch without length
+    found.parent_branch = parents
     found.length = summed(length)
     found.mean_radius = summed(tree.radii) / count
     found.confidence = np.nan if tree.scores is None else np.clip(summed(tree.scores) / count, 0.0, 1.0)
@@ -81,8 +82,11 @@ def doubtful_nodes(tree: Tree, below: float = DOUBTFUL) -> np.ndarray:
 
 
 def branches_text(branches: np.recarray) -> str:
-    """The branches as a CSV text: a header, and a line for each with its number, from 0, to which `parent_branch` refers."""
-    lines = [",".join(("branch", *BRANCH.names))]
+    """Writes the branches as a CSV text: a header, and a line for each.
+
+    A line has the branch's number, from 0, to which `parent_branch` refers.
+    """
+    lines = [",".join(("branch", *(BRANCH.names or ())))]
     for number, (start, end, parent, *measures) in enumerate(branches.tolist()):
         lines.append(",".join((f"{number},{start},{end},{parent}", *(f"{value:.4f}" for value in measures))))
     return "\n".join(lines) + "\n"
@@ -91,9 +95,10 @@ def branches_text(branches: np.recarray) -> str:
 def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False) -> Tree:
     """Cut off the branches whose confidence is under `min_confidence`; the roots stay.
 
-    End branches go first, all of them that are not sure enough. What is left has fewer branch points, so branches that were
-    two become one, which is judged anew, until every end branch is sure enough. Branches that are not, but lead to others
-    that are, go then, with all that hangs on them. A fragment of which nothing but its root would be left goes as a whole.
+    End branches go first, all of them that are not sure enough. What is left has fewer branch points, so branches that
+    were two become one, which is judged anew, until every end branch is sure enough. Branches that are not, but lead
+    to others that are, go then, with all that hangs on them. A fragment of which nothing but its root would be left
+    goes as a whole.
 
     Args:
         tree: with `scores`; one without stays as it is.
@@ -122,8 +127,8 @@ def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False
     if not num_cut:
         return tree
     comment = (
-        f"dropped {num_cut} branches with what hangs on them, {before - tree.length:.0f} voxels long: confidence under "
-        f"{min_confidence:g} (min_confidence)"
+        f"dropped {num_cut} branches with what hangs on them, {before - tree.length:.0f} voxels long: confidence "
+        f"under {min_confidence:g} (min_confidence)"
     )
     parents = np.where(tree.parent_index < 0, -1, tree.parent_index + 1)
     numbered = {"ids": np.arange(1, len(tree) + 1), "parents": parents}
@@ -131,7 +136,10 @@ def prune_branches(tree: Tree, min_confidence: float, *, fragments: bool = False
 
 
 def _without(tree: Tree, gone: np.ndarray, first_root: int, fragments: bool) -> Tree:
-    """The tree without the nodes of some branches, `gone` (n,), and without what hangs on them, or that with a root of its own."""
+    """Returns the tree without the nodes of some branches, `gone` (n,), and without what hangs on them.
+
+    Or that with a root of its own.
+    """
     parent, rows = tree.parent_index.copy(), np.arange(len(tree))
     had_child = np.isin(rows, parent)
     if fragments:
@@ -156,7 +164,10 @@ def _without(tree: Tree, gone: np.ndarray, first_root: int, fragments: bool) -> 
 
 
 def _follow(step: np.ndarray) -> np.ndarray:
-    """Where each row comes to rest when it goes on by `step`, which has no cycle but rows that stay: pointer doubling."""
+    """Finds where each row comes to rest when it goes on by `step`, by pointer doubling.
+
+    `step` has no cycle but rows that stay.
+    """
     while True:
         further = step[step]
         if np.array_equal(further, step):

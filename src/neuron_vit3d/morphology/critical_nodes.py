@@ -8,20 +8,23 @@ from .graphs import sparse_graph
 from .swc import Tree
 
 
-# Voxels. A hand sets a fork anywhere inside the neurite: the median radius of the fly neurons' hand-drawn trees (TuFF) is
-# 3.8 voxels, and one more for the grid.
+# Voxels. A hand sets a fork anywhere inside the neurite: the median radius of the fly neurons' hand-drawn trees (TuFF)
+# is 3.8 voxels, and one more for the grid.
 NODE_DISTANCE = 5.0
 
 
 def critical_nodes(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
-    """Finds branch points and tips by the number of edges that meet in a node, so that the root's place does not matter.
+    """Finds branch points and tips by the number of edges that meet in a node.
+
+    So the root's place does not matter.
 
     Args:
         tree: any forest; hand-made trees often come in fragments. A fragment's root is treated as any other node.
 
     Returns:
         branch_points (b, 3): x y z of the nodes in which three or more edges meet.
-        tips (t, 3): x y z of the nodes with one edge; both ends of a fragment are tips. A node without edges is neither.
+        tips (t, 3): x y z of the nodes with one edge; both ends of a fragment are tips. A node without edges is
+            neither.
     """
     num_edges = np.bincount(tree.edges.ravel(), minlength=len(tree))
     return tree.xyz[num_edges >= 3], tree.xyz[num_edges == 1]
@@ -56,8 +59,9 @@ def shared_nodes(predicted: Tree, gold: Tree, distance: float = NODE_DISTANCE) -
         distance: the farthest that matched nodes may be apart, in voxels.
 
     Returns:
-        branch_points_precision, branch_points_recall, branch_points_f1: share of the predicted (gold) branch points that
-            have a partner, and the harmonic mean of the two. 1 where neither tree has a branch point, 0 where one has none.
+        branch_points_precision, branch_points_recall, branch_points_f1: share of the predicted (gold) branch points
+            that have a partner, and the harmonic mean of the two. 1 where neither tree has a branch point, 0 where one
+            has none.
         tips_precision, tips_recall, tips_f1: the same of the tips.
     """
     result = {}

@@ -1,4 +1,7 @@
-"""How far two trees are from one another: BigNeuron's distances, precision and recall by length, shared branch points."""
+"""Measures how far two trees are from one another.
+
+By BigNeuron's distances, precision and recall by length, and shared branch points.
+"""
 
 from __future__ import annotations
 
@@ -20,37 +23,43 @@ _DISTANCES_AT_ONCE = 1 << 20
 
 
 def tree_distance(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> dict[str, float]:
-    """Compares a tree with the one a human drew; everything in voxels. Types, directions of edges and predicted radii do not
-    count; gold radii count where "wide" is said, connections for branch points and tips.
+    """Compares a tree with the one a human drew, in voxels.
 
-    Every edge is sampled at `int(1 + length + 0.5)` evenly spaced points, both ends included (an edge shorter than half a
-    voxel: its child; a node without edges: itself). A sample's distance is the exact one to the nearest line segment of
-    the other tree (Peng et al. 2010, Nat. Biotechnol. 28:348; the figures of BigNeuron, Manubens-Gil et al. 2023, Nat.
-    Methods 20:824). 12 is from predicted to gold, 21 from gold to predicted. A sample is different when its distance is
-    at least `threshold`.
+    Types, directions of edges and predicted radii do not count; gold radii count where "wide" is said, connections for
+    branch points and tips.
+
+    Every edge is sampled at `int(1 + length + 0.5)` evenly spaced points, both ends included (an edge shorter than
+    half a
+    voxel: its child; a node without edges: itself). A sample's distance is the exact one to the nearest line segment
+    of the other tree (Peng et al. 2010, Nat. Biotechnol. 28:348; the figures of BigNeuron, Manubens-Gil et al. 2023,
+    Nat. Methods 20:824). 12 is from predicted to gold, 21 from gold to predicted. A sample is different when its
+    distance is at least `threshold`.
 
     Returns:
         esa12, esa21: mean distance of the samples. esa: the mean of the two, "entire structure average".
         pds12, pds21: fraction of the samples that are different. pds: the mean of the two.
         dsa: "different structure average", the mean distance of the different samples, averaged over the directions
             that have any; 0 if none has.
-        precision, recall: fraction of the length of predicted (gold) that lies within `threshold` of the other tree: each
-            sample counts for the length it stands for, so that nodes packed more densely weigh no more (nodes without
-            edges count as one voxel). f1: their harmonic mean, 0 if both are 0.
+        precision, recall: fraction of the length of predicted (gold) that lies within `threshold` of the other tree:
+            each sample counts for the length it stands for, so that nodes packed more densely weigh no more (nodes
+            without edges count as one voxel). f1: their harmonic mean, 0 if both are 0.
         length_predicted, length_gold, threshold: voxels.
-        precision_wide, recall_wide, f1_wide: precision, recall and f1 within the larger of `threshold` and the gold radius
-            there: at the gold point nearest to the sample of predicted; at the sample of gold. Inside a thick neurite any
+        precision_wide, recall_wide, f1_wide: precision, recall and f1 within the larger of `threshold` and the gold
+            radius
+            there: at the gold point nearest to the sample of predicted; at the sample of gold. Inside a thick neurite
+                any
             line agrees. Gold radii are the annotator's: where they are placeholders, so are these. (Radii that are not
             finite count as 0.)
-        branch_points_precision, branch_points_recall, branch_points_f1: share of the predicted (gold) branch points, nodes
-            with three edges or more, that have a partner in the other tree within 5 voxels, one to one; and their harmonic
-            mean. 1 where neither tree has any, 0 where one has none.
-        tips_precision, tips_recall, tips_f1: the same of the tips, nodes with one edge, the root among them. Fragments are
-            taken as they are: each has tips at its ends, and no branch point where it was not joined to another.
+        branch_points_precision, branch_points_recall, branch_points_f1: share of the predicted (gold) branch points,
+            nodes with three edges or more, that have a partner in the other tree within 5 voxels, one to one; and
+            their harmonic mean. 1 where neither tree has any, 0 where one has none.
+        tips_precision, tips_recall, tips_f1: the same of the tips, nodes with one edge, the root among them. Fragments
+            are taken as they are: each has tips at its ends, and no branch point where it was not joined to another.
         length_ratio: length_predicted over length_gold; where gold has no length 1 if predicted has none either, else
             infinite.
 
-        A prediction without nodes has NaN distances (esa, esa12, esa21, dsa), pds 1, and every precision, recall and f1 0.
+        A prediction without nodes has NaN distances (esa, esa12, esa21, dsa), pds 1, and every precision, recall and
+        f1 0.
 
     Raises:
         ValueError: threshold is not positive, or gold has no node.
@@ -75,8 +84,8 @@ def tree_distance(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> dic
     with ThreadPoolExecutor(3) as threads:  # what is slow lets go of the interpreter
         there = threads.submit(_one_way, predicted, gold, threshold, gold_is_source=False)
         back = threads.submit(_one_way, gold, predicted, threshold, gold_is_source=True)
-        nodes = threads.submit(shared_nodes, predicted, gold)
-        one, two, nodes = there.result(), back.result(), nodes.result()
+        shared = threads.submit(shared_nodes, predicted, gold)
+        one, two, nodes = there.result(), back.result(), shared.result()
     dsa = [way.dsa for way in (one, two) if way.dsa is not None]
     distances = {
         "esa": (one.esa + two.esa) / 2,
@@ -139,7 +148,8 @@ def _one_way(source: Tree, target: Tree, threshold: float, *, gold_is_source: bo
         within_wide = within | (distance <= radii)
     else:
         within_wide = within.copy()
-        # Few points are left that the radius decides on: those too far for the threshold, and not for the widest radius.
+        # Few points are left that the radius decides on: those too far for the threshold, and not for the widest
+        # radius.
         open_rows = np.flatnonzero(~within & (distance <= _finite(target.radii).max()))
         reach = _radii_at(target, segment[open_rows], points[open_rows])
         within_wide[open_rows] = distance[open_rows] <= reach
@@ -176,8 +186,11 @@ def _segments(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _samples(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Points (n, 3) on the tree; of each sample its point (s,), for many share a node's; the length (s,) that it stands
-    for: half a step at the ends of an edge, else a step; and the tree's radius at each point (n,)."""
+    """Samples a tree evenly along its edges.
+
+    Returns points (n, 3) on the tree; of each sample its point (s,), for many share a node's; the length (s,) that it
+    stands for: half a step at the ends of an edge, else a step; and the tree's radius at each point (n,).
+    """
     child, parent = tree.segments.T
     begin, end = tree.xyz[child], tree.xyz[parent]
     length = np.linalg.norm(end - begin, axis=1)
@@ -203,12 +216,14 @@ def _samples(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 
 
 def _nearest_segments(points: np.ndarray, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(s,) exact distance of (s, 3) points to the nearest of m segments (m, 3) -> (m, 3), and which segment (s,) that is.
+    """Finds the exact distance (s,) of points (s, 3) to the nearest of m segments, and which segment (s,) that is.
 
-    The segments are cut into pieces, each at most `2 h` long, and a k-d tree over the midpoints of the pieces gives the k
-    nearest ones. A piece is never nearer than its midpoint less h. So once the best exact distance among the k plus h
-    is no more than the distance of the k-th midpoint, no piece further away can be nearer, and the point is done; the
-    points that are not are asked again with a larger k, in the end with all pieces.
+    Segments go from (m, 3) to (m, 3).
+
+    The segments are cut into pieces, each at most `2 h` long, and a k-d tree over the midpoints of the pieces gives
+    the k nearest ones. A piece is never nearer than its midpoint less h. So once the best exact distance among the k
+    plus h is no more than the distance of the k-th midpoint, no piece further away can be nearer, and the point is
+    done; the points that are not are asked again with a larger k, in the end with all pieces.
     """
     from scipy.spatial import cKDTree
 
@@ -247,8 +262,10 @@ class _Segments:
     def nearest(
         self, points: np.ndarray, rows: np.ndarray, best: np.ndarray, row: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) distances of points (n, 3) to the nearest of the segments in rows (n, k) and of those in row (n,), whose
-        distances are best (n,); and the row (n,) of the nearest."""
+        """Finds the distances (n,) of points (n, 3) to the nearest segments, and their rows (n,).
+
+        Segments are those in rows (n, k) and that in row (n,), whose distance is best (n,).
+        """
         best = best**2
         points = points.T.copy()
         for candidate in rows.T:

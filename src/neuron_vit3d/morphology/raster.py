@@ -12,10 +12,10 @@ from .geometry import repeated, span_between
 from .swc import SWCError, Tree
 
 
-# A voxel centre exactly on the surface is inside, whatever rounding makes of it.
+# A voxel center exactly on the surface is inside, whatever rounding makes of it.
 _TOLERANCE = 1e-9
-# The scratch of one step: boxes of at most 32^3 voxels, batches of that many voxels (small enough for the cache, and for
-# BLAS to start no threads of its own) ...
+# The scratch of one step: boxes of at most 32^3 voxels, batches of that many voxels (small enough for the cache, and
+# for BLAS to start no threads of its own) ...
 _MAX_BOX = 32
 _VOXELS_AT_ONCE = 1 << 15
 # ... and that many boxes prepared together (about 300 bytes each).
@@ -33,12 +33,13 @@ def rasterize(
 ) -> np.ndarray:
     """Draw a tree into a mask.
 
-    Voxel (z, y, x) has its centre at the point (x, y, z). It is inside an edge when the distance from its centre to the
-    nearest point p(t) of the segment child -> parent is at most the radius interpolated there,
-    r(t) = (1 - t) r_child + t r_parent, t in [0, 1]; an edge of length zero has the larger of its two radii, and a node
-    without edges is a ball. The mask is the union over all edges. What lies outside of the volume is cut off.
+    Voxel (z, y, x) has its center at the point (x, y, z). It is inside an edge when the distance from its center to
+    the nearest point p(t) of the segment child -> parent is at most the radius interpolated there,
+    r(t) = (1 - t) r_child + t r_parent, t in [0, 1]; an edge of length zero has the larger of its two radii, and a
+    node without edges is a ball. The mask is the union over all edges. What lies outside of the volume is cut off.
 
-    A tube thinner than a voxel may pass between voxel centres; `min_radius=0.87` (half a voxel's diagonal) leaves no gap.
+    A tube thinner than a voxel may pass between voxel centers; `min_radius=0.87` (half a voxel's diagonal) leaves no
+    gap.
 
     Args:
         tree: coordinates and radii in voxels.
@@ -46,7 +47,8 @@ def rasterize(
         min_radius: radii below it are raised to it, in voxels, after scaling.
         max_radius: radii above it are lowered to it, in voxels, after scaling.
         radius_scale: factor on all radii.
-        origin: (z, y, x) of the mask's first voxel, to draw a window of a volume: equal to that window of the whole mask.
+        origin: (z, y, x) of the mask's first voxel, to draw a window of a volume: equal to that window of the whole
+            mask.
 
     Returns:
         (z, y, x) bool.
@@ -56,16 +58,18 @@ def rasterize(
             interval.
         SWCError: a position or radius is not finite, or a parent is missing.
     """
-    shape = tuple(int(size) for size in shape)
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape must be three positive sizes (z, y, x), got {shape}")
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ValueError(f"shape must be three positive sizes (z, y, x), got {sizes}")
+    shape = sizes
     corner = np.array(origin, dtype=np.float64)[::-1]
     if corner.shape != (3,) or not np.isfinite(corner).all():
         raise ValueError(f"origin must be three positions (z, y, x), got {origin}")
     low, high = 0.0 if min_radius is None else min_radius, np.inf if max_radius is None else max_radius
     if not (0 <= low <= high and 0 < radius_scale < np.inf):
         raise ValueError(
-            f"expected 0 <= min_radius <= max_radius and radius_scale > 0, got {min_radius}, {max_radius}, {radius_scale}"
+            f"expected 0 <= min_radius <= max_radius and radius_scale > 0, got {min_radius}, {max_radius}, "
+            f"{radius_scale}"
         )
     if not (np.isfinite(tree.xyz).all() and np.isfinite(tree.radii).all()):
         raise SWCError("cannot rasterize a tree with NaN or infinite positions or radii")
@@ -83,8 +87,8 @@ def rasterize(
 class _Tubes:
     """n straight tubes, cut so that each has an origin on its axis from which all else is measured.
 
-    Keeping the true ends (`begin`, `end`) rather than cutting a tube off where a box ends makes the parts of a long tube
-    add up to exactly the whole one.
+    Keeping the true ends (`begin`, `end`) rather than cutting a tube off where a box ends makes the parts of a long
+    tube add up to exactly the whole one.
     """
 
     origin: np.ndarray  # (n, 3) x y z of a point on the axis
@@ -122,7 +126,10 @@ class _Boxes:
 
 
 def _tubes_near(tree: Tree, xyz: np.ndarray, radii: np.ndarray, shape: tuple[int, int, int]) -> _Tubes:
-    """The segments of a tree, but for those whose both ends lie beyond one face of the volume by more than their radii."""
+    """Takes the segments of a tree that may reach into the volume.
+
+    Those are left out whose both ends lie beyond one face of it by more than their radii.
+    """
     child, parent = tree.segments.T
     beyond = np.zeros(len(radii), dtype=np.uint8)  # a bit for each face
     reach = radii + 1e-6
@@ -151,7 +158,8 @@ def _cut_into_boxes(tubes: _Tubes, shape: tuple[int, int, int]) -> Iterator[_Box
     rows = np.flatnonzero(enter <= leave)
     tubes, widest, enter, leave = tubes.take(rows), widest[rows], enter[rows], leave[rows]
 
-    # The axis-parallel box around an oblique part of length l has about (l / 1.7 + 2 r)^3 voxels: l = 2 r wastes least.
+    # The axis-parallel box around an oblique part of length l has about (l / 1.7 + 2 r)^3 voxels: l = 2 r wastes
+    # least.
     count = np.maximum(np.ceil((leave - enter) / np.maximum(2 * widest, 6)), 1).astype(np.int64)
     for group in _groups(count, _BOXES_AT_ONCE):
         row, part = repeated(count[group])
@@ -192,7 +200,7 @@ def _split_boxes(boxes: _Boxes) -> Iterator[_Boxes]:
         position = np.clip((center * tubes.axis).sum(axis=1), tubes.begin, tubes.end)
         gap = np.linalg.norm(center - position[:, None] * tubes.axis, axis=1)
         half = np.linalg.norm(size - 1, axis=1) / 2
-        # From a centre to any voxel of its box the nearest point moves at most `half`, and so changes the radius.
+        # From a center to any voxel of its box the nearest point moves at most `half`, and so changes the radius.
         reach = tubes.radius + position * tubes.slope + half * (1 + np.abs(tubes.slope))
         near = np.flatnonzero(gap <= reach + 1e-6)
         yield _Boxes(start[near], size[near], tubes.take(near))
@@ -201,8 +209,8 @@ def _split_boxes(boxes: _Boxes) -> Iterator[_Boxes]:
 def _by_size(boxes: _Boxes, shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, tuple[int, int, int], _Tubes]]:
     """Boxes of one size: (n, 3) first voxels, x y z; size (nz, ny, nx); the tubes.
 
-    Sizes are rounded up, to have few of them; a box that would stick out of the volume is pushed back in, since testing
-    voxels twice does no harm.
+    Sizes are rounded up, to have few of them; a box that would stick out of the volume is pushed back in, since
+    testing voxels twice does no harm.
     """
     limit = np.array(shape[::-1])
     size = boxes.size + -boxes.size % 2
@@ -220,11 +228,14 @@ def _by_size(boxes: _Boxes, shape: tuple[int, int, int]) -> Iterator[tuple[np.nd
 
 
 def _draw(mask: np.ndarray, start: np.ndarray, size: tuple[int, int, int], tubes: _Tubes) -> None:
-    """Set the voxels of `mask` (z, y, x; C-contiguous) that are inside the tubes of n boxes of one size (nz, ny, nx)."""
+    """Sets the voxels of `mask` that are inside the tubes of n boxes of one size (nz, ny, nx).
+
+    The mask is (z, y, x) and C-contiguous.
+    """
     flat, grid = mask.reshape(-1), _grid(size)
     voxels = grid.shape[1]
     factors, bend = _equations(start, grid, tubes)
-    offsets = np.ravel_multi_index(np.indices(size).reshape(3, -1), mask.shape)
+    offsets = np.ravel_multi_index([*np.indices(size).reshape(3, -1)], mask.shape)
     corners = np.ravel_multi_index(start.T[::-1], mask.shape)
     at_once = max(_VOXELS_AT_ONCE // voxels, 1)
     scratch = np.empty((3, min(at_once, len(start)), voxels))
@@ -245,7 +256,10 @@ def _draw(mask: np.ndarray, start: np.ndarray, size: tuple[int, int, int], tubes
 
 
 def _grid(size: tuple[int, int, int]) -> np.ndarray:
-    """(5, voxels): x, y, z from the centre of a box of a size (nz, ny, nx), 1, the squared distance from the centre."""
+    """Lays out a box of a size (nz, ny, nx).
+
+    Returns (5, voxels): x, y, z from the center of the box, 1, and the squared distance from the center.
+    """
     z, y, x = np.indices(size).reshape(3, -1) - (np.array(size)[:, None] - 1) / 2
     return np.stack([x, y, z, np.ones_like(x), x * x + y * y + z * z])
 
@@ -258,14 +272,14 @@ def _equations(start: np.ndarray, grid: np.ndarray, tubes: _Tubes) -> tuple[np.n
 
         |o - B|^2 - r^2 - u (2 L^2 t + 2 r d) <= u^2 (d^2 - L^2).
 
-    t, the first two terms, and what stands in brackets are linear in x, y, z and the squared distance from the box's centre,
-    so that one product with `grid` gives all three: quicker than as many passes over the voxels.
+    t, the first two terms, and what stands in brackets are linear in x, y, z and the squared distance from the box's
+    center, so that one product with `grid` gives all three: quicker than as many passes over the voxels.
 
     Returns:
         (3, n, 5) factors of the rows of `grid`; (n, 1) d^2 - L^2.
     """
-    half = np.sqrt(grid[4, 0])  # as far as a corner is from the centre
-    center = tubes.origin - start + grid[:3, 0]  # of the axis' origin, from the box's centre
+    half = np.sqrt(grid[4, 0])  # as far as a corner is from the center
+    center = tubes.origin - start + grid[:3, 0]  # of the axis' origin, from the box's center
     along = -(center * tubes.axis).sum(axis=1)
     # Ends that no voxel of the box is beyond may as well be near: numbers stay small, however long the tube.
     begin = np.minimum(np.maximum(tubes.begin, along - half - 1), tubes.end)

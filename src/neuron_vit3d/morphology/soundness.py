@@ -73,7 +73,10 @@ def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def repair_parents(table: np.ndarray) -> list[str]:
-    """Parent 0 where no node is 0 becomes a root, in place; what was done, in words. `table` is (n, 7) as in the file."""
+    """Parent 0 where no node is 0 becomes a root, in place; what was done, in words.
+
+    `table` is (n, 7) as in the file.
+    """
     orphans = table[:, 6] == 0
     if not orphans.any() or (table[:, 0] == 0).any():
         return []
@@ -96,15 +99,16 @@ def repair_radii(table: np.ndarray) -> list[str]:
 def repair_structure(table: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Mend what cutting and pasting of traces leaves behind, so that no edge is lost.
 
-    A node listed again at the same place is one node. If the lines name different parents, the branches meet there: the
-    first stays, and each other one goes on as a node of its own, under a new id at the same place. A missing parent
-    makes a root.
+    A node listed again at the same place is one node. If the lines name different parents, the branches meet there:
+    the first stays, and each other one goes on as a node of its own, under a new id at the same place. A missing
+    parent makes a root.
 
     Args:
         table: (n, 7), the columns of the file; changed in place.
 
     Returns:
-        The rows to keep, ascending, and what was done in words. Ids that repeat at different places are left as they are.
+        The rows to keep, ascending, and what was done in words. Ids that repeat at different places are left as they
+        are.
     """
     ids, parents = table[:, 0].copy(), table[:, 6]
     missing = (rows_of(ids, parents) < 0) & (parents >= 0)

@@ -1,7 +1,8 @@
 """SWC files and the `Tree` they hold: read, check, repair, write.
 
 A line of an SWC file is a node: `id type x y z radius parent` (Cannon et al. 1998, J. Neurosci. Methods 84:49-54).
-Here coordinates and radii are voxels, and a file is either read whole and sound, or refused with its line and the reason.
+Here coordinates and radii are voxels, and a file is either read whole and sound, or refused with its line and the
+reason.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Tree:
         radii: (n,) float64, voxels.
         parents: (n,) int64, the *id* of each node's parent, -1 for a root (any negative number becomes -1).
         comments: header lines without `#`.
-        scores: (n,) float64 in [0, 1], what the traced scores say at each node; None where they are not known, as after
+        scores: (n,) float64 in [0, 1], what the traced scores say at each node; None where they are not known, as
+            after
             `read_swc`: an SWC file has no place for them.
         bridged: (n,) bool, the nodes at which the tree crosses a gap of the foreground; None where that is not known.
 
@@ -130,7 +132,10 @@ class Tree:
 
     @classmethod
     def from_text(cls, text: str, name: str = "tree") -> Tree:
-        """The tree of an SWC text, as `to_text` writes it. Raises SWCError, with `name` and the line, as `read_swc` does."""
+        """The tree of an SWC text, as `to_text` writes it.
+
+        Raises SWCError, with `name` and the line, as `read_swc` does.
+        """
         return _parse(text, name, repair=True, mend_structure=False)
 
     def __len__(self) -> int:
@@ -154,8 +159,10 @@ class Tree:
 
     @property
     def segments(self) -> np.ndarray:
-        """(m, 2) int64: the rows of the ends of all that takes up space: every edge, then every node without any edge,
-        paired with itself."""
+        """The rows of the ends of all that takes up space, (m, 2) int64.
+
+        First every edge, then every node without any edge, paired with itself.
+        """
         edges = self.edges
         alone = np.ones(len(self), dtype=bool)
         alone[edges] = False
@@ -180,12 +187,13 @@ class Tree:
 
     @cached_property
     def branches(self) -> np.recarray:
-        """The branches (b,): the paths between roots, branch points and tips; a parent comes before its children where that
-        holds for the nodes.
+        """The branches (b,): the paths between roots, branch points and tips.
+
+        A parent comes before its children where that holds for the nodes.
 
         Fields:
-            start, end: ids of the first and the last node; the first is shared with the branch that this one leaves. They are
-                the same for a root without children, which is a branch without length.
+            start, end: ids of the first and the last node; the first is shared with the branch that this one leaves.
+                They are the same for a root without children, which is a branch without length.
             parent_branch: row of the branch that it leaves, -1 at a root.
             length: voxels, as `Tree.length`.
             mean_radius: mean radius of the nodes after the first, voxels.
@@ -229,10 +237,10 @@ class Tree:
 def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bool = False) -> Tree:
     """Read an SWC (or .eswc) file.
 
-    Columns are separated by spaces, tabs or commas; ids may be written `1.0`; parents may follow their children; several
-    roots are kept. Any negative parent is a root. Columns after the seventh are ignored, but in a `.swc` every line must
-    have as many as the first, since a longer one is two lines glued together (an `.eswc` varies by design). Text is UTF-8
-    (or UTF-16 with its mark), else Latin-1. All lines that begin with `#` become `Tree.comments`.
+    Columns are separated by spaces, tabs or commas; ids may be written `1.0`; parents may follow their children;
+    several roots are kept. Any negative parent is a root. Columns after the seventh are ignored, but in a `.swc` every
+    line must have as many as the first, since a longer one is two lines glued together (an `.eswc` varies by design).
+    Text is UTF-8 (or UTF-16 with its mark), else Latin-1. All lines that begin with `#` become `Tree.comments`.
 
     Args:
         path: the file.
@@ -262,7 +270,7 @@ def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:
     rows = [stripped[i - 1] for i in numbers]
     table = _parse_table(name, rows, numbers)
 
-    done = []
+    done: list[str] = []
     if mend_structure:
         keep, done = repair_structure(table)
         table, numbers = table[keep], [numbers[row] for row in keep]
@@ -339,13 +347,16 @@ def _parse_table(name: str, rows: list[str], numbers: list[int]) -> np.ndarray:
                 value = float(token)
             except ValueError:
                 raise SWCError(f"{where}: {column} must be a number, got {token[:40]!r}") from None
-            if column in ("id", "type", "parent") and not _whole(np.float64(value)):
+            if column in ("id", "type", "parent") and not _whole(np.array(value)):
                 raise SWCError(f"{where}: {column} must be a whole number, got {token[:40]!r}")
     raise AssertionError("a table that fails has a line that fails")
 
 
 def _split(row: str) -> list[str]:
-    """The fields of a line; none if it is ambiguous: `1 2 3,5 4,5 ...`, a decimal comma read as a separator shifts columns."""
+    """Splits a line into its fields; into none if it is ambiguous.
+
+    In `1 2 3,5 4,5 ...` a decimal comma read as a separator shifts columns.
+    """
     row = row.partition("#")[0]
     if "," not in row:
         return row.split()

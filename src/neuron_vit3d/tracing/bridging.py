@@ -1,8 +1,8 @@
 """The skeletons of a mask in pieces become one tree: gaps are bridged by the cheapest links.
 
 Candidates are straight links between nodes of different components, measured by the gap they leave between the two
-surfaces, and made dearer where an end does not point along the link. The cheapest candidate of every pair of components
-enters a minimum spanning tree over the components, so that no loop arises.
+surfaces, and made dearer where an end does not point along the link. The cheapest candidate of every pair of
+components enters a minimum spanning tree over the components, so that no loop arises.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from .pieces import TraceError
 from .skeleton import NO_PARENT, Skeleton
 
 
-# A link costs its gap times 1 + this * (misalignment of both its nodes): 0 for an end that looks along the link, 0.5 for an
-# inner node or a single one, which look nowhere, 1 for an end that looks the opposite way.
+# A link costs its gap times 1 + this * (misalignment of both its nodes): 0 for an end that looks along the link, 0.5
+# for an inner node or a single one, which look nowhere, 1 for an end that looks the opposite way.
 MISALIGNMENT_WEIGHT = 2.0
-# Links dearer than this many bridge distances are none: ends that face each other are joined over the whole distance, an
-# end and the side of a neurite over 3/4 of it, two sides over half of it.
+# Links dearer than this many bridge distances are none: ends that face each other are joined over the whole distance,
+# an end and the side of a neurite over 3/4 of it, two sides over half of it.
 MAX_COST = 1.5
 # The direction of an end is taken over this length.
 DIRECTION_LENGTH = 8.0
@@ -44,7 +44,8 @@ class Links:
 
 
 def find_links(skeleton: Skeleton, bridge_distance: float) -> Links:
-    """The minimum spanning forest of the links that bridge gaps of at most `bridge_distance` (smallest voxel sides)."""
+    """The minimum spanning forest of the links that bridge gaps of at most `bridge_distance` (smallest voxel
+    sides)."""
     from scipy.sparse.csgraph import minimum_spanning_tree
 
     num_components = int(skeleton.component.max()) + 1
@@ -62,8 +63,8 @@ def drop_weak_ends(skeleton: Skeleton, links: Links, min_length: float) -> np.nd
     """bool (m,): the links left when end components are cut off that are not longer than their gap by `min_length`.
 
     The length of a component is that of all its lines, less its radius, so that a small ball has none; a thick one (a
-    soma) always stays. A small speck at the end of a link is noise; between two links it may be the remnant of a neurite,
-    and stays.
+    soma) always stays. A small speck at the end of a link is noise; between two links it may be the remnant of a
+    neurite, and stays.
     """
     lengths = np.bincount(skeleton.component, skeleton.edge_lengths)
     thickest = np.zeros(len(lengths))
@@ -93,8 +94,8 @@ def group_components(skeleton: Skeleton, links: Links) -> np.ndarray:
 
 
 def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skeleton]:
-    """Trees rooted at the nodes in the rows `roots`, from a skeleton whose components the links connect without a loop; each
-    node belongs to the root to which its way is shortest.
+    """Trees rooted at the nodes in the rows `roots`, from a skeleton whose components the links connect without a
+    loop; each node belongs to the root to which its way is shortest.
 
     Along the links there are new nodes, about one smallest voxel side apart; their reach goes evenly from end to end.
 
@@ -105,19 +106,19 @@ def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skele
 
     if len(set(roots)) < len(roots):
         raise TraceError("expected roots at different places of a tree, got two at one")
-    points, reach, edges = [skeleton.points], [skeleton.reach], []
+    all_points, all_reach, edges = [skeleton.points], [skeleton.reach], []
     child = np.flatnonzero(skeleton.parents >= 0)
     edges.append(np.stack([child, skeleton.parents[child]], axis=1))
     n, scaled = len(skeleton), skeleton.scaled
     for a, b in links.nodes.tolist():
         steps = max(1, round(float(np.linalg.norm(scaled[a] - scaled[b]))))
         at = np.arange(1, steps)[:, None] / steps
-        points.append((1 - at) * skeleton.points[a] + at * skeleton.points[b])
-        reach.append(((1 - at) * skeleton.reach[a] + at * skeleton.reach[b])[:, 0])
+        all_points.append((1 - at) * skeleton.points[a] + at * skeleton.points[b])
+        all_reach.append(((1 - at) * skeleton.reach[a] + at * skeleton.reach[b])[:, 0])
         chain = [a, *range(n, n + steps - 1), b]
         edges.append(np.stack([chain[:-1], chain[1:]], axis=1))
         n += steps - 1
-    points, reach = np.concatenate(points), np.concatenate(reach)
+    points, reach = np.concatenate(all_points), np.concatenate(all_reach)
     first, second = np.concatenate(edges).T
     if len(roots) > 1:
         lengths = np.maximum(np.linalg.norm((points[first] - points[second]) * skeleton.spacing, axis=1), 1e-9)
@@ -137,8 +138,8 @@ def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skele
 
 
 def _candidates(skeleton: Skeleton, bridge_distance: float) -> Links:
-    """All links whose gap is at most `bridge_distance` and whose cost is at most MAX_COST times that, reduced to the cheapest
-    per pair of components wherever many are found together."""
+    """All links whose gap is at most `bridge_distance` and whose cost is at most MAX_COST times that, reduced to the
+    cheapest per pair of components wherever many are found together."""
     points, reach, component = skeleton.scaled, skeleton.reach, skeleton.component
     is_end = skeleton.degree <= 1
     direction = _end_directions(skeleton, is_end)
@@ -166,11 +167,12 @@ def _no_links() -> Links:
 def _near_pairs(
     skeleton: Skeleton, is_end: np.ndarray, bridge_distance: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of nodes of different components, (m,) and (m,), among which are all that a link may join; chunk by chunk, so that
-    the memory stays bounded.
+    """Rows of nodes of different components, (m,) and (m,), among which are all that a link may join; chunk by chunk,
+    so that the memory stays bounded.
 
-    Nodes are searched in groups of about the same reach, so that the soma need not widen everybody's search, and apart for
-    ends and inner nodes, which are joined over less. Of two components one is not the largest, which need not search.
+    Nodes are searched in groups of about the same reach, so that the soma need not widen everybody's search, and apart
+    for ends and inner nodes, which are joined over less. Of two components one is not the largest, which need not
+    search.
     """
     from scipy.spatial import cKDTree
 
@@ -185,7 +187,8 @@ def _near_pairs(
             chunk = sources[start : start + QUERY_CHUNK]
             own = cKDTree(points[chunk])
             for second, index in zip(groups, indices, strict=True):
-                # Inner nodes look nowhere, so each halves or nearly halves the gap that its links may have at MAX_COST.
+                # Inner nodes look nowhere, so each halves or nearly halves the gap that its links may have at
+                # MAX_COST.
                 num_inner = 2 - int(is_end[first[0]]) - int(is_end[second[0]])
                 widest = min(1.0, MAX_COST / (1 + MISALIGNMENT_WEIGHT / 2 * num_inner)) * bridge_distance
                 furthest = widest + reach[first].max() + reach[second].max()

@@ -1,10 +1,10 @@
 """The center lines of a foreground too large for memory: found region by region, and joined where the regions meet.
 
-Regions are boxes that share the planes between them. On each of these planes a voxel in the middle of every neurite that
-crosses it is a port: the lines of both regions lead to it, so what touches in the foreground touches in its lines. The lines
-of all regions are then a foreground of their own, much smaller, of which center lines are taken once more: from one root,
-each path covering what is near it, so that lines which two regions have side by side, or which lead around in circles where
-regions meet, become one.
+Regions are boxes that share the planes between them. On each of these planes a voxel in the middle of every neurite
+that crosses it is a port: the lines of both regions lead to it, so what touches in the foreground touches in its
+lines. The lines of all regions are then a foreground of their own, much smaller, of which center lines are taken once
+more: from one root, each path covering what is near it, so that lines which two regions have side by side, or which
+lead around in circles where regions meet, become one.
 """
 
 import itertools
@@ -24,7 +24,8 @@ from .skeleton import center_lines, extract_skeleton
 # Sides of regions in voxels, the first with few enough voxels in each is taken; multiples of the last.
 REGION_SIDES = (512, 256, 128, 64)
 VOXELS_OF_REGION = 3_000_000
-# Of a region of the last size and the widest halo all voxels can be foreground. Of more weak signal only the strong is seen.
+# Of a region of the last size and the widest halo all voxels can be foreground. Of more weak signal only the strong is
+# seen.
 MAX_WINDOW_VOXELS = 10_000_000
 MAX_LINE_VOXELS = 10_000_000
 # Around a region, so that it knows the distance to the background; more where a soma is thicker.
@@ -39,7 +40,10 @@ PORT_DISTANCE = 4.0
 
 @dataclass(eq=False)
 class Voxels:
-    """Voxels found so far, an array (m,) for each time that some were: flat indices into the volume, reach and scores."""
+    """Voxels found so far: flat indices into the volume, reach and scores.
+
+    Of each there is an array (m,) for each time that some were found.
+    """
 
     indices: list[np.ndarray] = field(default_factory=list)
     reach: list[np.ndarray] = field(default_factory=list)
@@ -63,9 +67,10 @@ class Voxels:
 class Lines:
     """What is known after some regions.
 
-    voxels: of center lines. part: (m,) each, which component of which region these are of, from 0. sizes, sure: (p,) of these
-    parts, how many voxels they have, and whether any is sure. too_small: (j,) sizes of components that ended within a region
-    and are left out. thick: other voxels, far from the background: in a soma that several regions share, ways lead across.
+    voxels: of center lines. part: (m,) each, which component of which region these are of, from 0. sizes, sure: (p,)
+    of these parts, how many voxels they have, and whether any is sure. too_small: (j,) sizes of components that ended
+    within a region and are left out. thick: other voxels, far from the background: in a soma that several regions
+    share, ways lead across.
     """
 
     voxels: Voxels = field(default_factory=Voxels)
@@ -85,14 +90,15 @@ def center_lines_by_region(source: Pieces, cells: np.ndarray, rules: Rules) -> C
     Raises:
         TraceError: the center lines have more voxels than MAX_LINE_VOXELS; no component is large enough.
     """
-    lines, ports = Lines(), {}
+    lines = Lines()
+    ports: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
     regions = list(regions_of(source.shape, cells))
     for number, core in regions:
         _add_lines(lines, ports, source, number, core, rules)
         if lines.voxels.count > MAX_LINE_VOXELS:
             raise TraceError(
-                f"the center lines of the mask have more than {MAX_LINE_VOXELS} voxels, too many to be traced: raise the "
-                "threshold or cut the volume"
+                f"the center lines of the mask have more than {MAX_LINE_VOXELS} voxels, too many to be traced: raise "
+                "the threshold or cut the volume"
             )
     foreground, reach, scores, sizes, too_small = _merged(lines, source.shape, rules)
     del lines
@@ -107,7 +113,7 @@ def center_lines_by_region(source: Pieces, cells: np.ndarray, rules: Rules) -> C
     return CenterLines(skeleton, foreground, False, sizes, too_small)
 
 
-def regions_of(shape: tuple[int, int, int], cells: np.ndarray) -> Iterator[tuple[tuple[int, int, int], Box]]:
+def regions_of(shape: tuple[int, int, int], cells: np.ndarray) -> Iterator[tuple[tuple[int, ...], Box]]:
     """Number (z, y, x) and box of the regions in which there may be foreground; neighbours share their plane."""
     padded = np.pad(cells, 1)
     for side in REGION_SIDES:
@@ -120,42 +126,43 @@ def regions_of(shape: tuple[int, int, int], cells: np.ndarray) -> Iterator[tuple
             break
     for number in itertools.product(*numbers):
         if cells[tuple(slice(i * per_side, (i + 1) * per_side + 1) for i in number)].any():
-            yield (
-                number,
-                tuple(slice(i * side, min((i + 1) * side + 1, n)) for i, n in zip(number, shape, strict=True)),
-            )
+            z, y, x = (slice(i * side, min((i + 1) * side + 1, n)) for i, n in zip(number, shape, strict=True))
+            yield number, (z, y, x)
 
 
 def _add_lines(
     lines: Lines,
-    ports: dict[tuple[tuple[int, int, int], int], np.ndarray],
+    ports: dict[tuple[tuple[int, ...], int], np.ndarray],
     source: Pieces,
-    number: tuple[int, int, int],
+    number: tuple[int, ...],
     core: Box,
     rules: Rules,
 ) -> None:
-    """Add the center lines of a region. ports: voxels (m, 3) of the volume, by the number of the region below their plane and
-    the axis; this region takes those of the planes it begins with, and adds those of the planes it ends with."""
+    """Adds the center lines of a region.
+
+    ports: voxels (m, 3) of the volume, by the number of the region below their plane and the axis; this region takes
+    those of the planes it begins with, and adds those of the planes it ends with.
+    """
     foreground, reach, scores, sure = _strong_in(source, core, rules)
     if not len(foreground):
         return
     corner = np.array([one.start for one in core])
     component = foreground.components()
     own = np.ones(len(foreground), bool)  # voxels of a shared plane are counted in the region that ends with it
-    here = []
+    parts = [np.empty(0, np.int64)]
     for axis in range(3):
         if core[axis].start > 0:
             own &= foreground.voxels[:, axis] > 0
             below = tuple(n - (i == axis) for i, n in enumerate(number))
-            here.append(foreground.rows_of(ports.pop((below, axis), np.empty((0, 3), np.int64)) - corner))
+            parts.append(foreground.rows_of(ports.pop((below, axis), np.empty((0, 3), np.int64)) - corner))
         if core[axis].stop < source.shape[axis]:
             rows = np.flatnonzero(foreground.voxels[:, axis] == foreground.shape[axis] - 1)
             rows = rows[
                 ports_in(np.delete(foreground.voxels[rows], axis, 1), reach[rows], np.delete(rules.spacing, axis))
             ]
             ports[number, axis] = foreground.voxels[rows] + corner
-            here.append(rows)
-    here = np.unique(np.concatenate([np.empty(0, np.int64), *here]))
+            parts.append(rows)
+    here = np.unique(np.concatenate(parts))
 
     sizes = np.bincount(component[own], minlength=component.max() + 1)
     is_sure = np.bincount(component, sure) > 0
@@ -182,7 +189,7 @@ def _add_lines(
     lines.part.append(component[on_line] + lines.num_parts)
     lines.sizes.append(sizes[keep])
     lines.sure.append(is_sure[keep])
-    lines.num_parts += np.count_nonzero(keep)
+    lines.num_parts += int(np.count_nonzero(keep))
     is_thick = ~on_line & (reach >= THICK)
     lines.thick.add(indices[is_thick], reach[is_thick], scores[is_thick])
     if lines.thick.count > MAX_THICK_VOXELS:
@@ -190,7 +197,10 @@ def _add_lines(
 
 
 def _strong_in(source: Pieces, core: Box, rules: Rules) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """The strong voxels in a region, in its coordinates; their distances from the boundary, scores, and which are sure."""
+    """Finds the strong voxels in a region, in its coordinates.
+
+    Returns also their distances from the boundary, scores, and which are sure.
+    """
     for halo in HALOS:
         around, inner = with_halo(core, [halo + more for more in rules.smoothing.halo], source.shape)
         found = look_through(Window(source, around), rules.levels, rules.smoothing, most=MAX_WINDOW_VOXELS)
@@ -239,8 +249,11 @@ def _boundary_distance(foreground: Foreground) -> np.ndarray:
 
 
 def ports_in(voxels: np.ndarray, reach: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Rows of the ports among the foreground voxels of a plane (n, 2), in C order: in each connected part the thickest, the
-    most central one of several, and so on for what is far from it: a neurite may run along the plane."""
+    """Chooses the ports among the foreground voxels of a plane (n, 2), in C order; returns their rows.
+
+    In each connected part that is the thickest voxel, the most central one of several, and so on for what is far from
+    it: a neurite may run along the plane.
+    """
     from scipy.spatial import cKDTree
 
     if not len(voxels):
@@ -265,8 +278,10 @@ def ports_in(voxels: np.ndarray, reach: np.ndarray, spacing: np.ndarray) -> np.n
 def _merged(
     lines: Lines, shape: tuple[int, int, int], rules: Rules
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The voxels of all lines whose components are large enough, with their reach and scores; the sizes of these components
-    in the order of their first voxels, and those of the others."""
+    """Merges the voxels of all lines whose components are large enough, with their reach and scores.
+
+    Returns also the sizes of these components in the order of their first voxels, and those of the others.
+    """
     too_small = np.concatenate([np.empty(0, np.int64), *lines.too_small])
     if not lines.num_parts:
         large_components(too_small, np.zeros(len(too_small), bool), rules.min_component_voxels)

@@ -2,9 +2,9 @@
 
 A stain of the membrane shows a neurite as a tube, whose ends may be open and whose shell may have gaps, so that a
 cavity is no connected part of the background. It is where most ways lead to the foreground soon: from every voxel
-straight lines run to the 26 sides, and nearly all of them must meet foreground within REACH cells. Between the neurites
-of a dense tuft that is so, too, but there the background goes on between them: a cavity has walls all around. Cells are
-about two voxels wide, which closes small gaps of the shell and leaves an eighth of the work.
+straight lines run to the 26 sides, and nearly all of them must meet foreground within REACH cells. Between the
+neurites of a dense tuft that is so, too, but there the background goes on between them: a cavity has walls all around.
+Cells are about two voxels wide, which closes small gaps of the shell and leaves an eighth of the work.
 """
 
 import itertools
@@ -28,11 +28,13 @@ ENOUGH = 22
 # and dense trees of radius 1 to 2 lose up to 0.05 (neurites side by side become one).
 ENOUGH_IN_SOLID, SOLID = 20, 0.33
 PASSES = 3
-# A cavity has walls all around: so much of its surface is foreground. Of tubes of radius 4 to 12, closed, gapped or open
-# at the ends, 0.78 to 0.97, of what dense thin neurites seem to enclose (two of 256^3, four stacks of scores) up to 0.70.
+# A cavity has walls all around: so much of its surface is foreground. Of tubes of radius 4 to 12, closed, gapped or
+# open at the ends, 0.78 to 0.97, of what dense thin neurites seem to enclose (two of 256^3, four stacks of scores) up
+# to 0.70.
 WALLED = 0.74
-# A cut through a thick neurite is walled on two sides only, but deeply: behind so much of its surface all is foreground
-# for DEPTH smallest voxel sides. With 0.28, F1 on cut tubes (128^3) is 0.02 higher, and on synthetic stacks 0.03 lower.
+# A cut through a thick neurite is walled on two sides only, but deeply: behind so much of its surface all is
+# foreground for DEPTH smallest voxel sides. With 0.28, F1 on cut tubes (128^3) is 0.02 higher, and on synthetic stacks
+# 0.03 lower.
 DEEPLY_WALLED, DEPTH = 0.34, 4.0
 # Cells leave pits between a cavity and its shell, where a line finds no middle: what has so many of its 6 faces at
 # foreground is filled, too, in at most so many rounds. F1 on hollow tubes of radius 4 to 12 is 0.90 to 0.94 without.
@@ -49,9 +51,9 @@ def cavities(foreground: Foreground) -> np.ndarray:
 
     size = np.maximum(np.rint(CELL / foreground.spacing), 1).astype(np.int64)
     cells = foreground.voxels // size
-    shape = tuple(int(one) for one in -(-np.array(foreground.shape) // size))
+    depth, height, width = (-(-np.array(foreground.shape) // size)).tolist()
     found = [np.empty((0, 3), np.int64)]
-    for corner, share in _chunks(cells, shape, math.prod(size.tolist())):
+    for corner, share in _chunks(cells, (depth, height, width), math.prod(size.tolist())):
         is_full = share > 0
         enough = np.where(uniform_filter(share, 3, mode="constant") >= SOLID, ENOUGH_IN_SOLID, ENOUGH)
         inside = np.zeros_like(is_full)
@@ -149,10 +151,11 @@ def _is_inside(is_full: np.ndarray, enough: np.ndarray) -> np.ndarray:
     return hits >= enough
 
 
-def _moved(cells: np.ndarray, step: tuple[int, int, int], count: int) -> np.ndarray:
+def _moved(cells: np.ndarray, step: tuple[int, ...], count: int) -> np.ndarray:
     """bool: whether the cell `count` steps farther is set."""
     result = np.zeros_like(cells)
-    to, source = [], []
+    to: list[slice] = []
+    source: list[slice] = []
     for one in step:
         to.append(slice(max(0, -one * count), cells.shape[len(to)] - max(0, one * count)))
         source.append(slice(max(0, one * count), cells.shape[len(source)] - max(0, -one * count)))

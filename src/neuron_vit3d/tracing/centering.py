@@ -1,8 +1,8 @@
 """Lines are moved to the middle of what is around them, and of lines that then run together one is left.
 
-The voxels farthest from the boundary lie in the middle of a round neurite. In one that is flat, as blur along z makes it, or
-rough, there are many of them, and a line wanders. The middle of the voxels in a ball about a node, wider than the neurite, is
-pulled by all of its surface (mean shift: Comaniciu and Meer, IEEE Trans. PAMI 2002).
+The voxels farthest from the boundary lie in the middle of a round neurite. In one that is flat, as blur along z makes
+it, or rough, there are many of them, and a line wanders. The middle of the voxels in a ball about a node, wider than
+the neurite, is pulled by all of its surface (mean shift: Comaniciu and Meer, IEEE Trans. PAMI 2002).
 """
 
 import numpy as np
@@ -11,25 +11,28 @@ from .foreground import Foreground
 from .skeleton import NO_PARENT, Skeleton
 
 
-# The ball's radius is that of the neurite and so many smallest voxel sides. Where the foreground is sure, it is as wide as
-# the neurite, and what lies beside must not pull: F1 on the demo's neuron is 0.887 with 1.5, 0.878 with 3. Where it is not,
-# it is wider or narrower than the neurite from voxel to voxel, and a cross-section several times as long as wide must fit:
-# six fly neurons (tuff, of the training part of the fixed split) have 0.672, 0.687, 0.693, 0.701, 0.701, 0.687 with 1, 2, 3,
-# 4, 5, 7.
+# The ball's radius is that of the neurite and so many smallest voxel sides. Where the foreground is sure, it is as
+# wide as the neurite, and what lies beside must not pull: F1 on the demo's neuron is 0.887 with 1.5, 0.878 with 3.
+# Where it is not, it is wider or narrower than the neurite from voxel to voxel, and a cross-section several times as
+# long as wide must fit:
+# six fly neurons (tuff, of the training part of the fixed split) have 0.672, 0.687, 0.693, 0.701, 0.701, 0.687 with 1,
+# 2, 3, 4, 5, 7.
 SURE_BALL, UNSURE_BALL = 1.5, 4.0
 ROUNDS = 3
 # Nodes of which the balls are looked at at once: of a soma's, each may hold 2,000 cells.
 NODES_AT_ONCE = 2048
 # Wider balls are not needed: where a neurite is so thick, it is round.
 WIDEST = 12.0
-# An end branch is another's double if it is nowhere farther from it than this, or than so many times the other's radius.
+# An end branch is another's double if it is nowhere farther from it than this, or than so many times the other's
+# radius.
 DOUBLE, DOUBLE_OF_RADIUS = 1.5, 0.75
 
 
 def centered(skeleton: Skeleton, foreground: Foreground, *, is_sure: bool) -> Skeleton:
     """Moves inner nodes across their line, toward the middle of the foreground around them.
 
-    Ends and branch points stay. A node stays, too, that would leave the foreground. is_sure: of the foreground, see SURE_BALL.
+    Ends and branch points stay. A node stays, too, that would leave the foreground. is_sure: of the foreground, see
+    SURE_BALL.
     """
     from scipy.spatial import cKDTree
 
@@ -91,15 +94,15 @@ def without_doubles(skeleton: Skeleton) -> Skeleton:
     while True:
         children, parents, points = skeleton.num_children, skeleton.parents, skeleton.scaled
         branch_of = np.full(len(skeleton), -1)
-        branches = []
+        branches: list[np.ndarray] = []
         for tip in np.flatnonzero((children == 0) & (parents >= 0)).tolist():
-            branch, node = [], tip
+            on_way, node = [], tip
             while children[node] < 2 and parents[node] >= 0:
-                branch.append(node)
+                on_way.append(node)
                 node = int(parents[node])
             if children[node] >= 2:
-                branch_of[branch] = len(branches)
-                branches.append(np.array(branch))
+                branch_of[on_way] = len(branches)
+                branches.append(np.array(on_way))
         index = cKDTree(points)
         limit = np.maximum(DOUBLE, DOUBLE_OF_RADIUS * skeleton.reach)
         keep = np.ones(len(skeleton), bool)

@@ -1,9 +1,10 @@
 """Where the branches of a foreground end, told from bumps of its surface.
 
-A wave runs from the root over the foreground, along the ways that center lines take. Where it is at one time is a front; a
-front falls apart where the neurite branches, and dies out where a branch ends, as in the level sets of Verroust and Lazarus
-(Extracting skeletal curves from 3D scattered data, The Visual Computer 2000). However wide, ragged or flat a neurite is, one
-front runs along it, where balls about its center line would leave its edges uncovered, and lines would run along these.
+A wave runs from the root over the foreground, along the ways that center lines take. Where it is at one time is a
+front; a front falls apart where the neurite branches, and dies out where a branch ends, as in the level sets of
+Verroust and Lazarus (Extracting skeletal curves from 3D scattered data, The Visual Computer 2000). However wide,
+ragged or flat a neurite is, one front runs along it, where balls about its center line would leave its edges
+uncovered, and lines would run along these.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ from .foreground import Foreground
 
 # A front is so thick, in smallest voxel sides: thinner ones fall apart between the voxels of a lattice.
 FRONT = 2.0
-# A branch is one if it goes on for longer than BUMP + BUMP_OF_RADIUS * the radius of what it leaves, measured from the front
-# that it leaves, which ends at the surface: with less, a rough surface is full of branches.
+# A branch is one if it goes on for longer than BUMP + BUMP_OF_RADIUS * the radius of what it leaves, measured from the
+# front that it leaves, which ends at the surface: with less, a rough surface is full of branches.
 BUMP, BUMP_OF_RADIUS = 1.0, 0.75
 
 
@@ -45,12 +46,12 @@ def branch_ends(
     np.maximum.at(thickest, front, reach)
     np.maximum.at(longest, front, way)
 
-    far = longest.tolist()  # how far the wave comes behind each front
+    behind = longest.tolist()  # how far the wave comes behind each front
     parent_of = before.tolist()
     for one in np.argsort(-way[first], kind="stable").tolist():
-        if parent_of[one] >= 0 and far[one] > far[parent_of[one]]:
-            far[parent_of[one]] = far[one]
-    far = np.array(far)
+        if parent_of[one] >= 0 and behind[one] > behind[parent_of[one]]:
+            behind[parent_of[one]] = behind[one]
+    far = np.array(behind)
     goes_on = np.full(count, -1)  # of the fronts behind one, that from which the wave comes farthest
     order = np.lexsort((np.arange(count), far))
     order = order[before[order] >= 0]
@@ -94,8 +95,8 @@ def _followed(following: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _last_of_each(front: np.ndarray, before: np.ndarray, parents: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """(k,) int: of each front the voxel farthest on the way, of those whose way leads to the front before it: where two waves
-    meet, a front holds voxels of both."""
+    """(k,) int: of each front the voxel farthest on the way, of those whose way leads to the front before it: where
+    two waves meet, a front holds voxels of both."""
     inside = np.where((parents >= 0) & (front[parents] == front), parents, -1)
     out = parents[_followed(inside, np.arange(len(front)))]
     leads_back = np.where(out < 0, -1, front[out]) == before[front]

@@ -25,8 +25,9 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -
 
     At a node it is the highest of: the score of the voxel it lies in, the smoothed one, and, around nodes of at least
     RING_RADIUS, the means over two rings across the neurite. A gap crosses the whole neurite and stays one; the inside
-    of a hollow neurite is none. Where this does not reach the level of the foreground, the tree is `bridged`. Scores become
-    relative to the threshold, which is 0.5 then: what is sure in a noisy stack has lower scores than in a clean one.
+    of a hollow neurite is none. Where this does not reach the level of the foreground, the tree is `bridged`. Scores
+    become relative to the threshold, which is 0.5 then: what is sure in a noisy stack has lower scores than in a clean
+    one.
 
     Args:
         tree: coordinates in voxels, radii in units of the smallest voxel side.
@@ -67,8 +68,10 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -
 
 
 def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:
-    """(n, 2, 3) float64, z y x: two unit vectors at each node, at right angles to the tree's direction there and to
-    each other."""
+    """Finds two unit vectors at each node, at right angles to the tree's direction there and to each other.
+
+    They are (n, 2, 3) float64, z y x.
+    """
     points, parent = tree.xyz[:, ::-1] * spacing, tree.parent_index
     rows = np.arange(len(tree))
     above = np.where(parent < 0, rows, parent)
@@ -86,8 +89,10 @@ def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:
 
 
 def _looked_up(source: Pieces, points: np.ndarray) -> np.ndarray:
-    """(m,) float64: the scores of the voxels in which points (m, 3; z y x) lie, or of the nearest ones inside the
-    volume."""
+    """Looks up the scores (m,) float64 of the voxels in which points (m, 3; z y x) lie.
+
+    Outside of the volume those of the nearest voxels inside it are taken.
+    """
     voxels = np.clip(np.rint(points), 0, np.array(source.shape) - 1).astype(np.int64)
     values = np.empty(len(voxels))
     # Boxes as the source stores its voxels, all of the size of the first; of each only the part that is asked for.
@@ -98,6 +103,7 @@ def _looked_up(source: Pieces, points: np.ndarray) -> np.ndarray:
     for rows in np.split(order, np.flatnonzero(np.diff(box[order])) + 1):
         here = voxels[rows]
         low, high = here.min(axis=0), here.max(axis=0) + 1
-        read = source.read(tuple(slice(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True)))
+        z, y, x = (slice(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True))
+        read = source.read((z, y, x))
         values[rows] = read[tuple((here - low).T)]
     return values

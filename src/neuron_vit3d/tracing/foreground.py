@@ -1,6 +1,7 @@
 """The foreground voxels of a mask: their neighbours and their distance to the background.
 
-Work and memory grow with the foreground, not with the volume: voxels are rows of sorted arrays, found by binary search.
+Work and memory grow with the foreground, not with the volume: voxels are rows of sorted arrays, found by binary
+search.
 """
 
 import itertools
@@ -19,7 +20,8 @@ _AROUND = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)
 class Foreground:
     """The foreground voxels of a mask, in C order. Lengths are in units of the smallest voxel side.
 
-    voxels: (n, 3) int32, z y x. keys: (n,) int64, ascending, flat indices into a volume padded by one voxel on each side.
+    voxels: (n, 3) int32, z y x. keys: (n,) int64, ascending, flat indices into a volume padded by one voxel on each
+    side.
     strides: the strides (z, y) of these flat indices. spacing: (3,) float64, voxel sides z y x, the smallest being 1.
     shape: of the volume, z y x.
     """
@@ -55,8 +57,8 @@ class Foreground:
         return Foreground(self.voxels[keep], self.keys[keep], self.strides, self.spacing, self.shape)
 
     def filled(self, indices: np.ndarray) -> tuple["Foreground", np.ndarray]:
-        """The foreground with further voxels, given by flat indices into the volume (m,); and the row that each of its voxels
-        has here, -1 for the new ones."""
+        """The foreground with further voxels, given by flat indices into the volume (m,); and the row that each of its
+        voxels has here, -1 for the new ones."""
         own = np.ravel_multi_index(self.voxels.T, self.shape)
         indices = np.concatenate([own, indices])
         order = np.argsort(indices, kind="stable")
@@ -77,7 +79,8 @@ class Foreground:
         return z * self.strides[0] + y * self.strides[1] + x
 
     def edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs of voxels that touch by a face, an edge or a corner: rows, rows, lengths, each (m,); every pair once."""
+        """Pairs of voxels that touch by a face, an edge or a corner: rows, rows, lengths, each (m,); every pair
+        once."""
         rows, neighbours, lengths = [], [], []
 
         def add(found: np.ndarray, at: np.ndarray, dz: int, dy: int, dx: int) -> None:
@@ -90,7 +93,8 @@ class Foreground:
         following = np.arange(1, n + 1)
         add(np.append(np.diff(self.keys) == 1, False), following, 0, 0, 1)
         for dz, dy in ((0, 1), (1, -1), (1, 0), (1, 1)):
-            # Three neighbours lie side by side in a row, so one binary search finds the first, and the others follow it.
+            # Three neighbours lie side by side in a row, so one binary search finds the first, and the others follow
+            # it.
             target = self.keys + (dz * self.strides[0] + dy * self.strides[1] - 1)
             at = np.searchsorted(self.keys, target)
             for dx in (-1, 0, 1):
@@ -101,8 +105,8 @@ class Foreground:
         return np.concatenate(rows), np.concatenate(neighbours), np.concatenate(lengths)
 
     def around(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The voxels that touch those of `rows` (m,) by a face, an edge or a corner: (k,) their rows, and (k,) which of the m
-        they touch; one that touches several is told once for each."""
+        """The voxels that touch those of `rows` (m,) by a face, an edge or a corner: (k,) their rows, and (k,) which
+        of the m they touch; one that touches several is told once for each."""
         steps = np.array([z * self.strides[0] + y * self.strides[1] + x for z, y, x in _AROUND])
         keys = self.keys[rows][:, None] + steps
         at = np.minimum(np.searchsorted(self.keys, keys), len(self) - 1)
@@ -120,7 +124,8 @@ class Foreground:
         lengths = np.diff(np.append(first, len(self)))
         begin = self.keys[first]
         end = begin + lengths - 1
-        runs, touched = [], []
+        runs: list[np.ndarray] = []
+        touched: list[np.ndarray] = []
         for dz, dy in ((0, 1), (1, -1), (1, 0), (1, 1)):
             shift = dz * self.strides[0] + dy * self.strides[1]
             low = np.searchsorted(end, begin + (shift - 1))
@@ -128,8 +133,7 @@ class Foreground:
             run, number = repeated(high - low)
             runs.append(run)
             touched.append(low[run] + number)
-        runs, touched = np.concatenate(runs), np.concatenate(touched)
-        graph = sparse_graph((runs, touched), len(first))
+        graph = sparse_graph((np.concatenate(runs), np.concatenate(touched)), len(first))
         return np.repeat(connected_components(graph, directed=False)[1], lengths)
 
     def boundary_distance(self) -> np.ndarray:

@@ -15,7 +15,8 @@ def join_groups(skeleton: Skeleton, links: Links, group: np.ndarray, wanted: np.
         skeleton: all components.
         links: between them, without a loop.
         group: (number of components,) int, the group of each.
-        wanted: (g,) int, the groups to join, in this order. The work grows with what is in these, however many they are.
+        wanted: (g,) int, the groups to join, in this order. The work grows with what is in these, however many they
+            are.
     """
     rows_of = _by_group(group[skeleton.component])
     links_of = _by_group(group[skeleton.component[links.nodes[:, 0]]])

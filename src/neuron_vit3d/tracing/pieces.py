@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,15 +28,15 @@ class Pieces:
     """
 
     def __init__(self, source):
-        self._reader = source if hasattr(source, "read_box") else None
-        self._array = None if self._reader else np.asarray(getattr(source, "array", source))
-        self.shape = tuple((self._reader or self._array).shape)
-        self.dtype = np.dtype((self._reader or self._array).dtype)
+        self._is_reader = hasattr(source, "read_box")
+        self._source: Any = source if self._is_reader else np.asarray(getattr(source, "array", source))
+        self.shape = tuple(self._source.shape)
+        self.dtype = np.dtype(self._source.dtype)
 
     def boxes(self) -> Iterator[Box]:
         """Cover the volume, each about as large as may be looked at at once."""
-        if self._reader is not None:
-            return self._reader.boxes()
+        if self._is_reader:
+            return self._source.boxes()
         return slabs(self.shape)
 
     @property
@@ -44,23 +45,26 @@ class Pieces:
 
     def read(self, box: Box) -> np.ndarray:
         """Scores; of a mask 1 where it is set, and 0 elsewhere."""
-        voxels = self._array[box] if self._reader is None else self._reader.read_box(box)
+        voxels = self._source.read_box(box) if self._is_reader else self._source[box]
         return (voxels != 0).astype(np.float32) if self.is_mask else voxels
 
 
 def slabs(shape: tuple[int, int, int]) -> Iterator[Box]:
-    depth, *plane = shape
-    thickness = max(8, _VOXELS_AT_ONCE // math.prod(plane))
+    depth, height, width = shape
+    thickness = max(8, _VOXELS_AT_ONCE // (height * width))
     return (
-        (slice(z, min(z + thickness, depth)), *(slice(0, side) for side in plane)) for z in range(0, depth, thickness)
+        (slice(z, min(z + thickness, depth)), slice(0, height), slice(0, width)) for z in range(0, depth, thickness)
     )
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Of scores: the foreground is what is at least `strong` after smoothing; what is at least `weak` may bridge it;
-    and what is at least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case.
-    before: where no score is as high before smoothing, none is `weak` after it."""
+    """The levels from which scores are foreground, and from which they may bridge it.
+
+    The foreground is what is at least `strong` after smoothing; what is at least `weak` may bridge it; and what is at
+    least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case. before: where no
+    score is as high before smoothing, none is `weak` after it.
+    """
 
     weak: float
     strong: float
@@ -123,7 +127,9 @@ class Found:
 
     def __init__(self, levels: Levels, shape: tuple[int, int, int], most: int, cell: int | None):
         self.levels, self.shape, self.most, self.cell = levels, shape, most, cell
-        self.indices, self.values, self.sure = [], [], []
+        self.indices: list[np.ndarray] = []
+        self.values: list[np.ndarray] = []
+        self.sure: list[np.ndarray] = []
         self.num_weak = self.num_strong = self.num_sure = 0
         self.highest = 0.0  # of all scores
         self.cells = np.zeros([-(-side // (cell or side)) for side in shape], np.int64)
@@ -135,15 +141,16 @@ class Found:
         values, sure = smoothed[here], is_sure[here]
         strong = self.levels.is_strong(values, sure)
         self.num_weak += len(here)
-        self.num_strong += np.count_nonzero(strong)
-        self.num_sure += np.count_nonzero(sure)
-        at = np.unravel_index(here, [one.stop - one.start for one in box])
-        at = [i + one.start for i, one in zip(at, box, strict=True)]
+        self.num_strong += int(np.count_nonzero(strong))
+        self.num_sure += int(np.count_nonzero(sure))
+        in_box = np.unravel_index(here, [one.stop - one.start for one in box])
+        at = [i + one.start for i, one in zip(in_box, box, strict=True)]
         if self.cell:
             in_cell = np.ravel_multi_index([i[strong] // self.cell for i in at], self.cells.shape)
             np.add.at(self.cells.reshape(-1), in_cell, 1)
         if self.num_strong > self.most:  # it will not be used: only count
-            self.indices.clear(), self.values.clear(), self.sure.clear()
+            for parts in (self.indices, self.values, self.sure):
+                parts.clear()
             return
         self.indices.append(np.ravel_multi_index(at, self.shape))
         self.values.append(values)
@@ -166,7 +173,8 @@ class Found:
         return foreground, values, self.levels.is_strong(values, sure), sure
 
     def check_count(self, most: int) -> None:
-        """
+        """Refuses what cannot be traced, by the voxels that were counted.
+
         Raises:
             TraceError: no sure voxel, none that is strong once it is smoothed, nothing but sure ones, or more than
                 `most` strong ones.
@@ -174,8 +182,8 @@ class Found:
         num_voxels, is_mask = math.prod(self.shape), self.levels.keep_sure
         if self.num_sure == 0 and not is_mask and self.highest > 0:
             raise TraceError(
-                f"mask is empty: nothing to trace, no score reaches the threshold {self.levels.sure:g}; the highest is "
-                f"{self.highest:.3g}: try a lower threshold (--threshold), such as {self.highest / 2:.2g}"
+                f"mask is empty: nothing to trace, no score reaches the threshold {self.levels.sure:g}; the highest "
+                f"is {self.highest:.3g}: try a lower threshold (--threshold), such as {self.highest / 2:.2g}"
             )
         if self.num_sure == 0:
             what = "voxels of the mask" if is_mask else "scores"
@@ -187,8 +195,8 @@ class Found:
             )
         if self.num_strong > most:
             raise TraceError(
-                f"mask has {self.num_strong} foreground voxels ({self.num_strong / math.prod(self.shape):.0%} of shape "
-                f"{self.shape}), at most {most} are traced: raise the threshold or cut the volume"
+                f"mask has {self.num_strong} foreground voxels ({self.num_strong / math.prod(self.shape):.0%} of "
+                f"shape {self.shape}), at most {most} are traced: raise the threshold or cut the volume"
             )
         if self.num_sure == num_voxels > MAX_FILLED:
             what = "every voxel of the mask is set" if is_mask else f"every score reaches {self.levels.sure:g}"
@@ -203,31 +211,36 @@ def _tiles_with_signal(scores: np.ndarray, core: Box, level: float, halo: list[i
     sides = [max(_TILE, 4 * more) for more in halo]
     starts = (range(one.start, one.stop, side) for one, side in zip(core, sides, strict=True))
     for corner in itertools.product(*starts):
-        tile = tuple(
+        z, y, x = (
             slice(start, min(start + side, one.stop)) for start, side, one in zip(corner, sides, core, strict=True)
         )
+        tile = (z, y, x)
         wide, _ = with_halo(tile, halo, scores.shape)
-        plane = (is_signal := scores[wide] >= level).any(axis=0)
+        is_signal: np.ndarray = scores[wide] >= level
+        plane: np.ndarray = np.any(is_signal, axis=0)
         if not plane.any():
             continue
         ends = [np.flatnonzero(line)[[0, -1]] for line in (is_signal.any(axis=(1, 2)), plane.any(1), plane.any(0))]
-        yield tuple(
+        z, y, x = (
             slice(max(one.start, around.start + first - more), min(one.stop, around.start + last + 1 + more))
             for one, around, (first, last), more in zip(tile, wide, np.asarray(ends).tolist(), halo, strict=True)
         )
+        yield z, y, x
 
 
 def moved(box: Box, origin: Box) -> Box:
     """A box in the coordinates of `origin`'s corner, in those that `origin` is in."""
-    return tuple(slice(one.start + by.start, one.stop + by.start) for one, by in zip(box, origin, strict=True))
+    z, y, x = (slice(one.start + by.start, one.stop + by.start) for one, by in zip(box, origin, strict=True))
+    return z, y, x
 
 
 def with_halo(box: Box, halo: list[int], shape: tuple[int, int, int]) -> tuple[Box, Box]:
     """A box with a halo inside the volume, and where it lies therein."""
-    around = tuple(
+    z, y, x = (
         slice(max(0, one.start - more), min(length, one.stop + more))
         for one, more, length in zip(box, halo, shape, strict=True)
     )
-    return around, tuple(
-        slice(one.start - wide.start, one.stop - wide.start) for one, wide in zip(box, around, strict=True)
+    inner_z, inner_y, inner_x = (
+        slice(one.start - wide.start, one.stop - wide.start) for one, wide in zip(box, (z, y, x), strict=True)
     )
+    return (z, y, x), (inner_z, inner_y, inner_x)

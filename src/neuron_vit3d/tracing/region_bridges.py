@@ -1,7 +1,8 @@
 """Bridges over weak signal between components that were found region by region.
 
-Weak signal is looked for only where lines of several components come near one another. A path between two of them is seen in
-the region that holds most of it, if it is no longer than the halos allow; the cheapest paths over all regions are taken.
+Weak signal is looked for only where lines of several components come near one another. A path between two of them is
+seen in the region that holds most of it, if it is no longer than the halos allow; the cheapest paths over all regions
+are taken.
 """
 
 import math
@@ -22,8 +23,10 @@ MAX_HALO = 64
 
 @dataclass(frozen=True, eq=False)
 class _Bridge:
-    """Voxels z y x in the volume (m, 3), with their reach and scores (m,), from a line of one component to one of another; the
-    first `num_weak` of them belong to none."""
+    """Voxels z y x in the volume (m, 3), from a line of one component to one of another.
+
+    With their reach and scores (m,); the first `num_weak` of them belong to none.
+    """
 
     cost: float
     num_weak: int

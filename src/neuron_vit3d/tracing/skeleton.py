@@ -1,13 +1,13 @@
 """A mask becomes a skeleton: center lines of every connected component, by TEASAR.
 
-The method is that of Sato, Bitter, Bender, Kaufman and Nakajima, "TEASAR: tree-structure extraction algorithm for accurate
-and robust skeletons" (Pacific Graphics 2000): shortest paths from a root over the foreground, made expensive near its
-boundary so that they run along the center; the farthest end of a branch not yet covered gives the next path, and a path
-covers all that lies within a multiple of the local radius. Three things differ from the paper. The root is the thickest
-voxel, which in a neuron is the soma; one run of Dijkstra's algorithm serves all paths of all components, since shortest
-paths from one root form a tree; and a path does not lead to every voxel that is not covered, but only to where a branch ends
-(see `ends.py`): a rough or flat neurite is covered nowhere by balls about its center line. Where neurites are thin, and the
-foreground is known well, a path leads to every branch that goes on uncovered as well.
+The method is that of Sato, Bitter, Bender, Kaufman and Nakajima, "TEASAR: tree-structure extraction algorithm for
+accurate and robust skeletons" (Pacific Graphics 2000): shortest paths from a root over the foreground, made expensive
+near its boundary so that they run along the center; the farthest end of a branch not yet covered gives the next path,
+and a path covers all that lies within a multiple of the local radius. Three things differ from the paper. The root is
+the thickest voxel, which in a neuron is the soma; one run of Dijkstra's algorithm serves all paths of all components,
+since shortest paths from one root form a tree; and a path does not lead to every voxel that is not covered, but only
+to where a branch ends (see `ends.py`): a rough or flat neurite is covered nowhere by balls about its center line.
+Where neurites are thin, and the foreground is known well, a path leads to every branch that goes on uncovered as well.
 """
 
 import itertools
@@ -22,8 +22,9 @@ from .foreground import Foreground
 
 
 NO_PARENT = -1
-# The cost of a voxel falls with this power of its distance from the boundary. Unlike the paper's 5000 (1 - d / d_max)^16 it
-# does not depend on the thickest place of the mask, so that thin neurites stay centered beside a large soma.
+# The cost of a voxel falls with this power of its distance from the boundary. Unlike the paper's 5000 (1 - d /
+# d_max)^16 it does not depend on the thickest place of the mask, so that thin neurites stay centered beside a large
+# soma.
 CENTERING_POWER = 3.0
 # A path covers what is nearer than so many times the local radius, and a little more.
 COVERED = 1.1
@@ -42,8 +43,9 @@ MOST_STEPS = 64
 class Skeleton:
     """A forest of center lines, one tree for each component of the mask.
 
-    points: (n, 3) float64, z y x in voxels. reach: (n,) float64, distance from the boundary in units of the smallest voxel
-    side. parents: (n,) int64, rows, NO_PARENT at roots. component: (n,) int64, from 0, without gaps. spacing: (3,).
+    points: (n, 3) float64, z y x in voxels. reach: (n,) float64, distance from the boundary in units of the smallest
+    voxel side. parents: (n,) int64, rows, NO_PARENT at roots. component: (n,) int64, from 0, without gaps. spacing:
+    (3,).
     """
 
     points: np.ndarray
@@ -76,7 +78,8 @@ class Skeleton:
         return self.num_children + (self.parents >= 0)
 
     def subset(self, keep: np.ndarray) -> "Skeleton":
-        """The nodes where `keep` is set; a node may only go together with everything below it, or with its whole tree."""
+        """The nodes where `keep` is set; a node may only go together with everything below it, or with its whole
+        tree."""
         new_row = np.append(np.cumsum(keep) - 1, NO_PARENT)
         component = np.unique(self.component[keep], return_inverse=True)[1]
         return Skeleton(
@@ -95,10 +98,10 @@ def extract_skeleton(
 ) -> Skeleton:
     """Finds the center lines of the foreground (TEASAR; see the module's text).
 
-    component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,) in (0, 1], scores of the voxels:
-    paths prefer high ones. roots: rows of voxels from which paths of their components start; elsewhere they start at the
-    thickest voxel. reach: (n,) the distances from the boundary, where they are known. every_thin_branch: paths lead also to
-    what no ball covers where the foreground is thin, see `_is_thin`.
+    component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,) in (0, 1], scores of the
+    voxels: paths prefer high ones. roots: rows of voxels from which paths of their components start; elsewhere they
+    start at the thickest voxel. reach: (n,) the distances from the boundary, where they are known. every_thin_branch:
+    paths lead also to what no ball covers where the foreground is thin, see `_is_thin`.
     """
     if reach is None:
         reach = foreground.boundary_distance()
@@ -121,10 +124,11 @@ def center_lines(
     targets: Sequence[int] = (),
     every_thin_branch: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds of every voxel the next one on the way to its root, (n,) int32, and whether it lies on a center line, bool.
+    """Finds of every voxel the next one on the way to its root, (n,) int32, and whether it lies on a center line,
+    bool.
 
-    As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case. A path covers what is nearer than
-    COVERED local radii and half a voxel's diagonal: so far may the lattice of voxels keep it from the middle.
+    As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case. A path covers what is nearer
+    than COVERED local radii and half a voxel's diagonal: so far may the lattice of voxels keep it from the middle.
     """
     from scipy.sparse.csgraph import dijkstra
 
@@ -158,9 +162,9 @@ def center_lines(
 class _Paths:
     """The paths laid so far, and what they cover.
 
-    on_path: (n,) bool, the voxels of the paths. covered: (n,) bool, those within COVERED local radii and half a voxel's
-    diagonal of one. `parents` is changed where the end of a path runs beside the skeleton, which is left out: where a
-    neurite is an even number of voxels thick there are two ways along its middle, side by side.
+    on_path: (n,) bool, the voxels of the paths. covered: (n,) bool, those within COVERED local radii and half a
+    voxel's diagonal of one. `parents` is changed where the end of a path runs beside the skeleton, which is left out:
+    where a neurite is an even number of voxels thick there are two ways along its middle, side by side.
     """
 
     def __init__(self, foreground: Foreground, reach: np.ndarray, parents: np.ndarray, component: np.ndarray):
@@ -177,8 +181,9 @@ class _Paths:
         self.joins = np.full(n, NO_PARENT, np.int32)  # the first voxel of the skeleton that a voxel touches
         self.served = np.zeros(n, bool)  # so near to the center of a large ball that a ball of their own adds little
         # Memory views make the single lookups of the loops several times faster than indexing the arrays.
-        self.parent_of, self.is_on_path, self.is_covered = map(memoryview, (parents, self.on_path, self.covered))
-        self.joined_by, self.is_served = map(memoryview, (self.joins, self.served))
+        self.parent_of, self.joined_by = memoryview(parents), memoryview(self.joins)
+        self.is_on_path, self.is_covered = memoryview(self.on_path), memoryview(self.covered)
+        self.is_served = memoryview(self.served)
 
     def last_uncovered(self, end: int) -> int:
         """The voxel on the way from an end to its root from which on nothing is covered; -1 where all of it is.
@@ -263,7 +268,8 @@ def _distance_from_root(points: np.ndarray, parents: np.ndarray) -> np.ndarray:
 
 
 def prune_spurs(skeleton: Skeleton, *, min_length: float, radius_factor: float = 1.5) -> Skeleton:
-    """Remove end branches shorter than max(min_length, radius_factor * radius at the branch point), the shortest first.
+    """Remove end branches shorter than max(min_length, radius_factor * radius at the branch point), the shortest
+    first.
 
     Of the short branches of one branch point only the shortest goes at a time, since what is left may then be one long
     branch. A component without a branch point stays as it is.
@@ -301,12 +307,12 @@ def trim_tips(skeleton: Skeleton, shape: tuple[int, int, int]) -> Skeleton:
     on_face = np.any((skeleton.points < 1) | (skeleton.points > np.array(shape) - 2), axis=1)
     keep = np.ones(len(skeleton), bool)
     for tip in np.flatnonzero((children == 0) & (parents >= 0) & ~on_face).tolist():
-        branch, arc, node = [tip], [0.0], tip
+        branch, way, node = [tip], [0.0], tip
         while children[parents[node]] < 2 and parents[parents[node]] >= 0:
-            arc.append(arc[-1] + lengths[node])
+            way.append(way[-1] + lengths[node])
             node = int(parents[node])
             branch.append(node)
-        arc, reach = np.array(arc), skeleton.reach[branch]
+        arc, reach = np.array(way), skeleton.reach[branch]
         for i in range(len(branch) - 1):
             # Inside the round cap the radius ahead keeps growing as fast as the way; behind it, the way overtakes.
             ahead = np.median(reach[(arc >= arc[i]) & (arc <= 2 * arc[i] + 3)])
@@ -319,8 +325,8 @@ def trim_tips(skeleton: Skeleton, shape: tuple[int, int, int]) -> Skeleton:
 def smooth(skeleton: Skeleton, foreground: Foreground, *, is_whole: bool = True, rounds: int = 3) -> Skeleton:
     """Take the stairs out of the center lines: each inner node becomes the mean of itself and its two neighbours.
 
-    Ends and branch points stay, and a node that was in the foreground never leaves it. Where not the whole foreground is
-    given, a node is known to be in it, too, that is nearer to its old place than the background was.
+    Ends and branch points stay, and a node that was in the foreground never leaves it. Where not the whole foreground
+    is given, a node is known to be in it, too, that is nearer to its old place than the background was.
     """
     points, parents = skeleton.points, skeleton.parents
     inner = np.flatnonzero((skeleton.num_children == 1) & (parents >= 0))

@@ -140,7 +140,7 @@ class AlongLines:
         return np.clip(odds - np.float32(self.level), -self.most, self.most)
 
 
-def log_odds(scores: np.ndarray) -> np.ndarray:
+def log_odds(scores: np.ndarray | np.floating) -> np.ndarray:
     """Logarithms of the odds, score to 1 - score; infinite for 0 and 1."""
     with np.errstate(divide="ignore"):
         return np.log(scores) - np.log1p(-scores)

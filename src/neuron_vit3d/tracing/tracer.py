@@ -112,7 +112,7 @@ def trace_neurons(
     roots = [] if isinstance(neurons, int) else [np.array(_checked_root(root, source.shape))[::-1] for root in neurons]
     if not roots and (not isinstance(neurons, int) or neurons < 1):
         raise TraceError(f"expected at least one neuron to trace, got {neurons!r}")
-    count = len(roots) or neurons
+    count = neurons if isinstance(neurons, int) else len(roots)
     if options.fragments and count > 1:
         raise TraceError(
             f"fragments: cannot be kept of {count} neurons, for which of them they belong to is not known"
@@ -139,13 +139,17 @@ def _rules(source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: li
     threshold, smoothing = options.threshold, options.smoothing
     weak = WEAK_SIGNAL if options.bridge_distance else 1.0
     if source.is_mask:
-        smoother = Gaussian(smoothing / spacing)
+        smoother: Gaussian | AlongLines = Gaussian(smoothing / spacing)
         strong = 0.5 * (SMOOTHED if smoothing else 1.0)
         levels = Levels(weak * strong, strong, 0.5, before=weak * strong, keep_sure=True)
     else:
-        odds = LogOdds(source) if smoothing or threshold is None else None
-        sure = odds.threshold() if threshold is None else threshold
-        smoother = AlongLines(sure, odds.sureness(sure) if smoothing else math.inf, smoothing / spacing, spacing)
+        if threshold is None or smoothing:
+            odds = LogOdds(source)
+            sure = odds.threshold() if threshold is None else threshold
+            sureness = odds.sureness(sure) if smoothing else math.inf
+        else:
+            sure, sureness = threshold, math.inf
+        smoother = AlongLines(sure, sureness, smoothing / spacing, spacing)
         levels = Levels(0.5 * weak, 0.5, sure, before=smoother.before(0.5 * weak))
     return Rules(
         levels, smoother, smoothing > 0, spacing, options.min_component_voxels, options.bridge_distance, roots
@@ -185,7 +189,7 @@ def _join_components(
         rows = [int(of_one[np.argmax(skeleton.reach[of_one])]) for of_one in members]
     else:
         rows = [nearest_row(skeleton.points, root, skeleton.spacing) for root in roots]
-    trees = {}
+    trees: dict[int, Skeleton] = {}
     for one in dict.fromkeys(group[skeleton.component[rows]].tolist()):
         keep = (group == one)[skeleton.component]
         new_row = np.cumsum(keep) - 1

@@ -1,8 +1,9 @@
 """Gaps in a mask, bridged where the scores below the threshold still tell the way.
 
-A neurite that fades comes out of the threshold in pieces, with weak scores between them. Shortest paths through these, over
-which a voxel costs the more the weaker it is, join the pieces: the cheapest path of every pair of neighbouring components
-enters a minimum spanning tree (Kruskal's, by scipy), so that no loop arises. Across background there is no such path.
+A neurite that fades comes out of the threshold in pieces, with weak scores between them. Shortest paths through these,
+over which a voxel costs the more the weaker it is, join the pieces: the cheapest path of every pair of neighbouring
+components enters a minimum spanning tree (Kruskal's, by scipy), so that no loop arises. Across background there is no
+such path.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ from .foreground import Foreground
 
 @dataclass(frozen=True)
 class WeakBridge:
-    """A path between two components: what it costs, the components, its rows of weak voxels, and those of the component's
-    voxels at its ends, in the order of the components."""
+    """A path between two components.
+
+    What it costs, the components, its rows of weak voxels, and those of the component's voxels at its ends, in the
+    order of the components.
+    """
 
     cost: float
     components: tuple[int, int]
@@ -43,7 +47,9 @@ def weak_bridges(
     found = _cheapest_paths(foreground.subset(together), scores[together], threshold, component[together], max_cost)
     row_of = together.tolist()
     return [
-        WeakBridge(one.cost, one.components, [row_of[row] for row in one.rows], tuple(row_of[row] for row in one.ends))
+        WeakBridge(
+            one.cost, one.components, [row_of[row] for row in one.rows], (row_of[one.ends[0]], row_of[one.ends[1]])
+        )
         for one in found
     ]
 
@@ -101,5 +107,5 @@ def _cheapest_paths(
                 node = int(predecessor[node])
             ends.append(node)
         between = (int(component[ends[0]]), int(component[ends[1]]))
-        found.append(WeakBridge(float(total[edge]), between, rows_of_path, tuple(ends)))
+        found.append(WeakBridge(float(total[edge]), between, rows_of_path, (ends[0], ends[1])))
     return found

@@ -66,7 +66,10 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
 def label_more_slices(
     model: NeuronViT3DForSegmentation, processor: NeuronViT3DImageProcessor, num_output_slices: int
 ) -> None:
-    """Makes a model of the center slice one of the slices around it: to begin with, each is labelled as the center is."""
+    """Makes a model of the center slice one of the slices around it.
+
+    To begin with, each is labelled as the center is.
+    """
     old = model.decoder.classifier
     new = Classifier(old.in_channels, model.config.num_labels, num_output_slices)
     with torch.no_grad():
@@ -108,6 +111,8 @@ def mixed_precision(config: TrainingConfig) -> str:
 
 
 def computation_dtype(config: TrainingConfig) -> torch.dtype:
-    """What whole volumes are segmented in: bfloat16 where the training computes in it, else float32. (During a run in fp16,
-    accelerate's own forward computes in it here, too.)"""
+    """Tells what whole volumes are segmented in: bfloat16 where the training computes in it, else float32.
+
+    During a run in fp16, accelerate's own forward computes in it here, too.
+    """
     return torch.bfloat16 if mixed_precision(config) == "bf16" else torch.float32

@@ -26,8 +26,8 @@ _CANNOT_WRITE = (OSError, RuntimeError, SafetensorError)  # torch and safetensor
 class Checkpoints:
     """The folder `checkpoints/` of a run: `step_0000250`, ...; what is being written has a name with a dot before it.
 
-    A checkpoint holds what accelerate knows of (weights, optimiser, the objects registered with it, random states of every
-    process) and the average of the weights where there is one.
+    A checkpoint holds what accelerate knows of (weights, optimiser, the objects registered with it, random states of
+    every process) and the average of the weights where there is one.
 
     Args:
         folder: the run's folder.

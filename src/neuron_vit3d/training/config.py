@@ -161,7 +161,8 @@ class TrainingConfig:
     ema_decay: float = field(
         default=0.0,
         metadata={
-            "help": "Keep a moving average of the weights (0.999 ...), validate and save it; 0: the weights themselves."
+            "help": "Keep a moving average of the weights (0.999 ...), validate and save it; 0: the weights "
+            "themselves."
         },
     )
     loss: str = field(default="dice_cross_entropy", metadata={"help": "One of {}."})

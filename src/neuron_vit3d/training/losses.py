@@ -1,6 +1,6 @@
 """The losses that a run can choose from, each a ratio of sums that many processes can add up.
 
-On voxels: soft Dice with cross-entropy or with the focal loss. On centre lines, added by weight: soft clDice, and a
+On voxels: soft Dice with cross-entropy or with the focal loss. On center lines, added by weight: soft clDice, and a
 loss on the tree of each block. All compute in float32 and leave out the voxels that the labels leave out. The tables
 at the end list them; options, help texts and errors are made from the tables.
 """
@@ -15,14 +15,14 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from torch.nn import functional as F
 
-from ..evaluation.segmentation import centre_line
+from ..evaluation.segmentation import center_line
 from ..model.loss import check_labels, cost_and_dice, voxel_sums
 from ..morphology.graphs import sparse_graph
 
 
 _ERODING_STEPS = 3  # of the soft skeleton: what is wider than 2 * 3 + 2 voxels (a soma) has none
-_SHARPNESS = 4.0  # a centre line of n voxels costs at most log(n) / 4 less than its weakest voxel
-_TOLERANCE = 2  # voxels that a predicted centre line may lie beside the labelled neuron
+_SHARPNESS = 4.0  # a center line of n voxels costs at most log(n) / 4 less than its weakest voxel
+_TOLERANCE = 2  # voxels that a predicted center line may lie beside the labelled neuron
 
 Sums = torch.Tensor  # (n,), float32: sums over the voxels of a batch, which processes can add up
 
@@ -156,8 +156,10 @@ def cldice(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
 
 
 def cldice_sums(foreground: torch.Tensor, neuron: torch.Tensor, soft_skeleton: Callable) -> torch.Tensor:
-    """Sums that `cldice_loss` needs, (4,): length of the predicted centre line inside the labelled neuron and in all,
-    length of the labelled one inside the prediction and in all.
+    """Computes the sums that `cldice_loss` needs, (4,).
+
+    They are the length of the predicted center line inside the labelled neuron and in all, and that of the labelled
+    one inside the prediction and in all.
 
     Args:
         foreground: probability of being neuron, (batch, slices, height, width), 0 where labels leave voxels out.
@@ -197,18 +199,20 @@ def skeleton(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
 
 
 class Parts(NamedTuple):
-    """Voxels of a centre line, each in one of the parts that the line is divided into."""
+    """Voxels of a center line, each in one of the parts that the line is divided into."""
 
-    voxels: np.ndarray  # (n,) numbers of the centre line's voxels, counted as np.flatnonzero has them
+    voxels: np.ndarray  # (n,) numbers of the center line's voxels, counted as np.flatnonzero has them
     part: np.ndarray  # (n,) from 0
     size: np.ndarray  # (parts,) voxels
 
 
 def skeleton_sums(logits: torch.Tensor, neuron: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Sums that `skeleton_loss` needs, (8,): cost and number of nodes, of edges, of paths; cost of the false centre
-    lines, and length of the labelled and the false ones together.
+    """Computes the sums that `skeleton_loss` needs, (8,).
 
-    Centre lines are thinned on the host, those of the labels and those of what is predicted (p >= 0.5).
+    They are cost and number of nodes, of edges, of paths; the cost of the false center lines, and the length of the
+    labelled and the false ones together.
+
+    Center lines are thinned on the host, those of the labels and those of what is predicted (p >= 0.5).
 
     Args:
         logits: (batch, num_labels, slices, height, width), float32.
@@ -217,11 +221,11 @@ def skeleton_sums(logits: torch.Tensor, neuron: torch.Tensor, valid: torch.Tenso
     with torch.no_grad():
         predicted = ((logits.softmax(1)[:, 0] <= 0.5) & valid).cpu().numpy()
     labelled = neuron.cpu().numpy()
-    line, false = _centre_lines(labelled), _false_centre_lines(predicted, labelled)
+    line, false = _center_lines(labelled), _false_center_lines(predicted, labelled)
     # log(p(neuron)) from the classes' own: finite where 1 - p(background) is rounded to 0.
     missing = -_log_probabilities(logits, np.flatnonzero(line))[:, 1:].logsumexp(1)
     false_cost = -_log_probabilities(logits, np.flatnonzero(false))[:, 0].sum()
-    nodes, edges, paths = divide_centre_lines(line)
+    nodes, edges, paths = divide_center_lines(line)
     costs = [_sum_of_means(missing, nodes), _sum_of_means(missing, edges), _sum_of_soft_maxima(missing, paths)]
     counts = [len(nodes.size), len(edges.size), len(paths.size), line.sum() + false.sum()]
     return torch.stack([torch.stack([*costs, false_cost]), logits.new_tensor(counts)], 1).flatten()
@@ -236,9 +240,9 @@ def skeleton_loss(sums: torch.Tensor) -> torch.Tensor:
     - node (a tip or a branch point): mean of -log p.
     - edge (a run between nodes): mean of -log p, not -log of the mean p: that is content with half an edge and has
       next to no slope in a gap, where p is near 0. A short edge counts as much as a long one.
-    - path (a connected piece of the centre line): its weakest link, a soft maximum of -log p.
-    - false path: -log (1 - p) on the predicted centre line more than 2 voxels away from the labelled neuron, by length
-      (precision of a traced tree is one of length), over the length of labelled and false centre lines.
+    - path (a connected piece of the center line): its weakest link, a soft maximum of -log p.
+    - false path: -log (1 - p) on the predicted center line more than 2 voxels away from the labelled neuron, by length
+      (precision of a traced tree is one of length), over the length of labelled and false center lines.
 
     The loss is the mean of the first three plus the last.
     """
@@ -247,8 +251,8 @@ def skeleton_loss(sums: torch.Tensor) -> torch.Tensor:
     return (node + edge + path) / 3 + false_path
 
 
-def divide_centre_lines(line: np.ndarray) -> tuple[Parts, Parts, Parts]:
-    """Nodes, edges and paths of centre lines, a boolean mask (batch, slices, height, width).
+def divide_center_lines(line: np.ndarray) -> tuple[Parts, Parts, Parts]:
+    """Nodes, edges and paths of center lines, a boolean mask (batch, slices, height, width).
 
     Voxels that touch by a face, an edge or a corner are neighbours. Nodes: each voxel with fewer than two neighbours
     (a tip), and voxels with more than two, those that touch together (a branch point). Edges: what is connected of the
@@ -273,15 +277,15 @@ def _connected(links: np.ndarray, member: np.ndarray) -> Parts:
     return Parts(np.flatnonzero(member), part, size)
 
 
-def _centre_lines(masks: np.ndarray) -> np.ndarray:
-    """Centre lines of masks (batch, slices, height, width), in 2D where there is one slice."""
-    return np.stack([centre_line(mask) for mask in masks])
+def _center_lines(masks: np.ndarray) -> np.ndarray:
+    """Center lines of masks (batch, slices, height, width), in 2D where there is one slice."""
+    return np.stack([center_line(mask) for mask in masks])
 
 
-def _false_centre_lines(predicted: np.ndarray, neuron: np.ndarray) -> np.ndarray:
-    """Centre lines of what is predicted, without the voxels near the labelled neuron."""
+def _false_center_lines(predicted: np.ndarray, neuron: np.ndarray) -> np.ndarray:
+    """Center lines of what is predicted, without the voxels near the labelled neuron."""
     near = ndimage.maximum_filter(neuron, (1, *3 * [2 * _TOLERANCE + 1]))
-    return _centre_lines(predicted) & ~near
+    return _center_lines(predicted) & ~near
 
 
 def _log_probabilities(logits: torch.Tensor, voxels: np.ndarray) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""What to do when memory is not enough, in the run's own options; and when a process that prepares blocks dies of it."""
+"""Says what to do when memory is not enough, in the run's own options.
+
+And when a process that prepares blocks dies of it.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,8 @@ def told_of_workers(batches: Iterable) -> Iterator:
             or isinstance(error, broken_pipe)
         ):
             raise TrainingError(
-                "a process that prepares blocks died, or had no memory left; fewer --num-workers (each holds blocks of its own), "
-                f"or more memory or /dev/shm ({' '.join(text.split()) or type(error).__name__})"
+                "a process that prepares blocks died, or had no memory left; fewer --num-workers (each holds blocks "
+                f"of its own), or more memory or /dev/shm ({' '.join(text.split()) or type(error).__name__})"
             ) from error
         if " in DataLoader worker process " in text and not isinstance(error, RuntimeError):
             raise TrainingError(text.strip().splitlines()[-1].partition(": ")[2] or text) from error

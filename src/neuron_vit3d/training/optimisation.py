@@ -40,8 +40,10 @@ def level_of(model: NeuronViT3DForSegmentation) -> dict[str, int]:
 
 
 def parameter_groups(model: NeuronViT3DForSegmentation, config: TrainingConfig) -> list[dict]:
-    """AdamW's groups, one for each level: the encoder at its lower rate, which falls by `layer_decay` from layer to layer
-    downwards (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT); weight decay on matrices and kernels only.
+    """Makes AdamW's groups, one for each level.
+
+    The encoder learns at its lower rate, which falls by `layer_decay` from layer to layer downwards (Clark et al.
+    2020, ELECTRA; Bao et al. 2021, BEiT); weight decay acts on matrices and kernels only.
 
     Raises:
         TrainingError: `unfreeze_steps` is so large that the lowest layers that are not frozen would never learn.
@@ -77,11 +79,11 @@ def parameter_groups(model: NeuronViT3DForSegmentation, config: TrainingConfig) 
 def quicken_off_center(optimizer: torch.optim.Optimizer, model: NeuronViT3DForSegmentation, config: TrainingConfig):
     """Lets the embedding's kernels of all slices but the center one learn at their own rate.
 
-    They are a part of one tensor, for which an optimiser has one rate. So each step's change of them is made larger by the
-    ratio of the rates, which is what AdamW would do: its step and its weight decay are in proportion to the rate.
+    They are a part of one tensor, for which an optimiser has one rate. So each step's change of them is made larger by
+    the ratio of the rates, which is what AdamW would do: its step and its weight decay are in proportion to the rate.
 
-    After center inflation they are 0, and at the encoder's rate they stay next to nothing: a trained center kernel had a norm
-    of 26, its neighbours 0.3 to 0.4, and accuracy without them was better.
+    After center inflation they are 0, and at the encoder's rate they stay next to nothing: a trained center kernel had
+    a norm of 26, its neighbours 0.3 to 0.4, and accuracy without them was better.
     """
     rate, own = config.encoder_learning_rate, config.off_center_learning_rate
     kernel = model.get_input_embeddings().weight

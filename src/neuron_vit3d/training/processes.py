@@ -14,7 +14,8 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all processes, which gradients flow through; the tensor itself where there is one.
 
     A loss made of such sums has the same value in every process, and each process's gradient of it holds the number of
-    processes times its own part: DistributedDataParallel's mean over processes is then the gradient of the global batch.
+    processes times its own part: DistributedDataParallel's mean over processes is then the gradient of the global
+    batch.
     """
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
@@ -62,21 +63,21 @@ class _SynchronisedBatchNorm2d(nn.BatchNorm2d):
         sums = torch.stack([values.sum(axes), torch.full_like(self.weight, values[:, 0].numel())])
         sums = sum_over_processes(sums)
         mean, count = sums[0] / sums[1], sums[1, 0].detach()
-        centred = values - mean.view(1, -1, 1, 1)
-        variance = sum_over_processes(centred.square().sum(axes)) / count
+        centered = values - mean.view(1, -1, 1, 1)
+        variance = sum_over_processes(centered.square().sum(axes)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight / (variance + self.eps).sqrt()
-        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(x.dtype)
+        return (centered * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(x.dtype)
 
 
 def refuse_lone_process(num_processes: int) -> None:
     """Raises TrainingError where a launcher was asked for many processes on the CPU and started this one alone.
 
-    `accelerate launch --cpu --num_processes 2` does so without a word (accelerate 1.15): it sets the address at which the
-    processes would meet, and nothing of what a process of many is told.
+    `accelerate launch --cpu --num_processes 2` does so without a word (accelerate 1.15): it sets the address at which
+    the processes would meet, and nothing of what a process of many is told.
     """
     asked = os.environ.get("MASTER_ADDR") and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     if num_processes == 1 and asked and "WORLD_SIZE" not in os.environ:

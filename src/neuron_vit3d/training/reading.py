@@ -35,7 +35,8 @@ def read_data(config: TrainingConfig) -> tuple[list[LabelledVolume | TracedVolum
             )
         if config.radius != "given" or config.edge_band or config.ignore_untraced:
             raise TrainingError(
-                "radius, edge_band and ignore_untraced: a dataset has them from its preparation; they are for train_data"
+                "radius, edge_band and ignore_untraced: a dataset has them from its preparation; they are for "
+                "train_data"
             )
         return _read_dataset(config)
     train_pairs = _choose("train_data", config.train_data, config.names)
@@ -86,7 +87,10 @@ def check_channels(volumes: list[LabelledVolume | TracedVolume], expected: int) 
 
 
 def checksums(volumes: list[LabelledVolume | TracedVolume]) -> list[tuple[str, int]]:
-    """Name and checksum of each volume: of its shape, voxels and labels; of one that stays on disk some slices and its tree."""
+    """Returns name and checksum of each volume: of its shape, voxels and labels.
+
+    Of a volume that stays on disk some slices and its tree are taken.
+    """
     return [(volume.name, _checksum(volume)) for volume in volumes]
 
 
@@ -118,7 +122,10 @@ def _refuse_same_image(train: list[LabelledVolume | TracedVolume], validation: l
 
 
 def _read_dataset(config: TrainingConfig) -> tuple[list[TracedVolume], list[LabelledVolume]]:
-    """Parts "train" and "validation" of a prepared dataset; training volumes stay on disk, those of validation do not."""
+    """Reads the parts "train" and "validation" of a prepared dataset.
+
+    Training volumes stay on disk, those of validation do not.
+    """
     if Path(config.dataset).is_dir():
         if not is_prepared(config.dataset):
             raise TrainingError(f"dataset {config.dataset}: expected a folder that `neuron-vit3d prepare` made")

@@ -1,7 +1,8 @@
 """The Accelerate loop: labelled volumes in, a fine-tuned checkpoint out; can be interrupted and continued.
 
-`train(config)` leaves in `config.output_dir`: the model and its image processor (the best step by validation, its scores
-shifted so that 0.5 is the best threshold there; or the last step without validation data), `training_config.json`, `log.jsonl`, and `checkpoints/` to resume from.
+`train(config)` leaves in `config.output_dir`: the model and its image processor (the best step by validation, its
+scores shifted so that 0.5 is the best threshold there; or the last step without validation data),
+`training_config.json`, `log.jsonl`, and `checkpoints/` to resume from.
 """
 
 import json
@@ -56,8 +57,8 @@ def train(config: TrainingConfig) -> Path:
     Raises:
         DataError: a data folder or pair cannot be used.
         VolumeError, SWCError: an image or a tree is damaged.
-        TrainingError: the folder holds a run with other options, a neuron is in training and validation, the loss is no
-            longer finite, memory or the disk is full, or a launcher has started one process instead of many.
+        TrainingError: the folder holds a run with other options, a neuron is in training and validation, the loss is
+            no longer finite, memory or the disk is full, or a launcher has started one process instead of many.
     """
     check_trackers(config.report_to)
     config = replace(config, mixed_precision=mixed_precision(config))  # as a run on another machine would not find it
@@ -78,8 +79,8 @@ def train(config: TrainingConfig) -> Path:
         train_volumes, validation_volumes = read_data(config)
     except MemoryError as error:
         raise TrainingError(
-            "out of memory while the volumes were read; `neuron-vit3d prepare` makes a dataset of them (--dataset), whose "
-            "training volumes stay on disk"
+            "out of memory while the volumes were read; `neuron-vit3d prepare` makes a dataset of them (--dataset), "
+            "whose training volumes stay on disk"
         ) from error
     if config.early_stopping and not validation_volumes:
         raise TrainingError("early_stopping: expected validation data to stop by, got none")
@@ -246,8 +247,10 @@ class Run:
         return loss.item()  # the same in all processes
 
     def validate(self) -> None:
-        """Dice on whole validation volumes, which the processes share out; the model is saved when it is the best so far
-        (or there are none to validate on)."""
+        """Measures Dice on whole validation volumes, which the processes share out.
+
+        The model is saved when it is the best so far (or there are none to validate on).
+        """
         state, model = self.state, self.average.module if self.average is not None else self.bare_model
         if self.validation_volumes:
             by_volume = self._validation_dice(model)
@@ -287,7 +290,10 @@ class Run:
         return {name: dice[which] for which, name in enumerate(names)}
 
     def _save(self, model: NeuronViT3DForSegmentation, threshold: float) -> None:
-        """Writes model and processor to the output folder, scores of `threshold` shifted to 0.5; training goes on unshifted."""
+        """Writes model and processor to the output folder, scores of `threshold` shifted to 0.5.
+
+        Training goes on unshifted.
+        """
         if not self.accelerator.is_main_process:
             return
         trained_bias = model.decoder.classifier.bias.detach().clone()
@@ -338,7 +344,8 @@ def _refuse_other_run(config: TrainingConfig, output: Path) -> None:
     found = [name for name in ("model.safetensors", "config.json") if (output / name).exists()]
     if found and not path.exists():
         raise TrainingError(
-            f"{output}: holds {found[0]} and no training_config.json: another model than a run's; choose another folder"
+            f"{output}: holds {found[0]} and no training_config.json: another model than a run's; choose another "
+            "folder"
         )
     if path.exists() and (any(output.glob("checkpoints/step_*")) or (output / "model.safetensors").exists()):
         difference = config.difference(json.loads(path.read_text()))

@@ -50,9 +50,10 @@ def best_threshold(dice_by_volume: dict[str, dict[float, float]]) -> tuple[float
 def shift_threshold(model: NeuronViT3DForSegmentation, threshold: float) -> None:
     """Changes the classifier's bias so that scores of `threshold` become 0.5, in place; the masks stay what they were.
 
-    Training sees more neuron than volumes hold, so a trained model is too sure of it, and the best threshold lies above
-    0.5. With the shift, 0.5 is right for whoever does not know better. For two labels the mask p >= t is the mask
-    logit(p) - logit(t) >= 0; where tiles overlap scores are averaged, and a voxel near the threshold may change sides.
+    Training sees more neuron than volumes hold, so a trained model is too sure of it, and the best threshold lies
+    above 0.5. With the shift, 0.5 is right for whoever does not know better. For two labels the mask p >= t is the
+    mask logit(p) - logit(t) >= 0; where tiles overlap scores are averaged, and a voxel near the threshold may change
+    sides.
     """
     num_labels, num_slices = model.config.num_labels, model.config.num_output_slices
     bias = model.decoder.classifier.bias.view(num_labels, num_slices)

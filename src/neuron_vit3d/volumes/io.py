@@ -85,7 +85,7 @@ def write_volume(path: str | os.PathLike, volume: Volume) -> Path:
         raise VolumeError(f"{path}: expected a Volume to write, got {type(volume).__name__}")
     suffix = path.suffix.lower()
     for format in formats():
-        if suffix in format.writes:
+        if format.write is not None and suffix in format.writes:
             format.write(path, volume)
             return path
     written = [one for format in formats() for one in format.writes]

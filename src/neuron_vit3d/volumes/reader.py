@@ -38,7 +38,8 @@ class VolumeReader:
         piece: tuple[int, int, int] | None = None,
         num_channels: int = 1,
     ):
-        self.shape, self.voxel_size, self.source = tuple(shape), voxel_size, source
+        depth, height, width = shape
+        self.shape, self.voxel_size, self.source = (depth, height, width), voxel_size, source
         self.num_channels = num_channels
         self.dtype = np.dtype(dtype).newbyteorder("=")
         self.piece = (1, *self.shape[1:]) if piece is None else piece
@@ -52,8 +53,11 @@ class VolumeReader:
         return np.ascontiguousarray(self._read(z0, z1), dtype=self.dtype)
 
     def read_box(self, box: Box) -> np.ndarray:
-        """The voxels of a box, slices (z, y, x) from 0 on and not empty, as a new, contiguous array; only what is
-        stored around them is decoded, for boxes side by side once. Raises VolumeError outside the volume."""
+        """Reads the voxels of a box, as a new, contiguous array.
+
+        The box is slices (z, y, x) from 0 on and not empty. Only what is stored around it is decoded, for boxes side
+        by side once. Raises VolumeError outside the volume.
+        """
         if not all(0 <= one.start < one.stop <= length for one, length in zip(box, self.shape, strict=True)):
             raise VolumeError(f"{self.source}: expected a box in the volume {self.shape}, got {box}")
         if self._read_box is not None:
@@ -65,14 +69,17 @@ class VolumeReader:
         return result
 
     def boxes(self) -> Iterator[Box]:
-        """Boxes that cover the volume in the order of its voxels, each about as large as may be held at once, along
-        the borders of what is stored in one piece."""
+        """Yields boxes that cover the volume in the order of its voxels.
+
+        Each is about as large as may be held at once, along the borders of what is stored in one piece.
+        """
         if self.piece[1:] == self.shape[1:]:
             # At least a few slices, for some who ask look at those around them as well.
             sides = (max(8, _BOX_VOXELS // math.prod(self.shape[1:])), *self.shape[1:])
         else:
             times = max(1, int((_BOX_VOXELS / math.prod(self.piece)) ** (1 / 3)))
-            sides = tuple(times * side for side in self.piece)
+            depth, height, width = self.piece
+            sides = (times * depth, times * height, times * width)
         return product(
             *(
                 [slice(i, min(i + side, length)) for i in range(0, length, side)]

@@ -1,8 +1,8 @@
 """Pairs of a prediction and its reference: stored by `evaluate` as bytes, scored one by one, their scores averaged.
 
-`evaluate` keeps what is added in Arrow files, whose columns hold no arrays of differing shapes. So every prediction and
-every reference is one `large_binary` value: a compressed .npz archive of plain number arrays (never pickled objects),
-which for a mask is a small part of its voxels.
+`evaluate` keeps what is added in Arrow files, whose columns hold no arrays of differing shapes. So every prediction
+and every reference is one `large_binary` value: a compressed .npz archive of plain number arrays (never pickled
+objects), which for a mask is a small part of its voxels.
 """
 
 import io
@@ -80,7 +80,10 @@ def check_exists(path: str | os.PathLike, name: str) -> None:
 
 
 def means(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of every key that all rows have over those in which it is finite; where it is in none, what the first row has."""
+    """Averages every key that all rows have over the rows in which it is finite.
+
+    Where it is in none, the mean is what the first row has.
+    """
     result = {}
     for key, first in rows[0].items():
         if not all(key in row for row in rows):

@@ -75,14 +75,16 @@ def as_volume(array: np.ndarray, voxel_size, path: Path, channel: int | None) ->
     return Volume(array, voxel_size, str(path))
 
 
-def _unpacked(file: BinaryIO, offset: int, packing: str) -> BinaryIO:
+def _unpacked(file: BinaryIO, offset: int, packing: str) -> gzip.GzipFile | bz2.BZ2File:
     file.seek(offset)
     return gzip.GzipFile(fileobj=file) if packing == "gzip" else bz2.BZ2File(file)
 
 
-def _fill(stream: BinaryIO, buffer, count: int, path: Path, *, keep: bool = False) -> int:
-    """Read `count` bytes in bounded steps: into the buffer one after the other, or (not `keep`) over each other;
-    returns how many came."""
+def _fill(stream: gzip.GzipFile | bz2.BZ2File, buffer, count: int, path: Path, *, keep: bool = False) -> int:
+    """Reads `count` bytes in bounded steps into the buffer, and returns how many came.
+
+    One step after the other, or (not `keep`) over each other.
+    """
     view, done = memoryview(buffer), 0
     try:
         while done < count:

@@ -9,7 +9,7 @@ where no unit is given. Nothing is flipped.
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -34,7 +34,7 @@ _TYPES = {
 }
 _DTYPES = {name: np.dtype(dtype) for dtype, names in _TYPES.items() for name in names.split(", ")}
 _PACKINGS = {"raw": "raw", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "bzip2": "bzip2"}
-_ORDERS = {"little": "<", "big": ">"}
+_ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
 _SPATIAL_KINDS, _UNKNOWN_KINDS = ("domain", "space"), ("", "none", "???")
 _MOST_HEADER_BYTES = 1 << 20
 
@@ -98,7 +98,8 @@ def _axes(header: dict, sizes: tuple[int, ...], path: Path) -> tuple[list[int], 
         is_direction = [vector is not None and bool(np.isfinite(vector).all()) for vector in directions]
     else:  # of axes that nothing is said about the last are channels
         is_direction = [axis < 3 for axis in range(len(sizes))]
-    spatial, others = [], []
+    spatial: list[int] = []
+    others: list[int] = []
     for axis, (kind, points) in enumerate(zip(kinds, is_direction, strict=True)):
         is_spatial = points if kind in _UNKNOWN_KINDS else kind in _SPATIAL_KINDS
         (spatial if is_spatial and len(spatial) < 3 else others).append(axis)
@@ -137,7 +138,8 @@ def _voxel_size(header: dict, spatial: list[int]) -> tuple[float, float, float] 
     """z, y, x in micrometres; None where lengths or units are not given."""
     directions, units = header.get("space directions"), header.get("space units")
     if directions is not None and units is not None:
-        sizes = [np.linalg.norm(directions[axis] * [micrometres(unit) for unit in units]) for axis in spatial]
+        lengths = [micrometres(unit) for unit in units]
+        sizes = [float(np.linalg.norm(directions[axis] * lengths)) for axis in spatial]
     elif "spacings" in header and "units" in header:
         sizes = [abs(header["spacings"][axis]) * micrometres(header["units"][axis]) for axis in spatial]
     else:

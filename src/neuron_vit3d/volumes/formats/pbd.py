@@ -82,8 +82,10 @@ def decode(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...], kept: tuple[
 
 
 def _pieces(file: BinaryIO, itemsize: int, name: str) -> Iterator[tuple[np.ndarray, ...]]:
-    """(bytes, where operations begin in them, their codes, their voxels): at most `_PIECE` voxels and those of one
-    operation more."""
+    """Yields (bytes, where operations begin in them, their codes, their voxels).
+
+    Of at most `_PIECE` voxels and those of one operation more.
+    """
     kinds, voxels_of, lengths = _TABLES[itemsize]
     rest = b""
     while stream := file.read(_WINDOW):
@@ -97,7 +99,7 @@ def _pieces(file: BinaryIO, itemsize: int, name: str) -> Iterator[tuple[np.ndarr
             raise VolumeError(f"{name}: holds 4- or 5-bit differences (codes 80-222), which no version of Vaa3D reads")
         counts = voxels_of.take(codes)
         ends = counts.cumsum()
-        cuts = np.searchsorted(ends, np.arange(_PIECE, ends[-1], _PIECE)) + 1 if len(ends) else []
+        cuts = np.searchsorted(ends, np.arange(_PIECE, ends[-1], _PIECE)) + 1 if len(ends) else np.empty(0, int)
         edges = np.unique([0, *cuts, len(starts)])
         for first, last in pairwise(edges):
             low = int(starts[first])
@@ -110,8 +112,9 @@ def _pieces(file: BinaryIO, itemsize: int, name: str) -> Iterator[tuple[np.ndarr
 
 
 def _starts(window: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, int]:
-    """Where operations begin in a window that begins with one, and where the last of them ends (perhaps beyond the
-    window).
+    """Finds where operations begin in a window that begins with one, and where the last of them ends.
+
+    That may be beyond the window.
 
     Pointer doubling: for every byte, as if an operation began there, where the next one, the 2nd, 4th, 8th ... next
     would begin. Python then goes only through every 2 ** `_DOUBLINGS`-th; those between are filled in from the same
@@ -137,8 +140,9 @@ def _starts(window: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _expand(stream, starts, codes, counts, dtype: np.dtype, previous, out: np.ndarray) -> None:
-    """Fill `out` with the voxels of the operations that begin at `starts` in `stream`; `previous` is the voxel before
-    them.
+    """Fills `out` with the voxels of the operations that begin at `starts` in `stream`.
+
+    `previous` is the voxel before them.
 
     Every voxel is taken from one table: the bytes as they lie, then sums of differences, then repeated voxels. In it
     the voxels of an operation lie side by side, so only the place of its first one has to be known.
@@ -182,8 +186,9 @@ def _expand(stream, starts, codes, counts, dtype: np.dtype, previous, out: np.nd
 
 
 def _sums(stream, data, length, quads, first_quad, native: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Running sums of differences, four (a quad) at a time; a new quad begins with every operation, and with every
-    sum.
+    """Sums differences as they run, four (a quad) at a time.
+
+    A new quad begins with every operation, and with every sum.
 
     Args:
         data: where each operation's packed differences begin in `stream`.
@@ -214,8 +219,9 @@ def _sums(stream, data, length, quads, first_quad, native: np.dtype) -> tuple[np
 def _based(
     sums: np.ndarray, total: np.ndarray, base: np.ndarray, first_quad: np.ndarray, quads: np.ndarray
 ) -> np.ndarray:
-    """The voxels of all quads: sums within the quad, sums of the quads before in the run, and the voxel before the
-    run.
+    """Computes the voxels of all quads.
+
+    They are sums within the quad, sums of the quads before in the run, and the voxel before the run.
 
     `base` is that voxel and `first_quad` the number of the first quad of each run.
     """
@@ -251,8 +257,10 @@ def _tables(itemsize: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _sums_of_quads(itemsize: int) -> np.ndarray:
-    """For each code of a quad (8 or 12 bits) the running sums of its four differences, the first one lowest, in one
-    number."""
+    """Makes, for each code of a quad (8 or 12 bits), the running sums of its four differences in one number.
+
+    The first one is lowest.
+    """
     if itemsize == 1:
         differences, shifts, code, mask = np.array([0, 1, 2, -1]), np.array([0, 2, 4, 6]), np.arange(1 << 8), 3
     else:

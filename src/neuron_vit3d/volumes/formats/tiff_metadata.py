@@ -1,5 +1,7 @@
-"""What the planes of a TIFF file are: their order (slices, channels) and the size of a voxel, from ImageJ, OME or
-tifffile; of microscopes' own kinds `tiff_microscopes` knows the order."""
+"""Tells what the planes of a TIFF file are: their order (slices, channels) and the size of a voxel.
+
+From ImageJ, OME or tifffile; of microscopes' own kinds `tiff_microscopes` knows the order.
+"""
 
 import json
 import math
@@ -126,9 +128,9 @@ def _plane_index(axes: str, lengths: tuple, available: int, *, exact: bool, name
     return index.reshape(depth, channels)
 
 
-def _one_image(height: int, width: int, channels: int, name: str) -> VolumeError:
-    channels = f" with {channels} channels" if channels > 1 else ""
-    return VolumeError(f"{name}: expected a stack of slices, got one 2D image {height} x {width}{channels}")
+def _one_image(height: int | str, width: int | str, channels: int, name: str) -> VolumeError:
+    with_channels = f" with {channels} channels" if channels > 1 else ""
+    return VolumeError(f"{name}: expected a stack of slices, got one 2D image {height} x {width}{with_channels}")
 
 
 def _describe_ome(xml: str, pages: int, samples: int, name: str) -> Description:

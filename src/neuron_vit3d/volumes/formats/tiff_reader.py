@@ -22,12 +22,17 @@ import struct
 import warnings
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from ..reader import VolumeReader
 from ..volume import Volume, VolumeError, checked_channel, chosen_channel, native_copy
 from .tiff_metadata import describe
+
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 
 # Bytes that one stored byte can become at most, by compression tag; a plane that claims more is refused before it is
@@ -103,7 +108,7 @@ class _Stack:
             raise _damaged(path, error) from error
 
     def _describe(self) -> None:
-        pages = list(self._tiff.pages)
+        pages = cast("list[TiffPage]", list(self._tiff.pages))  # frames come only where they are asked for
         first = next((page for page in pages if not page.is_reduced), pages[0])
         if first.dtype is None or first.dtype.kind not in "buif" or first.axes not in ("YX", "YXS", "SYX"):
             what = f"axes {first.axes.lower()!r} with {first.bitspersample} bits, {first.dtype}"
@@ -190,7 +195,7 @@ class _Stack:
         try:
             if self._in_one_piece:
                 offset = page.dataoffsets[0] + plane * page.nbytes
-                array = np.memmap(self.path, self._stored_dtype, "r", offset=offset, shape=page.shape)
+                array: np.ndarray = np.memmap(self.path, self._stored_dtype, "r", offset=offset, shape=page.shape)
             elif _tifffile_decodes(page.keyframe):
                 array = page.asarray(maxworkers=1)
             else:

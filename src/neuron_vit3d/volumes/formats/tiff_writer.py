@@ -15,6 +15,7 @@ import os
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,8 +87,10 @@ class SlabWriter:
 
     @staticmethod
     def is_finished(path: str | os.PathLike, key: str) -> bool:
-        """Whether the file is there and whole, and a writer with this `resume_key` made it; of a damaged one it is
-        False."""
+        """Tells whether the file is there and whole, and a writer with this `resume_key` made it.
+
+        Of a damaged file it is False.
+        """
         try:
             with open(path, "rb") as file:
                 if _made_with(key).encode() not in file.read(4096):
@@ -167,7 +170,7 @@ class SlabWriter:
                     self._progress_note.unlink(missing_ok=True)
             return
         try:
-            self._file.close()
+            (self._pages if self._compress else self._file).close()
             if error is None:
                 self._check_whole()
                 sync(self._temporary)
@@ -213,8 +216,10 @@ class SlabWriter:
             raise
 
     def _note_progress(self) -> None:
-        """Written whole or not at all, and after the slices: a note of more than are on disk would be a hole in the
-        volume."""
+        """Notes how many slices are written, whole or not at all, and after the slices.
+
+        A note of more than are on disk would be a hole in the volume.
+        """
         self._file.flush()
         sync(self._temporary)
         noted = {
@@ -232,7 +237,7 @@ class SlabWriter:
 
         planes = math.prod(self.shape[:-2])
         is_big = planes * math.prod(self.shape[-2:]) * self._stored_dtype.itemsize > _BIG_BYTES
-        self._tags = {
+        self._tags: dict[str, Any] = {
             "photometric": "minisblack",
             "metadata": None,
             "software": "neuron_vit3d",
@@ -242,15 +247,23 @@ class SlabWriter:
             self._tags["resolution"] = (1 / self.voxel_size[2], 1 / self.voxel_size[1])
         description = self._description()
         if self._compress:
-            self._file = tifffile.TiffWriter(self._temporary, bigtiff=is_big, byteorder="<")
+            self._pages = tifffile.TiffWriter(self._temporary, bigtiff=is_big, byteorder="<")
             self._tags |= {"compression": "zlib", "description": description}
             return
         # ImageJ takes uncompressed slices to follow one another without gaps: lay the file out first, then fill it
         shape = (planes, *self.shape[-2:])
-        options = {"bigtiff": is_big, "byteorder": "<", "returnoffset": True, "description": description}
-        self._offset, _ = tifffile.imwrite(
-            self._temporary, shape=shape, dtype=self._stored_dtype, **options, **self._tags
+        laid_out = tifffile.imwrite(
+            self._temporary,
+            shape=shape,
+            dtype=self._stored_dtype,
+            bigtiff=is_big,
+            byteorder="<",
+            returnoffset=True,
+            description=description,
+            **self._tags,
         )
+        assert laid_out is not None  # as returnoffset is set
+        self._offset, _ = laid_out
         self._file = self._temporary.open("r+b")
         self._file.seek(self._offset)
 
@@ -261,7 +274,7 @@ class SlabWriter:
         if not self._compress:
             self._file.write(plane.data)
             return
-        self._file.write(plane, contiguous=False, **self._tags)
+        self._pages.write(plane, contiguous=False, **self._tags)
         self._tags.pop("description", None)  # only the first plane describes the stack
 
     def _description(self) -> str:
@@ -272,7 +285,7 @@ class SlabWriter:
         if self.voxel_size is not None:
             lines += ["unit=um", f"spacing={self.voxel_size[0]!r}"]
         lines += [f"comment={self._made_by}"] if self._made_by else []
-        lines += [_made_with(self._resume_key)] if self.can_continue else []
+        lines += [_made_with(self._resume_key)] if self._resume_key is not None else []
         return "\n".join([*lines, "loop=false", ""])
 
 

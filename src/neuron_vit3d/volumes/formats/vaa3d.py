@@ -14,7 +14,7 @@ The code of a v3dpbd stream is described in `pbd`.
 import math
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from .format import Format
 _RAW_KEY = b"raw_image_stack_by_hpeng"
 _PBD_KEY = b"v3d_volume_pkbitdf_encod"
 
-_DTYPES = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.float32)}
+_DTYPES: dict[int, np.dtype] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.float32)}
 _HEADER_BYTES = 24 + 1 + 2 + 16
 _SHORT_HEADER_BYTES = 24 + 1 + 2 + 8
 
@@ -94,7 +94,7 @@ def _header(path: Path) -> _Header:
         raise VolumeError(f"{path}: expected a Vaa3D header of {_HEADER_BYTES} bytes, found {len(header)} bytes")
     if header[24:25] not in b"LB":
         raise VolumeError(f"{path}: expected byte order 'L' or 'B' in the Vaa3D header, found {header[24:25]!r}")
-    order = "<" if header[24:25] == b"L" else ">"
+    order: Literal["<", ">"] = "<" if header[24:25] == b"L" else ">"
     (itemsize,) = struct.unpack_from(f"{order}h", header, 25)
     compressed = header[:24] == _PBD_KEY
     if itemsize not in _DTYPES or (compressed and itemsize == 4):
@@ -137,10 +137,12 @@ def _voxels(path: Path, header: _Header, channel: int | None) -> np.ndarray:
     if not header.compressed:
         array = np.memmap(path, header.dtype, "c", offset=header.offset, shape=header.shape)
         return array if channel is None else array[channel]
-    voxels, shape = math.prod(header.shape), header.shape
+    voxels = math.prod(header.shape)
+    shape: tuple[int, ...] = header.shape
     kept = (0, voxels)
     if channel is not None:
-        of_channel, shape = voxels // shape[0], shape[1:]
+        of_channel = voxels // shape[0]
+        shape = shape[1:]
         kept = (channel * of_channel, (channel + 1) * of_channel)
     with path.open("rb") as file:
         file.seek(header.offset)

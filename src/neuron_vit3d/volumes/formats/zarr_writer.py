@@ -74,9 +74,11 @@ def resolutions(shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
     >>> resolutions((100, 600, 300))
     [(100, 600, 300), (50, 300, 150), (25, 150, 75)]
     """
-    shapes = [tuple(shape)]
+    depth, height, width = shape
+    shapes = [(depth, height, width)]
     while max(shapes[-1]) > _SMALLEST:
-        shapes.append(tuple(-(-side // 2) for side in shapes[-1]))
+        depth, height, width = (-(-side // 2) for side in shapes[-1])
+        shapes.append((depth, height, width))
     return shapes
 
 
@@ -96,14 +98,17 @@ class ImageLevel:
     def box(self, index: int) -> Box:
         """What voxels the shard number `index` holds."""
         at = np.unravel_index(index, self._counts)
-        return tuple(
+        z, y, x = (
             slice(int(i) * side, min((int(i) + 1) * side, length))
             for i, side, length in zip(at, self.shard, self.shape, strict=True)
         )
+        return z, y, x
 
     def write(self, box: Box, voxels: np.ndarray) -> None:
-        """Of whole shards; they are on disk when it returns, so that what notes them as done is true after a crash,
-        too."""
+        """Writes the voxels of whole shards, which are on disk when it returns.
+
+        So what notes them as done is true after a crash, too.
+        """
         self._array[box] = voxels
         for shard in filter(_is_there, self._files(box)):
             sync(shard)
@@ -141,20 +146,22 @@ def _is_there(path: Path) -> bool:
 
 
 def lower_resolution(path: Path, level: int, index: int) -> None:
-    """Fills the shard number `index` of a resolution from the one above it: each voxel is the highest of 2 x 2 x 2, so
-    that thin neurites do not fade. Takes memory for two shards."""
+    """Fills the shard number `index` of a resolution from the one above it.
+
+    Each voxel is the highest of 2 x 2 x 2, so that thin neurites do not fade. Takes memory for two shards.
+    """
     below, above = ImageLevel(path, level), ImageLevel(path, level - 1)
     box = below.box(index)
     result = np.zeros([one.stop - one.start for one in box], above.dtype)
     halves = ([(0, side // 2), (side // 2, side)] for side in result.shape)
     for octant in product(*halves):
-        source = tuple(
+        z, y, x = (
             slice(2 * (one.start + first), min(2 * (one.start + last), length))
             for one, (first, last), length in zip(box, octant, above.shape, strict=True)
         )
-        if all(one.start < one.stop for one in source):
+        if all(one.start < one.stop for one in (z, y, x)):
             target = tuple(slice(first, last) for first, last in octant)
-            result[target] = _highest_of_eight(above.read(source))
+            result[target] = _highest_of_eight(above.read((z, y, x)))
     if result.any():
         below.write(box, result)
 

@@ -1,7 +1,7 @@
 """The `evaluate` module "neuron_segmentation": masks of neurons against gold masks, volume by volume.
 
-A thin wrapper over `neuron_vit3d.segmentation_scores`. `neuron_vit3d.evaluation.metrics.pairs` says how masks of any shape
-are stored until they are scored.
+A thin wrapper over `neuron_vit3d.segmentation_scores`. `neuron_vit3d.evaluation.metrics.pairs` says how masks of any
+shape are stored until they are scored.
 """
 
 import math
@@ -18,8 +18,8 @@ from neuron_vit3d.volumes.volume import checked_voxel_size
 
 
 _DESCRIPTION = """\
-How well 3D masks of neurons agree with gold masks: overlap (Dice, precision, recall, F1, IoU), surface distance (HD95) and
-centre lines (clDice), as the mean over volumes and for each volume.
+How well 3D masks of neurons agree with gold masks: overlap (Dice, precision, recall, F1, IoU), surface distance (HD95)
+and center lines (clDice), as the mean over volumes and for each volume.
 """
 
 _INPUTS = """
@@ -33,17 +33,17 @@ Args:
 
 Returns:
     dice, precision, recall, f1, iou, cldice: means over the volumes, in [0, 1].
-    hd95: mean over the volumes in which it is finite; infinite if it is in none. It is infinite where one mask is empty
-        and the other is not, and one such volume would hide all others in the mean.
+    hd95: mean over the volumes in which it is finite; infinite if it is in none. It is infinite where one mask is
+        empty and the other is not, and one such volume would hide all others in the mean.
     average_precision, best_dice, best_threshold: where all predictions are floats, means over the volumes of what
         `neuron_vit3d.evaluation.ranking_scores` says of them as scores.
     hd95_infinite: number of volumes that the mean of hd95 leaves out for that reason.
-    by_volume: list of dicts, for each volume in order what `neuron_vit3d.segmentation_scores` returns, and of scores what
-        `neuron_vit3d.evaluation.ranking_scores` returns.
+    by_volume: list of dicts, for each volume in order what `neuron_vit3d.segmentation_scores` returns, and of scores
+        what `neuron_vit3d.evaluation.ranking_scores` returns.
 
 Raises:
-    ValueError: different numbers of predictions and references, a mask that is not 3D, masks of different shapes, NaN, a
-        file that is missing or holds no volume. Nothing of that batch is added.
+    ValueError: different numbers of predictions and references, a mask that is not 3D, masks of different shapes, NaN,
+        a file that is missing or holds no volume. Nothing of that batch is added.
 
 Warns:
     UserWarning: hd95_infinite is not 0.
@@ -97,7 +97,8 @@ class NeuronSegmentation(StoredAsBytes, evaluate.Metric):
         predicted, labels = map(_labels, (prediction, reference), names)
         if predicted.shape != labels.shape:
             raise ValueError(
-                f"expected masks of one shape (z, y, x), got {names[0]} {predicted.shape} and {names[1]} {labels.shape}"
+                f"expected masks of one shape (z, y, x), got {names[0]} {predicted.shape} and {names[1]} "
+                f"{labels.shape}"
             )
         # Which label is to be ignored is known in `compute` only, so references keep theirs.
         is_scores = predicted.dtype.kind == "f"
@@ -111,8 +112,8 @@ class NeuronSegmentation(StoredAsBytes, evaluate.Metric):
         infinite = sum(math.isinf(scores["hd95"]) for scores in by_volume)
         if infinite:
             warnings.warn(
-                f"hd95 is infinite in {infinite} of {len(by_volume)} volumes, where one of the masks is empty; the mean "
-                "of hd95 leaves them out",
+                f"hd95 is infinite in {infinite} of {len(by_volume)} volumes, where one of the masks is empty; the "
+                "mean of hd95 leaves them out",
                 stacklevel=2,
             )
         return means(by_volume) | {"hd95_infinite": infinite, "by_volume": by_volume}

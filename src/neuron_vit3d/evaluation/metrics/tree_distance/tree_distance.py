@@ -1,7 +1,7 @@
 """The `evaluate` module "tree_distance": traced neurons against the trees that a human drew, tree by tree.
 
-A thin wrapper over `neuron_vit3d.tree_distance`. `neuron_vit3d.evaluation.metrics.pairs` says how trees are stored until
-they are scored.
+A thin wrapper over `neuron_vit3d.tree_distance`. `neuron_vit3d.evaluation.metrics.pairs` says how trees are stored
+until they are scored.
 """
 
 import math
@@ -18,14 +18,14 @@ from neuron_vit3d.morphology import SWCError, Tree, read_swc, tree_distance
 
 
 _DESCRIPTION = """\
-How far traced neurons are from the trees that a human drew: BigNeuron's distances (ESA, DSA, PDS), precision, recall and
-F1 by length, of branch points and of tips, as the mean over trees and for each tree.
+How far traced neurons are from the trees that a human drew: BigNeuron's distances (ESA, DSA, PDS), precision, recall
+and F1 by length, of branch points and of tips, as the mean over trees and for each tree.
 """
 
 _INPUTS = """
 Args:
-    predictions: list of trees: each a `neuron_vit3d.Tree`, the path of an SWC file, or the text of one (a string with line
-        ends). Coordinates are voxels. The prediction of a tracer that found nothing is a `Tree` without nodes.
+    predictions: list of trees: each a `neuron_vit3d.Tree`, the path of an SWC file, or the text of one (a string with
+        line ends). Coordinates are voxels. The prediction of a tracer that found nothing is a `Tree` without nodes.
     references: list of gold trees, one for each prediction, in the same forms. Files and texts are mended as hand-made
         traces are (a node listed twice, a missing parent), with a warning.
     threshold: distance in voxels from which a sample is different (DSA, PDS), and up to which it agrees (precision,
@@ -36,10 +36,10 @@ Returns:
     pds, pds12, pds21, precision, recall, f1: means over all trees, in [0, 1]. A prediction without nodes has pds 1 and
         precision, recall and f1 0.
     length_predicted, length_gold: means over all trees, in voxels.
-    precision_wide, recall_wide, f1_wide: precision, recall and f1 within the larger of `threshold` and the reference's radius
-        there.
-    branch_points_precision, branch_points_recall, branch_points_f1: of the nodes in which three or more edges meet, matched
-        one to one within 5 voxels; 1 where neither tree has any.
+    precision_wide, recall_wide, f1_wide: precision, recall and f1 within the larger of `threshold` and the reference's
+        radius there.
+    branch_points_precision, branch_points_recall, branch_points_f1: of the nodes in which three or more edges meet,
+        matched one to one within 5 voxels; 1 where neither tree has any.
     tips_precision, tips_recall, tips_f1: the same of the nodes with one edge.
     length_ratio: mean of length_predicted over length_gold; of the trees in which it is finite.
     threshold: as given.
@@ -117,8 +117,8 @@ class TreeDistance(StoredAsBytes, evaluate.Metric):
         empty = sum(math.isnan(distances["esa"]) for distances in by_tree)
         if empty:
             warnings.warn(
-                f"{empty} of {len(by_tree)} predictions have no node; the means of esa, dsa, esa12 and esa21 leave them "
-                "out",
+                f"{empty} of {len(by_tree)} predictions have no node; the means of esa, dsa, esa12 and esa21 leave "
+                "them out",
                 stacklevel=2,
             )
         return means(by_tree) | {"threshold": float(threshold), "empty_predictions": empty, "by_tree": by_tree}

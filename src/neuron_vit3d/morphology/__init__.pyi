@@ -1,0 +1,8 @@
+# The names of this folder, each with its home. `__init__.py` reads them from here.
+from .distance import tree_distance as tree_distance
+from .geometry import points_along as points_along
+from .raster import rasterize as rasterize
+from .soundness import check_tree as check_tree
+from .swc import SWCError as SWCError
+from .swc import Tree as Tree
+from .swc import read_swc as read_swc
