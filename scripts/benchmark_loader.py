@@ -8,6 +8,7 @@ Twelve synthetic neurons are prepared as `scripts/prepare_bigneuron.py` prepares
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -42,9 +43,7 @@ def run(
     tile_size: int = 224,
 ) -> None:
     """Everything: prepares the data, measures each source `rounds` times by turns, and reports the best of them."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from hub_server import HubServer
-
+    HubServer = runpy.run_path(str(ROOT / "tests" / "support" / "hub_server.py"))["HubServer"]
     with tempfile.TemporaryDirectory() as scratch, HubServer() as hub:
         folder = work or Path(scratch)
         described = _prepare(folder, neurons)

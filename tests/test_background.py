@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import tiny_model
 
 from neuron_vit3d import Volume, segment
 from neuron_vit3d.inference import Segmenter, background
 from neuron_vit3d.inference.background import Contrast, highest_in_blocks, needed_blocks
 from neuron_vit3d.model.blocks import BlockGrid
+from support.tiny_models import tiny_model
 
 
 def contrast_of(image: np.ndarray, thickness: int = 1) -> np.ndarray:

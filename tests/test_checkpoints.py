@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
-from tiny_runs import forget_accelerate, hidden, log_of, run_of_a_test, same, stop_at, weights
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from neuron_vit3d.training import checkpoints
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.trainer import train
+from support.tiny_runs import forget_accelerate, hidden, log_of, run_of_a_test, same, stop_at, weights
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"

@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
-from tiny_models import tiny_model
 
 from neuron_vit3d import (
     NeuronViT3DImageProcessor,
@@ -37,6 +35,8 @@ from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
+from support.program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
+from support.tiny_models import tiny_model
 
 
 SHAPE = (8, 64, 64)

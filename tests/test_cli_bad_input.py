@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from program import fail, names, run, save_checkpoint, save_neuron, succeed
-from tiny_models import save_2d
 
 from neuron_vit3d import Volume, read_volume, synthetic_neuron, write_volume
 from neuron_vit3d.cli_input import parse_shard
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
+from support.program import fail, names, run, save_checkpoint, save_neuron, succeed
+from support.tiny_models import save_2d
 
 
 @pytest.fixture(scope="module")

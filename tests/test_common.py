@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
-from tiny_models import PATCH, ROWS, TILE, config_2d, tiny_block, tiny_config, tiny_model
 from transformers import AttentionInterface, BitsAndBytesConfig, TorchAoConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DModel
 from neuron_vit3d.model.backbones import FAMILIES
+from support.tiny_models import PATCH, ROWS, TILE, config_2d, tiny_block, tiny_config, tiny_model
 
 
 COMPILED = ["vit", "dinov2", "dinov3_vit"]  # positions asked to be interpolated, always interpolated, and rotary

@@ -9,7 +9,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer, check_card
+
+from support.hub_server import HubServer, check_card
 
 
 WEIGHTS = (

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import tiny_model
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment, write_volume
 from neuron_vit3d.inference import Segmenter, background, large, region_job, regions
@@ -16,6 +15,7 @@ from neuron_vit3d.inference.progress_folder import ProgressFolder
 from neuron_vit3d.inference.region_job import LargeJob
 from neuron_vit3d.volumes import VolumeError, open_volume
 from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
+from support.tiny_models import tiny_model
 
 
 HALF_A_LEVEL = 0.5 / 1024 + 1e-6

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import HubServer
-from program import save_checkpoint
 from safetensors.torch import load_file
-from tiny_models import model_2d, save_2d, tiny_block, tiny_model
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, NeuronViT3DModel, segment
 from neuron_vit3d.inference import load_checkpoint
 from neuron_vit3d.model.loading import CheckpointError, conversion_line, picture_statistics
+from support.hub_server import HubServer
+from support.program import save_checkpoint
+from support.tiny_models import model_2d, save_2d, tiny_block, tiny_model
 
 
 def with_pickle(folder: Path) -> Path:

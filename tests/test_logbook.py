@@ -10,11 +10,11 @@ import pytest
 from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_runs import hidden, log_of, run_of_a_test, stop_at
 
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.logbook import Logbook, check_trackers
 from neuron_vit3d.training.trainer import train
+from support.tiny_runs import hidden, log_of, run_of_a_test, stop_at
 
 
 @pytest.fixture

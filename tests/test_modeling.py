@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_models import TILE, tiny_block, tiny_config, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, ViTConfig
 from transformers.modeling_outputs import SemanticSegmenterOutput
@@ -16,6 +15,7 @@ from neuron_vit3d import (
 from neuron_vit3d.model.backbones import FAMILIES, Level
 from neuron_vit3d.model.decoder import FeatureLevel, pad_to_multiple
 from neuron_vit3d.model.modeling_neuron_vit3d import dice_cross_entropy_loss
+from support.tiny_models import TILE, tiny_block, tiny_config, tiny_model
 
 
 # -- what goes in and what comes out ---------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tiny_runs import forget_accelerate, log_of, run_of_a_test, same, stop_at, weights
 from torch import nn
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Segmenter
@@ -31,6 +30,7 @@ from neuron_vit3d.training.optimisation import (
 )
 from neuron_vit3d.training.trainer import train
 from neuron_vit3d.training.validation import THRESHOLDS, validation_dice
+from support.tiny_runs import forget_accelerate, log_of, run_of_a_test, same, stop_at, weights
 
 
 OPTIONS = TrainingConfig(output_dir="run", warmup_steps=4, max_steps=20)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import HubServer
-from program import save_checkpoint
-from tiny_models import write_dino_checkpoint
 
 from neuron_vit3d import Volume, synthetic_neuron, write_volume
 from neuron_vit3d.data.synthetic import write_synthetic_pairs
+from support.hub_server import HubServer
+from support.program import save_checkpoint
+from support.tiny_models import write_dino_checkpoint
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]

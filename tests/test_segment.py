@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import save_2d, tiny_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment
 from neuron_vit3d.inference import Segmenter, load_checkpoint
 from neuron_vit3d.inference.channel_reader import ChannelReader, ahead
 from neuron_vit3d.volumes import VolumeError
+from support.tiny_models import save_2d, tiny_model
 
 
 @pytest.fixture(scope="module")

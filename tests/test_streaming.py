@@ -10,7 +10,6 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 from datasets import Dataset, IterableDataset
-from hub_server import HubServer
 from torch.utils.data import DataLoader
 
 from neuron_vit3d import NeuronViT3DImageProcessor, synthetic_neuron
@@ -19,6 +18,7 @@ from neuron_vit3d.data.augmentation import Augmentation
 from neuron_vit3d.data.dataset_files import features
 from neuron_vit3d.data.sources import DataError
 from neuron_vit3d.data.streaming import StreamedBlocks
+from support.hub_server import HubServer
 
 
 FEATURES = features("blocks")

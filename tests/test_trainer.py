@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import save_2d
-from tiny_runs import hidden, log_of, run_of_a_test, same, save_base, stop_at, weights
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Volume, write_volume
 from neuron_vit3d.data.pairs import DataError, find_pairs, read_pair
@@ -23,6 +21,8 @@ from neuron_vit3d.training.config import TrainingConfig
 from neuron_vit3d.training.losses import SegmentationLoss
 from neuron_vit3d.training.trainer import TrainingError, train
 from neuron_vit3d.training.validation import THRESHOLDS
+from support.tiny_models import save_2d
+from support.tiny_runs import hidden, log_of, run_of_a_test, same, save_base, stop_at, weights
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 import torch
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
-from tiny_runs import forget_accelerate, log_of, save_base, save_data, tiny_run, weights
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Subset
 from transformers import AutoModelForSemanticSegmentation, Trainer, TrainingArguments
@@ -22,6 +21,7 @@ from neuron_vit3d.model.configuration_neuron_vit3d import AUTO_MAP
 from neuron_vit3d.training.building import build_model
 from neuron_vit3d.training.optimisation import learning_rate_factor, parameter_groups
 from neuron_vit3d.training.trainer import train
+from support.tiny_runs import forget_accelerate, log_of, save_base, save_data, tiny_run, weights
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pbd_files import PBD, RAW, decode_slowly, encode_pbd, header
 
 from neuron_vit3d.volumes import Volume, VolumeError, open_volume, read_volume, write_volume
+from support.pbd_files import PBD, RAW, decode_slowly, encode_pbd, header
 
 
 QUICK = settings(max_examples=25, deadline=None)
