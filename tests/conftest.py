@@ -32,3 +32,11 @@ def tiles_as_asked(monkeypatch):
     from neuron_vit3d.model import image_processing_neuron_vit3d
 
     monkeypatch.setattr(image_processing_neuron_vit3d, "tile_side", lambda length, tile, *_: tile)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is not asked for
+def pytest_collection_modifyitems(items):
+    """Tests whose `client` is a process that talks to a Hub are slow: it imports the libraries anew."""
+    for item in items:
+        if "client" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)

@@ -139,6 +139,7 @@ def test_a_tile_beside_a_skipped_one_is_not_dimmed(tiles_as_asked, monkeypatch):
     assert part[:, :, 32:60].min() > 0 and not part[:, :, 200:].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_run_that_goes_on_gives_what_an_uninterrupted_one_does_bit_for_bit(outputs, skip, monkeypatch):

@@ -178,6 +178,7 @@ def test_a_tree_drawn_by_hand_is_not_replaced_unasked(files, model, neuron):
         succeed("segment", "image.tif", "--model", model, "-q", "--threshold", "0.3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
@@ -398,6 +399,7 @@ def test_a_shard_says_what_is_left_to_do(large, model):
     succeed("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3")
 
 
+@pytest.mark.slow
 def test_a_result_of_another_model_or_of_other_options_is_kept(large, model, tmp_path):
     succeed("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3")
     other = save_checkpoint(tmp_path / "other", seed=5)
@@ -436,6 +438,7 @@ def test_nothing_that_is_read_is_written_over(words, files):
     assert {name: Path(name).read_bytes() for name in names(files)} == before
 
 
+@pytest.mark.slow
 def test_a_machine_that_cannot_compile_says_so_in_one_line(files, model, monkeypatch):
     from torch._inductor.exc import InvalidCxxCompiler
 

@@ -392,6 +392,7 @@ def test_environment(hub, monkeypatch, tmp_path):
 # The other clients
 
 
+@pytest.mark.slow
 def test_command_line_of_the_hub(hub, folder, tmp_path):
     hf, environment = Path(sys.executable).with_name("hf"), hub.environment(tmp_path / "home")
 

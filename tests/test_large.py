@@ -59,6 +59,7 @@ def test_one_region_is_the_whole_volume(outputs, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
 
 
+@pytest.mark.slow
 def test_each_region_is_as_its_surroundings_alone_would_be(model, small_regions, tiles_as_asked, tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (9, 100, 130), np.uint8)  # 0 and 255 are in every part of it
     processor = NeuronViT3DImageProcessor.for_model(model.config)
@@ -76,6 +77,7 @@ def test_each_region_is_as_its_surroundings_alone_would_be(model, small_regions,
         )
 
 
+@pytest.mark.slow
 def test_the_result_is_valid_ngff_with_lower_resolutions(model, tmp_path):
     yaozarrs = pytest.importorskip("yaozarrs")
     volume = image((3, 300, 530))
@@ -135,6 +137,7 @@ def test_interrupted_anywhere_it_goes_on_and_no_piece_of_work_is_done_twice(mode
     assert (out / "zarr.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_shards_of_the_work_make_the_whole_in_any_order(model, small_regions, tmp_path):
     volume, out = image((9, 60, 110)), tmp_path / "a.ome.zarr"
     uninterrupted = segment_large(volume, segmenter(model), out=tmp_path / "whole.ome.zarr")
@@ -162,6 +165,7 @@ def test_the_brightest_and_darkest_of_all_regions_are_white_and_black(model, sma
     assert plans == [{"black": black.tolist(), "white": white.tolist(), "enough": 0.0}]
 
 
+@pytest.mark.slow
 def test_background_is_skipped_by_the_whole_volumes_measure(
     model, small_regions, tiles_as_asked, tmp_path, monkeypatch
 ):
@@ -243,6 +247,7 @@ def test_of_runs_that_begin_at_once_the_first_ones_folder_stays(model, small_reg
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
 
 
+@pytest.mark.slow
 def test_a_result_that_is_empty_can_be_opened_box_by_box(model, tmp_path, monkeypatch):
     monkeypatch.setattr(
         Segmenter, "_begin", lambda self, batch: lambda: np.zeros((len(batch), 1, *batch[0].shape[-2:]))

@@ -220,6 +220,7 @@ def test_a_folder_that_is_not_there(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_refused_with_the_line_that_converts_them(tmp_path):
     folder, folder_2d = with_pickle(save_checkpoint(tmp_path / "mine")), with_pickle(save_2d(tmp_path / "theirs"))
     for load in (NeuronViT3DForSegmentation.from_pretrained, load_checkpoint):

@@ -64,6 +64,7 @@ def test_no_tracker_has_several_names(words, config):
     assert replace(config, report_to=words).report_to == []
 
 
+@pytest.mark.slow
 def test_tensorboard_is_told_each_step_once(config, monkeypatch):
     """Also after a resume: what was told after the checkpoint is taken back."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

@@ -52,6 +52,7 @@ def test_advice_is_what_the_run_does_not_do_yet():
     assert advice(thrifty) == ["a smaller --tile-size than 224, or a smaller --base-model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [

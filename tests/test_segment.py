@@ -126,6 +126,7 @@ def test_every_slice_is_read_twice_at_most(outputs, overlap, monkeypatch):
     assert sorted(reads) == sorted([*range(6)] * 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("outputs", "overlap", "least"), [(1, 0, 2), (3, 0, 5), (3, 2, 3), (5, 3, 6)])
 @pytest.mark.parametrize("batch_size", [1, 6])
 def test_slices_are_done_with_before_much_later_ones_are_read(batch_size, outputs, overlap, least, monkeypatch):

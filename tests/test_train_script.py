@@ -51,6 +51,7 @@ def run_script(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
     return ended.value.code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_script_trains_from_options_or_from_a_file(config, monkeypatch, capsys, tmp_path):
     code, out, _ = run_script(monkeypatch, capsys, *arguments_of(config))
     assert (code, out.split()[-1]) == (0, config.output_dir)

@@ -109,6 +109,7 @@ def test_operations_are_decoded_across_windows_and_pieces(tmp_path, monkeypatch,
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_decoding_takes_little_more_memory_than_the_array(tmp_path, dtype):
     array = np.random.default_rng(0).normal(100, 3, (1, 4, 64, 64)).astype(dtype)
