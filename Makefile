@@ -38,10 +38,11 @@ coverage: $(STAMP) ## Run the quick tests and tell which lines they did not reac
 
 # The lower bounds of pyproject.toml go before the libraries of .venv, of which torch and transformers stay as they are.
 LOWEST := $(VENV)/lowest
+CORE ?= @tests/core.txt
 
 test-lowest: $(LOWEST)/.installed ## Run the core tests on the lowest versions that pyproject.toml allows
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "$(QUICK)" \
-		$(ARGS) @tests/core.txt
+		$(ARGS) $(CORE)
 
 $(LOWEST)/.installed: $(STAMP) scripts/lowest_requirements.py
 	rm -rf $(LOWEST)
