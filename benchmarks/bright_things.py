@@ -9,6 +9,7 @@ margin) is compared with that of the plain image. With --reported also scale_bar
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,9 +156,9 @@ def inverted(segmenter: Segmenter, image: np.ndarray) -> str:
     try:
         negative = (255 - image).astype(np.uint8)
         segment(segmenter, negative)
-        segmenter.invert = True
+        segmenter.options = replace(segmenter.options, invert=True)
         again = segment(segmenter, negative) >= 0.5
-        segmenter.invert = False
+        segmenter.options = replace(segmenter.options, invert=False)
         differ = np.count_nonzero(again != (segment(segmenter, image) >= 0.5))
     finally:
         logger.removeHandler(handler)

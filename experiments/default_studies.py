@@ -14,7 +14,7 @@ stack by stack, with a 95 % interval (t distribution); nothing is chosen by it h
 import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -145,7 +145,7 @@ def figures(segmenter: Segmenter, folder: Path) -> dict[str, float]:
     """Average precision and best Dice of every fourth slice of a stack."""
     gold = read_swc(folder / "trace.swc", mend_structure=True)
     with segmenter.open(folder / "image.tif") as source:
-        segmenter.skip_background = False
+        segmenter.options = replace(segmenter.options, skip_background=False)
         intensities = segmenter.processor.intensity_range(source.read(0, source.shape[0]))
         grid = segmenter.grid(source.shape)
         needed = np.zeros((len(grid.steps), len(grid.tile_origins)), bool)

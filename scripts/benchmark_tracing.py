@@ -30,7 +30,7 @@ from scipy import ndimage
 from neuron_vit3d import Tree, rasterize, segment, synthetic_neuron, trace, tree_distance
 from neuron_vit3d.data.synthetic_tree import grow_tree
 from neuron_vit3d.tracing import by_region
-from neuron_vit3d.tracing import tracer as tracing
+from neuron_vit3d.tracing import teasar as tracing
 
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False)

@@ -1,4 +1,5 @@
-"""What mkdocs does for the site besides: reports become pages, and the command line writes its own reference."""
+"""What mkdocs does for the site besides: reports become pages, and the command line and the options write their own
+reference."""
 
 import os
 import posixpath
@@ -17,6 +18,14 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+OPTIONS = """
+from neuron_vit3d import SegmentOptions, TraceOptions
+from neuron_vit3d.option_fields import as_table
+
+print("# Options\\n\\nOptions are the same on the command line and in Python: keywords, or fields of a record.")
+for record in (SegmentOptions, TraceOptions):
+    print(f"\\n## {record.title}: {record.__name__}\\n\\n{as_table(record)}")
+"""
 _LINK = re.compile(r"\]\(([^)#:\s]+)(#[^)]*)?\)")
 
 
@@ -25,6 +34,7 @@ def on_files(files, config):
     for source, address in published().items():
         files.append(File.generated(config, address, abs_src_path=str(REPOSITORY / source)))
     files.append(File.generated(config, "reference/cli.md", content=command_line()))
+    files.append(File.generated(config, "reference/options.md", content=output_of("-c", OPTIONS)))
     return files
 
 
@@ -58,9 +68,13 @@ def published() -> dict[str, str]:
 
 def command_line() -> str:
     """The reference of the command line, as typer writes it."""
-    command = [sys.executable, "-m", "typer", "neuron_vit3d.cli", "utils", "docs", "--name", "neuron-vit3d"]
+    return output_of("-m", "typer", "neuron_vit3d.cli.program", "utils", "docs", "--name", "neuron-vit3d")
+
+
+def output_of(*words: str) -> str:
+    """What Python prints, with the package of this repository."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"typer wrote no reference of the command line: {done.stderr}")
+        raise RuntimeError(f"a page could not be made of the package: {done.stderr}")
     return done.stdout

@@ -8,8 +8,8 @@ Run it again to continue after an interruption, or to add neurons: what is done 
 `prepared/report-01.png` ... tell what became of every pair.
 """
 
-from neuron_vit3d.cli_errors import run_script
-from neuron_vit3d.cli_prepare import prepare
+from neuron_vit3d.cli.errors import run_script
+from neuron_vit3d.cli.prepare import prepare
 
 
 if __name__ == "__main__":

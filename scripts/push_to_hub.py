@@ -7,8 +7,8 @@
 Prints the commit's address, or that of the pull request.
 """
 
-from neuron_vit3d.cli_errors import run_script
-from neuron_vit3d.cli_publish import publish
+from neuron_vit3d.cli.errors import run_script
+from neuron_vit3d.cli.publish import publish
 
 
 if __name__ == "__main__":

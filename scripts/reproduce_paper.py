@@ -22,7 +22,7 @@ import torch
 from paper_data import Data, projections, read_split
 from transformers import AutoConfig, HfArgumentParser
 
-from neuron_vit3d.cli_input import parse_shard
+from neuron_vit3d.cli.input import parse_shard
 from neuron_vit3d.data.pairs import IGNORE_INDEX, read_pair
 from neuron_vit3d.evaluation.overlay import Projections, write_overlay
 from neuron_vit3d.evaluation.report import AVERAGED, Result, write_report

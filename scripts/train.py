@@ -10,8 +10,8 @@ Run it again with the same options to continue a run that was interrupted.
 
 import sys
 
-from neuron_vit3d.cli_errors import exit_status
-from neuron_vit3d.cli_train import train_from
+from neuron_vit3d.cli.errors import exit_status
+from neuron_vit3d.cli.train import train_from
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from test_tracing import assert_one_sound_tree, random_tree, tube
 from neuron_vit3d import synthetic_neuron
 from neuron_vit3d.morphology import Tree, rasterize, tree_distance
 from neuron_vit3d.tracing import TraceError, by_region, trace, trace_neurons
-from neuron_vit3d.tracing import tracer as tracing
+from neuron_vit3d.tracing import teasar as tracing
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from PIL import Image
 
 from neuron_vit3d import (
     NeuronViT3DImageProcessor,
+    SegmentOptions,
+    TraceOptions,
     Volume,
     read_swc,
     read_volume,
@@ -35,6 +38,7 @@ from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
+from neuron_vit3d.option_fields import flags
 from support.program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
 from support.tiny_models import tiny_model
 
@@ -100,6 +104,51 @@ def test_segment_cuts_off_what_is_not_sure_and_keeps_fragments(files, model, hig
     assert not Path("image.branches.csv").exists() and not Path("image.swc").exists()
 
 
+def test_segment_traces_as_trace_does_with_the_same_options(files, model, high):
+    options = ["--threshold", high, "--min-branch-length", "6", "--smoothing", "0", "--min-component-voxels", "3"]
+    assert run("segment", "image.tif", "-o", "out", "--model", model, "-q", *options).exit_code == 0
+    assert run("trace", "out/image.scores.tif", "-o", "again.swc", *options).exit_code == 0
+    np.testing.assert_array_equal(read_swc("out/image.swc").xyz, read_swc("again.swc").xyz)
+
+
+def test_every_option_of_the_records_is_a_flag():
+    for command, records in (("segment", (SegmentOptions, TraceOptions)), ("trace", (TraceOptions,))):
+        text = " ".join(succeed(command, "-h").split())
+        assert all(flag in text for record in records for one in fields(record) for flag in flags(one))
+
+
+def test_json_tells_what_the_lines_tell(files, model, high):
+    command = ["segment", "image.tif", "-o", "out", "--model", model, "-q", "--threshold", high]
+    told = json.loads(succeed(*command, "--json"))
+    lines = run(*command).stdout
+    assert all(told[name] in lines for name in ("scores", "mask", "picture"))
+    assert told["threshold"] == float(high) and f"{told['neuron_share']:.3%} of the voxels" in lines
+    tree = told["tree"]
+    assert f"{tree['swc']}  {tree['branches_csv']}  {tree['nodes']} nodes, {tree['length']:.0f} voxels long" in lines
+    assert tree["nodes"] == len(read_swc("out/image.swc")) and tree["branches"] > 0
+    assert all(line in lines for line in tree["left_out"])
+    without = json.loads(succeed(*command, "--json", "--no-trace", "-o", "other"))
+    assert without["tree"] is None and without["picture"] == "other/image.png"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("convert", "image.tif", "new.npy"), {"written": "new.npy"}),
+        (("view", "image.tif", "gold.swc", "-o", "a.png"), {"picture": "a.png"}),
+    ],
+)
+def test_json_of_what_writes_one_file(words, told, files):
+    assert json.loads(succeed(*words, "--json")) == told
+
+
+def test_json_of_traced_neurons(files):
+    broken(files)
+    told = json.loads(succeed("trace", "broken.scores.npy", "-o", "n.swc", "--neurons", "2", "--json"))
+    assert [tree["swc"] for tree in told["trees"]] == ["n_1.swc", "n_2.swc"]
+    assert [tree["nodes"] for tree in told["trees"]] == [len(read_swc(f"n_{i}.swc")) for i in (1, 2)]
+
+
 def test_what_it_made_is_not_taken_for_gold(files, model, high):
     succeed("segment", "image.tif", "--model", model, "-q", "--threshold", high)
     Path("gold.swc").rename("hand.swc")  # not the image's name
@@ -126,11 +175,13 @@ def test_segment_uses_finished_scores_again(files, neuron, model, high, monkeypa
     assert run(*command, "1").exit_code == 0  # nothing to trace
     assert "image.swc" not in names(files)
     before = {name: Path(name).read_bytes() for name in ("image.scores.tif", "image.png")}
-    told = "neuron-vit3d: image.scores.tif: is there from an earlier run on this image with this model and options, and is used"
+    told = (
+        "neuron-vit3d: image.scores.tif: is there from an earlier run on this image with this model and options, and"
+    )
     with monkeypatch.context() as patch:
         patch.setattr(Segmenter, "slabs", lambda *arguments, **options: 1 / 0)
         result = run(*command, high)
-        assert (result.exit_code, result.stderr) == (0, f"{told} again\n")
+        assert (result.exit_code, result.stderr) == (0, f"{told} is used again\n")
         for changed in (["--flips"], ["--voxel-size", "1,2,3"]):
             with pytest.raises(ZeroDivisionError):
                 run(*command, high, *changed)
@@ -522,6 +573,32 @@ def test_help_names_the_commands_and_wrong_usage_is_status_2():
 def test_help_of_every_command_has_an_example(command):
     assert succeed(command, "-h") == succeed(command, "--help")
     assert f"Example: neuron-vit3d {command} " in " ".join(succeed(command, "-h").split())
+
+
+def test_help_and_wrong_usage_import_no_library_that_is_slow():
+    program = (
+        "import sys; from neuron_vit3d.cli import main; sys.argv[1:] = ['segment', 'a.tif', '--flip']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n"
+        "    print(end.code, [name for name in ('torch', 'transformers', 'numpy', 'scipy') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "2 []\n" and "the nearest is --flips" in done.stderr
+
+
+def test_options_of_segment_stand_in_groups():
+    text = succeed("segment", "-h")
+    assert [title in text for title in ("─ Tracing ─", "─ Segmenting ─", "─ Large volumes ─")] == [True] * 3
+
+
+def test_a_shell_completes_commands_and_options():
+    environment = {**os.environ, "_NEURON_VIT3D_COMPLETE": "complete_bash"}
+    program = "import sys; sys.argv = ['neuron-vit3d']; from neuron_vit3d.cli import main; main()"
+    for words, completed in (("neuron-vit3d seg", "segment"), ("neuron-vit3d trace --bri", "--bridge-distance")):
+        environment |= {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split() == [completed]
 
 
 def test_the_version_is_the_packages():

@@ -12,8 +12,9 @@ import pytest
 import tifffile
 
 from neuron_vit3d import Volume, read_volume, synthetic_neuron, write_volume
-from neuron_vit3d.cli_input import parse_shard
+from neuron_vit3d.cli.input import parse_shard
 from neuron_vit3d.inference import Segmenter
+from neuron_vit3d.tracing.methods import METHODS
 from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
 from support.program import fail, names, run, save_checkpoint, save_neuron, succeed
 from support.tiny_models import save_2d
@@ -144,6 +145,8 @@ def test_an_output_folder_that_cannot_be_is_refused(folder, files, model):
         (["--voxel-size", "1,b,2"], "--voxel-size: expected z,y,x in micrometres, got '1,b,2'"),
         (["--voxel-size", "1,0,1"], "--voxel-size: expected voxel_size z, y, x in micrometres, positive and finite"),
         (["--bridge-distance", "-1"], "--bridge-distance: expected a number at least 0, got -1.0"),
+        (["--min-component-voxels", "-1"], "--min-component-voxels: expected a number at least 0, got -1"),
+        (["--smoothing", "inf"], "--smoothing: expected a number at least 0, got inf"),
         (["--tile-size", "0"], "--tile-size: expected a number at least 1, got 0"),
         (["--tile-overlap", "32"], "expected a tile overlap from 0 to 31 (tile size - 1), got 32"),
         (["--batch-size", "0"], "--batch-size: expected a number at least 1, got 0"),
@@ -236,10 +239,11 @@ def test_a_mistake_of_the_program_is_not_dressed_up_as_bad_input(files, model, m
         ("channels.tif", [], "has 2 channels"),
         ("flat.tif", [], "expected a stack of slices, got one 2D image"),
         ("truncated.tif", [], "(truncated?)"),
-        ("drawn.tif", ["--threshold", "0"], "threshold must lie in (0, 1], got 0.0"),
+        ("drawn.tif", ["--threshold", "0"], "--threshold: expected a number above 0 and at most 1, got 0.0"),
         ("drawn.tif", ["--root", "1,2,3000"], "root must be a point (x, y, z) in the volume"),
         ("drawn.tif", ["--root", "1,2"], "--root: expected x,y,z in voxels, got '1,2'"),
-        ("drawn.tif", ["--min-branch-length", "-2"], "min_branch_length must be a number of at least 0"),
+        ("drawn.tif", ["--min-branch-length", "-2"], "--min-branch-length: expected a number at least 0, got -2.0"),
+        ("drawn.tif", ["--method", "magic"], f"--method: expected {' or '.join(METHODS)}, got 'magic'"),
         ("drawn.tif", ["--output", "."], "expected a file to write, found a folder"),
     ],
 )
@@ -248,7 +252,7 @@ def test_trace_refuses_in_one_line_and_writes_no_file(name, options, complaint, 
         BAD_IMAGES[name][0](files / name, neuron.volume.array)
     before = names(files)
     line = fail("trace", name, *options)
-    assert complaint in line and (name in line or "--output" in options)
+    assert complaint in line and (name in line or "--output" in options or line.startswith("--"))
     assert names(files) == before
 
 

@@ -1,5 +1,6 @@
 """neuron-vit3d prepare: images with trees become a dataset, from the package alone; scripts/prepare_bigneuron.py is the same."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -26,6 +27,11 @@ def test_the_program_and_the_script_prepare_alike(tmp_path, monkeypatch, capsys)
     release = write_release(tmp_path / "release", NAMES[:2])
     told = "2 used, 0 repaired, 0 left out: {}\ntrain 2, validation 0, test 0\n"
     assert succeed("prepare", release, tmp_path / "a", *HOW) == told.format(tmp_path / "a" / "report.csv")
+    told_as_json = json.loads(succeed("prepare", release, tmp_path / "a", *HOW, "--json"))
+    parts = {"train": 2, "validation": 0, "test": 0}
+    assert told_as_json == {
+        "used": 2, "repaired": 0, "left_out": 0, "report": str(tmp_path / "a" / "report.csv"), "neurons": parts,
+    }  # fmt: skip
     code, out, err = run_script(monkeypatch, capsys, release, tmp_path / "b", *HOW)
     assert (code, out, err) == (0, told.format(tmp_path / "b" / "report.csv"), "")
     one, other = (load_bigneuron(tmp_path / name, "blocks")["train"] for name in "ab")

@@ -11,7 +11,7 @@ import pytest
 
 import neuron_vit3d
 from neuron_vit3d import NeuronViT3DForSegmentation
-from neuron_vit3d.cli_train import PublishOptions, check_names, read_options
+from neuron_vit3d.cli.train import PublishOptions, check_names, read_options
 from neuron_vit3d.training.config import TrainingConfig, choices
 from neuron_vit3d.training.trainer import train
 from support.program import fail, in_a_process, run, succeed

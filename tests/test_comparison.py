@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from neuron_vit3d import Volume, segmentation_scores, synthetic_neuron, tree_distance, write_volume
-from neuron_vit3d.cli_input import find_images
+from neuron_vit3d.cli.input import find_images
 from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.comparison import (
     Comparison,

@@ -9,7 +9,7 @@ from scipy.sparse import csgraph, issparse
 from neuron_vit3d.morphology import Tree, tree_distance
 from neuron_vit3d.morphology.graphs import sparse_graph
 from neuron_vit3d.tracing import by_region, trace, trace_neurons
-from neuron_vit3d.tracing import tracer as tracing
+from neuron_vit3d.tracing import teasar as tracing
 from neuron_vit3d.training import losses
 
 

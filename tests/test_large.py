@@ -137,6 +137,19 @@ def test_interrupted_anywhere_it_goes_on_and_no_piece_of_work_is_done_twice(mode
     assert (out / "zarr.json").stat().st_mtime_ns == before
 
 
+def test_a_run_of_before_goes_on(model, tmp_path):
+    """Whether the negative is read was not noted then."""
+    out = tmp_path / "a.ome.zarr"
+    with pytest.raises(Interrupted):
+        segment_large(image(), segmenter(model, invert=True), out=out, engine=StopsAfter(1))
+    (metadata,) = tmp_path.glob(".*/a.ome.zarr/zarr.json")
+    noted = json.loads(metadata.read_text())
+    (made_with,) = [value for value in noted["attributes"].values() if "num_channels" in value]
+    assert made_with.pop("invert") is True
+    metadata.write_text(json.dumps(noted))
+    assert segment_large(image(), segmenter(model, invert=True), out=out) == out
+
+
 @pytest.mark.slow
 def test_shards_of_the_work_make_the_whole_in_any_order(model, small_regions, tmp_path):
     volume, out = image((9, 60, 110)), tmp_path / "a.ome.zarr"
@@ -254,7 +267,7 @@ def test_a_result_that_is_empty_can_be_opened_box_by_box(model, tmp_path, monkey
     )
     rng = np.random.default_rng(0)
     out = segment_large(
-        Volume(rng.integers(0, 9, (48, 1024, 1024), np.uint8)),
+        Volume(rng.integers(0, 9, (52, 1024, 1024), np.uint8)),
         segmenter(model, tile_size=480),
         out=tmp_path / "a.ome.zarr",
     )
@@ -270,6 +283,7 @@ def test_a_result_that_is_empty_can_be_opened_box_by_box(model, tmp_path, monkey
     [
         ({"tile_overlap": 4}, "was begun with tile_overlap 8, which is 4 now"),
         ({"flips": True}, "was begun with flips False, which is True now"),
+        ({"invert": True}, "was begun with invert False, which is True now"),
         ({"seed": 1}, "was begun with image "),
         ({"weights": 1}, "was begun with model "),
     ],

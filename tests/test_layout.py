@@ -24,10 +24,11 @@ MAY_IMPORT = {
     "evaluation": {"morphology", "tracing", "volumes"},
     "training": {"data", "model", "inference", "evaluation", "volumes", "morphology", "tracing"},
     "hub": {"model"},
-    "apps": {"volumes", "morphology", "tracing", "model", "data", "inference", "evaluation", "training", "hub"},
 }
+ROOMS = set(MAY_IMPORT)
+MAY_IMPORT |= {"cli": {*ROOMS, "__version__"}, "apps": ROOMS}
 # the ground floor, which everybody but the model may know and which knows nobody
-GROUND = {"files"}
+GROUND = {"files", "option_fields", "progress"}
 DOORS = {"cli", "apps"}
 TRAVELS_WITH_THE_MODEL = {"torch", "numpy", "transformers", "huggingface_hub"}
 
@@ -200,3 +201,27 @@ def test_imports_are_understood(tmp_path, monkeypatch):
     package = path.with_name("__init__.py")
     package.write_text("from .swc import Tree\nfrom ..model.blocks import cut\n")
     assert parts_of_the_package(package) == {"morphology", "model"}
+
+
+# These take what a file of transformers' holds, or decides.
+MANY_PARAMETERS = {"from_pretrained_2d", "NeuronViT3DImageProcessor.__init__"}
+
+
+def functions(path: Path) -> list[tuple[str, ast.FunctionDef]]:
+    """The public functions of a file, and the public methods and constructors that its classes define."""
+    found = []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            found.append((node.name, node))
+        elif isinstance(node, ast.ClassDef):
+            found += [(f"{node.name}.{each.name}", each) for each in node.body if isinstance(each, ast.FunctionDef)]
+    return [(name, node) for name, node in found if not node.name.startswith("_") or node.name == "__init__"]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name != "cli"], ids=name_of)
+def test_functions_take_at_most_12_parameters(path):
+    for name, node in functions(path):
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        count = len([each for each in arguments if each.arg not in ("self", "cls")])
+        if name not in MANY_PARAMETERS and node.name not in MANY_PARAMETERS:
+            assert count <= 12, f"line {node.lineno}: {name} takes {count} parameters; a record can hold them"

@@ -358,12 +358,14 @@ def test_the_program_shows_what_it_would_publish(run, tmp_path, monkeypatch):
     folder = tmp_path / "seen"
     assert succeed("publish", run, "user/tiny", "--dry-run", folder) == f"{folder}\n"
     assert set(contents(folder)) == FILES
+    other = tmp_path / "again"
+    assert json.loads(succeed("publish", run, "user/tiny", "--dry-run", other, "--json")) == {"folder": str(other)}
     assert fail("publish", run, "user/tiny") == "user/tiny: HF_HUB_OFFLINE=1 forbids to ask the Hub: unset it"
     assert fail("publish", run, "user/tiny", "--pirvate").startswith(
         "no such option: --pirvate; the nearest is --private"
     )
     assert "has no facts.yaml" in fail("publish", tmp_path, "user/tiny", "--dry-run", tmp_path / "other")
-    monkeypatch.setattr("neuron_vit3d.cli_publish.__file__", str(tmp_path / "a" / "b" / "c.py"))  # as installed
+    monkeypatch.setattr("neuron_vit3d.cli.publish.__file__", str(tmp_path / "a" / "b" / "c.py"))  # as installed
     assert fail("publish", "default", "user/x", "--dry-run", tmp_path / "x").startswith(
         "default: its facts are in the"
     )

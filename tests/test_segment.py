@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment, write_volume
+from neuron_vit3d import NeuronViT3DImageProcessor, SegmentOptions, Volume, read_volume, segment, write_volume
 from neuron_vit3d.inference import Segmenter, load_checkpoint
 from neuron_vit3d.inference.channel_reader import ChannelReader, ahead
 from neuron_vit3d.volumes import VolumeError
@@ -304,9 +304,10 @@ def test_interrupted_segmentation_leaves_what_was_there(model, interruption, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["scores.tif"]
 
 
-def test_progress_counts_every_voxel(model, capsys):
+def test_progress_counts_every_voxel(model, capsys, monkeypatch):
+    monkeypatch.setattr("neuron_vit3d.progress.SECONDS", 0)
     segment(neuron_like((2, 40, 50)), segmenter(model, batch_size=3), progress=True)
-    assert "4.00k/4.00k" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[-1].startswith("segment: 4,000 of 4,000 voxels, 100% in 0:0")
     segment(neuron_like((2, 40, 50)), segmenter(model))
     assert capsys.readouterr().err == ""
 
@@ -487,6 +488,24 @@ def test_image_processor_of_another_depth_is_refused(model, checkpoint, tmp_path
 def test_impossible_options_are_refused(model, options, message):
     with pytest.raises(ValueError, match=message):
         segmenter(model, **options)
+
+
+def test_options_are_a_record_or_keywords(model):
+    record = segmenter(model, flips=True).options
+    assert (record.flips, record.tile_size, record.device, record.batch_size) == (True, 32, "cpu", 8)
+    again = Segmenter(model, record)
+    assert (
+        again.options == record
+        and again.tile_overlap == 8
+        and again.key((9, 40, 50)) == segmenter(model, flips=True).key((9, 40, 50))
+    )
+    np.testing.assert_array_equal(
+        segment(neuron_like(), model, record).array,
+        segment(neuron_like(), model, SegmentOptions(), **vars(record)).array,
+    )
+    for function in (segment, Segmenter):
+        with pytest.raises(TypeError, match=r"no such option: tile_sise; the nearest is tile_size"):
+            function(model, tile_sise=32)
 
 
 def test_options_beside_a_segmenter_are_refused_not_ignored(model):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from neuron_vit3d.morphology import Tree, check_tree, rasterize, read_swc, tree_distance
-from neuron_vit3d.tracing import TraceError, bridging, trace, trace_neurons
+from neuron_vit3d.tracing import TraceError, TraceOptions, bridging, trace, trace_neurons
 from neuron_vit3d.tracing.foreground import Foreground
+from neuron_vit3d.tracing.methods import METHODS
 from neuron_vit3d.tracing.skeleton import Skeleton
 
 
@@ -285,7 +286,7 @@ def test_voxel_size_sets_lengths_and_radii_and_not_coordinates():
     assert len(apart.comments) == 1
     volume = SimpleNamespace(array=mask, voxel_size=(0.6, 0.2, 0.2))
     of_volume = trace(volume)
-    np.testing.assert_array_equal(of_volume.xyz, apart.xyz)
+    np.testing.assert_allclose(of_volume.xyz, apart.xyz, rtol=0, atol=1e-9)  # 0.6 / 0.2 is not quite 3
     assert np.abs(of_volume.xyz[:, :2] - 20).max() <= 1
     assert abs(np.median(of_volume.radii) - 3) <= 0.5
     assert trace(volume, voxel_size=(1, 1, 1)).comments == ()
@@ -416,8 +417,25 @@ def test_parameters_out_of_range_are_named(parameters):
         trace(np.ones((4, 5, 6), bool), **parameters)
 
 
+def test_options_are_a_record_or_keywords():
+    mask = tube((8, 20, 20), (70, 20, 20))
+    record = TraceOptions(bridge_distance=8, min_branch_length=4)
+    for tree in (trace(mask, record), trace(mask, TraceOptions(bridge_distance=8), min_branch_length=4)):
+        np.testing.assert_array_equal(tree.xyz, trace(mask, bridge_distance=8, min_branch_length=4).xyz)
+    np.testing.assert_array_equal(trace_neurons(mask, 1, record)[0].xyz, trace(mask, record).xyz)
+    with pytest.raises(TypeError, match=r"trace\(\): no such option: bridge_distnace; the nearest is bridge_distance"):
+        trace(mask, bridge_distnace=8)
+    with pytest.raises(TraceError, match=f"method: expected {' or '.join(METHODS)}, got 'magic'"):
+        trace(mask, method="magic")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_finds_lines(name):
+    assert_one_sound_tree(trace(tube((8, 20, 20), (70, 20, 20)), method=name))
+
+
 def test_too_much_foreground_is_refused(monkeypatch):
-    monkeypatch.setattr("neuron_vit3d.tracing.tracer.MAX_FOREGROUND_VOXELS", 100)
+    monkeypatch.setattr("neuron_vit3d.tracing.teasar.MAX_FOREGROUND_VOXELS", 100)
     with pytest.raises(TraceError, match=r"mask has 120 foreground voxels.*raise the threshold"):
         trace(np.ones((4, 5, 6), bool))
 

@@ -1,7 +1,7 @@
 """neuron_vit3d: segment and trace neurons in 3D microscopy with 2D vision transformers inflated to 3D.
 
-Importing it makes the configuration, the models, the image processor and the pipeline known to transformers; what is named
-here is imported on first use.
+Importing it makes the configuration, the models, the image processor and the pipeline known to transformers; what is
+named here is imported on first use.
 """
 
 import importlib
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .data import load_bigneuron, synthetic_neuron
     from .evaluation import average_precision, segmentation_scores
     from .hub import publish
-    from .inference import Segmenter, segment, segment_large
+    from .inference import Segmenter, SegmentOptions, segment, segment_large
     from .model import (
         NeuronSegmentationPipeline,
         NeuronViT3DConfig,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         NeuronViT3DModel,
     )
     from .morphology import Tree, rasterize, read_swc, tree_distance
-    from .tracing import TraceError, threshold_from_noise, trace, trace_neurons
+    from .tracing import TraceError, TraceOptions, threshold_from_noise, trace, trace_neurons
     from .training.start import TrainingConfig, train
     from .volumes import Volume, read_volume, write_volume
 
@@ -43,6 +43,7 @@ _ON_FIRST_USE = {
     "write_volume": "volumes",
     "Tree": "morphology",
     "TraceError": "tracing",
+    "TraceOptions": "tracing",
     "read_swc": "morphology",
     "rasterize": "morphology",
     "threshold_from_noise": "tracing",
@@ -51,6 +52,7 @@ _ON_FIRST_USE = {
     "tree_distance": "morphology",
     "segment": "inference",
     "segment_large": "inference",
+    "SegmentOptions": "inference",
     "Segmenter": "inference",
     "average_precision": "evaluation",
     "segmentation_scores": "evaluation",
@@ -67,8 +69,10 @@ __all__ = [
     "NeuronViT3DForSegmentation",
     "NeuronViT3DImageProcessor",
     "NeuronViT3DModel",
+    "SegmentOptions",
     "Segmenter",
     "TraceError",
+    "TraceOptions",
     "TrainingConfig",
     "Tree",
     "Volume",

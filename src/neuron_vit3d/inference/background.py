@@ -1,8 +1,9 @@
 """Where in a volume no neurite can be: a cheap look at all voxels, so that the model need not look at all of them.
 
-A neurite stands out of its surroundings. So the contrast of every cell of a slice (32 x 32 pixels) is compared with the noise
-around it, while the volume is read for the first time. How much a cell must stand out is found out by the model itself, on a
-sample of the volume's blocks: as much as the faintest cells did in which it found neuron, and less, to be on the safe side.
+A neurite stands out of its surroundings. So the contrast of every cell of a slice (32 x 32 pixels) is compared with
+the noise around it, while the volume is read for the first time. How much a cell must stand out is found out by the
+model itself, on a sample of the volume's blocks: as much as the faintest cells did in which it found neuron, and less,
+to be on the safe side.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,8 @@ CELL = 16  # side of a cell after pooling 2 x 2
 _PIXELS = 2 * CELL
 _SURROUNDINGS = 15  # side of the square that a pixel is compared with the mean of, after pooling
 _THREADS = 2
-# In units of the noise. Noise alone hardly exceeds the lowest. A sample, however large, may lack faint neurites, so no more
-# than the highest is asked for.
+# In units of the noise. Noise alone hardly exceeds the lowest. A sample, however large, may lack faint neurites, so no
+# more than the highest is asked for.
 _LOWEST, _HIGHEST = 5.5, 20.0
 _SAMPLE = 48  # blocks that the model looks at
 _MIN_BLOCKS = 4 * _SAMPLE  # of fewer, a sample would be too large a part
@@ -32,7 +33,8 @@ _MARGIN = 0.5  # what a sample holds is not the faintest; in a large volume most
 class Contrast:
     """How much the cells of a volume stand out: `add` all slabs from the top to the bottom, then take the `result`.
 
-    It keeps two numbers for each cell, and a few slices: threads compare them with their surroundings while the next is read.
+    It keeps two numbers for each cell, and a few slices: threads compare them with their surroundings while the next
+    is read.
 
     Args:
         shape: slices, height, width of the volume.
@@ -58,7 +60,8 @@ class Contrast:
                 self._begin_to_look()
 
     def result(self) -> np.ndarray:
-        """(slices, rows, columns) float32: the highest contrast of each cell and its neighbours, in units of the noise."""
+        """Returns the highest contrast of each cell and its neighbours, in units of the noise: (slices, rows, columns)
+        float32."""
         if self._begun < self.cells[0]:  # the last slice has itself below it
             self._pooled.append(self._pooled[-1])
             self._begin_to_look()
@@ -108,7 +111,8 @@ def needed_blocks(
     Args:
         stands_out: of the cells, from [`Contrast`].
         grid: the blocks.
-        score: scores (num_output_slices, tile height, tile width) of blocks given as (step, tile origin), in their order.
+        score: gives the scores (num_output_slices, tile height, tile width) of blocks, (step, tile origin), in their
+            order.
     """
     by_block = highest_in_blocks(stands_out, grid)
     if is_small(by_block):
@@ -139,8 +143,11 @@ def is_small(by_block: np.ndarray) -> bool:
 
 
 def sample_of_blocks(by_block: np.ndarray) -> list[int]:
-    """The blocks that the model looks at to find how much is enough, ascending: of those that stand out of noise, from the
-    flattest to the steepest, evenly; none where so few do that all may be looked at."""
+    """Chooses the blocks that the model looks at to find how much is enough, ascending.
+
+    Of those that stand out of noise they are taken evenly, from the flattest to the steepest; none where so few do
+    that all may be looked at.
+    """
     order = np.argsort(by_block, axis=None, kind="stable")
     order = order[by_block.ravel()[order] >= _LOWEST]
     if len(order) < _MIN_BLOCKS:

@@ -19,7 +19,8 @@ class ChannelReader:
         volume: a file that `read_volume` reads, or a [`Volume`].
         num_channels: the model's; where it takes several, the volume must have just as many.
         channel: the one for a model of one channel, where the volume has several.
-        invert: read the negative: dark becomes bright. Of whole numbers it is counted from the other end of their range.
+        invert: read the negative: dark becomes bright. Of whole numbers it is counted from the other end of their
+            range.
 
     Raises:
         VolumeError: as `open_volume`; also fewer or more channels than the model takes.
@@ -74,8 +75,10 @@ class ChannelReader:
 
 
 class BoxReader:
-    """A part of a volume that is in memory, (channels, slices, height, width), read like the whole: slice 0 is the one that
-    comes after the first `above`."""
+    """A part of a volume that is in memory, (channels, slices, height, width), read like the whole.
+
+    Slice 0 is the one that comes after the first `above`.
+    """
 
     def __init__(self, voxels: np.ndarray, above: int):
         self._voxels, self._above = voxels, above

@@ -1,12 +1,13 @@
-"""Many processes, on one machine or many, segment one large volume: by dask.distributed (BSD-3-Clause, the extra `cluster`).
+"""Many processes, on one machine or many, segment one large volume: by dask.distributed (the extra `cluster`).
 
     with Cluster(workers=3) as cluster:                       # processes of this machine
         segment_large("brain.ome.zarr", out="brain.scores.ome.zarr", engine=cluster)
     with Cluster(address="tcp://scheduler:8786") as cluster:  # a scheduler that runs already
         ...
 
-Workers see the image, the checkpoint and the result's folder under the same paths: on a shared disk. A region whose worker died is given to
-another one. If the scheduler itself is lost, what was done is noted, and a further run goes on from there.
+Workers see the image, the checkpoint and the result's folder under the same paths: on a shared disk. A region whose
+worker died is given to another one. If the scheduler itself is lost, what was done is noted, and a further run goes on
+from there.
 """
 
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from ..volumes import Volume
 from .region_job import LargeJob
-from .segment import Segmenter
+from .segmenter import Segmenter
 
 
 _AHEAD = 2  # regions given to each worker: one to do and one to do next
@@ -111,7 +112,11 @@ def _lost(job: LargeJob, error: BaseException) -> OSError:
 
 
 def do(told: tuple, task: str, number: int) -> int:
-    """One piece of work, in a worker. Raises VolumeError where its checkpoint or image is not that of the one who asked."""
+    """Does one piece of work, in a worker.
+
+    Raises:
+        VolumeError: its checkpoint or image is not that of the one who asked.
+    """
     job = _job(told)
     for _ in getattr(job, task)([number]):
         pass
@@ -119,8 +124,7 @@ def do(told: tuple, task: str, number: int) -> int:
 
 
 def _told(job: LargeJob) -> tuple:
-    """All that a worker needs to know; one that has another checkpoint or image under the same name shall notice."""
-    options = tuple(sorted(job.options.items()))
+    """Lists all that a worker needs to know; one with another checkpoint or image of that name shall notice."""
     model = job.model
     if model is not None:
         model = str(Path(model).absolute() if Path(model).exists() else model)
@@ -131,7 +135,8 @@ def _told(job: LargeJob) -> tuple:
         model,
         job.channel,
         job.voxel_size_given,
-        options,
+        job.options,
+        job.processor,
         made_with,
     )
 
@@ -143,8 +148,8 @@ _one_at_a_time = threading.Lock()  # a worker may have several threads
 def _job(told: tuple) -> LargeJob:
     with _one_at_a_time:
         if told not in _jobs:
-            image, out, model, channel, voxel_size, options, _ = told
-            job = LargeJob(Path(image), Path(out), model, channel, voxel_size, dict(options)).__enter__()
+            image, out, *how, _ = told
+            job = LargeJob(Path(image), Path(out), *how).__enter__()
             job.check_begun()
             _jobs.clear()
             _jobs[told] = job

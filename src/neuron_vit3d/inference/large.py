@@ -4,11 +4,11 @@
     segment_large(..., shard=(3, 16))                                     # the 4th of 16 jobs
     segment_large(..., engine=Cluster(address="tcp://scheduler:8786"))    # see distributed.py
 
-Three rounds go over the regions (`regions.py`). All are looked at, to find black and white of the whole volume and where its
-background is; then segmented, each into its own shard; then the lower resolutions are made. What is done is noted in a file for each region, so
-any run with the same image, model and options goes on where others stopped; runs beside each other share the work by
-`shard`. Until all is done the result is in the hidden folder `.NAME.unfinished` beside its place. In memory are a region, and an xy
-projection of the volume.
+Three rounds go over the regions (`regions.py`). All are looked at, to find black and white of the whole volume and
+where its background is; then segmented, each into its own shard; then the lower resolutions are made. What is done is
+noted in a file for each region, so any run with the same image, model and options goes on where others stopped; runs
+beside each other share the work by `shard`. Until all is done the result is in the hidden folder `.NAME.unfinished`
+beside its place. In memory are a region, and an xy projection of the volume.
 """
 
 import os
@@ -18,20 +18,24 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from ..files import new_folder
+from ..model import NeuronViT3DImageProcessor
+from ..progress import Progress
 from ..volumes import Volume, VolumeError, open_volume
 from ..volumes.formats.zarr import RESULT
 from ..volumes.formats.zarr_writer import ImageLevel, attributes_of, create_image, lower_resolution, resolutions
+from .options import SegmentOptions
 from .region_job import LargeJob
-from .segment import Segmenter
+from .segmenter import Segmenter, segmenter_of
 
 
 class Engine(Protocol):
-    """Who does the work: `run` calls the method `task` of a job with each of the numbers, and yields those that are done."""
+    """Who does the work."""
 
-    def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]: ...
+    def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]:
+        """Calls the method `task` of a job with each of the numbers, and yields those that are done."""
+        ...
 
 
 class Here:
@@ -44,42 +48,49 @@ class Here:
 def segment_large(
     image: str | os.PathLike | Volume,
     model: "str | os.PathLike | Segmenter | None" = None,
+    options: SegmentOptions | None = None,
     *,
     out: str | os.PathLike,
     channel: int | None = None,
     voxel_size: tuple[float, float, float] | None = None,
     shard: tuple[int, int] | None = None,
     engine: Engine | None = None,
+    processor: NeuronViT3DImageProcessor | None = None,
     progress: bool = False,
-    **options,
+    **keywords,
 ) -> Path | None:
-    """Scores of a volume of any size, as an OME-Zarr image with lower resolutions.
+    """Scores a volume of any size, into an OME-Zarr image with lower resolutions.
 
     Args:
         image: a file or folder that `open_volume` reads, best an OME-Zarr; or a Volume.
         model: a checkpoint (folder or name on the Hub), a [`Segmenter`], or None: the embedded default.
+        options: how scores are made.
         out: the new folder, `NAME.ome.zarr`.
         channel: the image's channel to segment, where it has several.
         voxel_size: z, y, x in micrometres, instead of the image's own.
-        shard: (i, n): only the i-th of n parts of the regions, from 0, for jobs beside each other that share a disk. A run
-            without it comes last: it does what is missing, makes the lower resolutions and gives the folder its name.
+        shard: (i, n): only the i-th of n parts of the regions, from 0, for jobs beside each other that share a disk.
+            A run without it comes last: it does what is missing, makes the lower resolutions and gives the folder its
+            name.
         engine: who does the work; None: this process.
-        progress: show a progress bar.
-        options: of [`Segmenter`].
+        processor: the model's image processor; as [`Segmenter`] takes it.
+        progress: tell on standard error how far it is.
+        keywords: options of [`SegmentOptions`], instead of a record or to change it.
 
     Returns:
         The folder; None with `shard`.
 
     Raises:
-        VolumeError: the image is not finite, or constant, or `out` was made from another image, by another model or with
-            other options, or is no image of this package.
+        VolumeError: the image is not finite, or constant, or `out` was made from another image, by another model or
+            with other options, or is no image of this package.
         OSError: something cannot be read or written.
+        TypeError: there is no option of that name.
     """
-    if isinstance(model, Segmenter) and options:
-        raise ValueError(f"a Segmenter has its options already; got {', '.join(sorted(options))} again")
+    if isinstance(model, Segmenter):
+        segmenter_of(segment_large, model, options, processor, keywords)  # refuses what it was given again
+    options = SegmentOptions.of(segment_large, options, keywords)
     if shard is not None and not 0 <= shard[0] < shard[1]:
         raise ValueError(f"shard: expected i/n with i from 0 to n - 1, got {shard[0]}/{shard[1]}")
-    job = LargeJob(image, Path(out), model, channel, voxel_size, options)
+    job = LargeJob(image, Path(out), model, channel, voxel_size, options, processor)
     with job:
         return _run(job, shard, engine or Here(), progress)
 
@@ -96,8 +107,7 @@ def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress:
         numbers = list(numbers)
         left = [number for number in numbers if not job.progress.is_done(task, number)]
         total, done = sum(map(voxels, numbers)), sum(map(voxels, set(numbers) - set(left)))
-        how = {"desc": task, "unit": "voxel", "unit_scale": True, "disable": not progress or not left}
-        with tqdm(total=total, initial=done, **how) as bar:
+        with Progress(task, total, unit="voxel", initial=done, shown=progress and bool(left)) as bar:
             for number in engine.run(job, task, left):
                 bar.update(voxels(number))
 
@@ -121,9 +131,12 @@ def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress:
 
 
 def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = False) -> float:
-    """The mask, 255 where the scores of an OME-Zarr image are at least the threshold and 0 elsewhere, as another image.
+    """Writes the mask of an OME-Zarr image of scores as another: 255 where they are at least the threshold, else 0.
 
-    Returns the share of the voxels that are set. What is there under the name `out` is replaced if this program made it.
+    What is there under the name `out` is replaced if this program made it.
+
+    Returns:
+        The share of the voxels that are set.
 
     Raises:
         VolumeError: something else is there.
@@ -149,12 +162,14 @@ def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = Fa
             attributes={RESULT: {"scores": scores.name, "threshold": threshold}},
         )
         target = ImageLevel(folder)
-        for index in tqdm(range(len(source)), desc="mask", unit="region", disable=not progress):
-            box = source.box(index)
-            mask = source.read(box) >= threshold
-            if mask.any():
-                count += int(np.count_nonzero(mask))
-                target.write(box, mask.astype(np.uint8) * np.uint8(255))
+        with Progress("mask", len(source), unit="region", shown=progress) as bar:
+            for index in range(len(source)):
+                box = source.box(index)
+                mask = source.read(box) >= threshold
+                if mask.any():
+                    count += int(np.count_nonzero(mask))
+                    target.write(box, mask.astype(np.uint8) * np.uint8(255))
+                bar.update()
         for level in range(1, len(resolutions(source.shape))):
             for index in range(len(ImageLevel(folder, level))):
                 lower_resolution(folder, level, index)

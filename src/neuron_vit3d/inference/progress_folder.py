@@ -1,4 +1,4 @@
-"""What is done of a large volume: a file for each region and round, so that any process can go on where others stopped."""
+"""What is done of a large volume: a file for each region and round, so that any process can go on from there."""
 
 import io
 import json

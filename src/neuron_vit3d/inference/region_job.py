@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from ..volumes.formats.zarr_writer import ImageLevel, attributes_of, create_imag
 from ..volumes.on_disk import on_disk
 from .background import Contrast, enough, highest_in_blocks, is_small, levels_in_block, sample_of_blocks
 from .channel_reader import BoxReader, ChannelReader, ahead
+from .options import SegmentOptions
 from .progress_folder import Look, ProgressFolder
 from .regions import Region, RegionGrid
-from .segment import Segmenter, check_range, check_voxels, tell_of_inversion
+from .segmenter import Segmenter, check_range, check_voxels, tell_of_inversion
 
 
 # Scores are rounded to multiples of 1 / this: they shrink when compressed, and background is 0, which is not stored.
@@ -33,17 +35,19 @@ class LargeJob:
     Everything but a Volume or a Segmenter given to it can be sent to other processes.
     """
 
-    def __init__(self, image, out: Path, model, channel, voxel_size, options: dict):
+    def __init__(self, image, out: Path, model, channel, voxel_size, options: SegmentOptions, processor=None):
         self.image = image if isinstance(image, Volume) else Path(image)
         self.out, self.model, self.channel, self.voxel_size_given = out, model, channel, voxel_size
-        self.options = options
+        self.options, self.processor = options, processor
         self.folder = out.with_name(f".{out.name}.unfinished")
         self.unfinished = self.folder / out.name
         self.progress = ProgressFolder(self.folder / "progress")
 
     def __enter__(self) -> "LargeJob":
         self._open = ExitStack()
-        self.segmenter = self.model if isinstance(self.model, Segmenter) else Segmenter(self.model, **self.options)
+        self.segmenter = self.model
+        if not isinstance(self.model, Segmenter):
+            self.segmenter = Segmenter(self.model, self.options, processor=self.processor)
         self.source: ChannelReader = self._open.enter_context(self.segmenter.open(self.image, self.channel))
         self.regions = RegionGrid(self.segmenter.grid(self.source.shape))
         return self
@@ -60,12 +64,11 @@ class LargeJob:
             "channel": self.channel,
             "voxel_size": self.voxel_size_given and list(self.voxel_size_given),
             "model": segmenter.model_key(),
-            "tile_overlap": segmenter.tile_overlap,
+            "tile_overlap": segmenter.options.tile_overlap,
             "tile": list(self.regions.whole.tile),
-            "slice_overlap": segmenter.slice_overlap,
-            "dtype": str(segmenter.dtype),
-            "flips": segmenter.flips,
-            "skip_background": segmenter.skip_background,
+            "slice_overlap": segmenter.options.slice_overlap,
+            "invert": segmenter.options.invert,
+            **segmenter.options.deciding(),
             "region": list(self.regions.side),
             "num_channels": segmenter.processor.num_channels,
         }
@@ -101,7 +104,7 @@ class LargeJob:
         self.check_begun()
 
     def check_begun(self) -> None:
-        """Raises VolumeError where what was begun is not this job: a worker may have other files under the same names."""
+        """Raises VolumeError where another job was begun: a worker may have other files under the same names."""
         self._check_same(self.unfinished)
 
     def _check_same(self, path: Path) -> None:
@@ -112,14 +115,21 @@ class LargeJob:
                 f"{path}: is there already and is no image that this program began; choose another output"
             ) from error
         ours = json.loads(json.dumps(self.made_with))
+        theirs.setdefault("invert", ours["invert"])  # runs of before it was noted go on
+        for option in fields(SegmentOptions):  # another that is at its default may be missing
+            if (option.name in theirs) != (option.name in ours):
+                theirs.setdefault(option.name, option.default)
+                ours.setdefault(option.name, option.default)
         if theirs.keys() != ours.keys():
             raise VolumeError(
-                f"{path}: is another result, or one of another version of this program; remove it or choose another output"
+                f"{path}: is another result, or one of another version of this program; "
+                "remove it or choose another output"
             )
         for key, value in ours.items():
             if theirs[key] != value:
                 raise VolumeError(
-                    f"{path}: was begun with {key} {theirs[key]}, which is {value} now; remove it or choose another output"
+                    f"{path}: was begun with {key} {theirs[key]}, which is {value} now; "
+                    "remove it or choose another output"
                 )
 
     # -- first round -----------------------------------------------------------------------------------------------
@@ -132,7 +142,7 @@ class LargeJob:
             yield index
 
     def _look_at(self, region: Region) -> Look:
-        skip = self.segmenter.skip_background
+        skip = self.segmenter.options.skip_background
         box = self.source.read_box(region.labelled if skip else region.core)
         check_voxels(box, self.source.name, (region.labelled if skip else region.core)[0].start)
         core = box[(slice(None), *region.inner)] if skip else box
@@ -159,14 +169,14 @@ class LargeJob:
             look = self.progress.look(region.index)
             lowest, highest = min(lowest, look.lowest), max(highest, look.highest)
             collected.merge(look.projection, look.sample, _origin(region))
-            if self.segmenter.skip_background:
+            if self.segmenter.options.skip_background:
                 by_block.append(highest_in_blocks(look.stands_out, region.grid).ravel())
         check_range(lowest, highest, self.source.name)
-        tell_of_inversion(collected, self.source.name, inverted=self.segmenter.invert)
+        tell_of_inversion(collected, self.source.name, inverted=self.segmenter.options.invert)
         processor = self.segmenter.processor
         black, white = collected.result(processor.lower_percentile, processor.upper_percentile)
         plan = {"black": black.tolist(), "white": white.tolist(), "enough": 0.0}
-        if self.segmenter.skip_background:
+        if self.segmenter.options.skip_background:
             plan["enough"] = self._enough(by_block, (black, white))
         self.progress.note_plan(plan)
 

@@ -4,8 +4,8 @@
     regions.side, regions.chunk, len(regions)      # (64, 448, 448), (32, 112, 112), 800
     regions[7].core                                # the voxels that region 7 writes, nobody else does
 
-The tiles of a region reach half an overlap beyond it, where those of its neighbours begin; of what they predict there only the
-region's own voxels are kept. So no tile is looked at twice, and no voxel comes from a tile's very border.
+The tiles of a region reach half an overlap beyond it, where those of its neighbours begin; of what they predict there
+only the region's own voxels are kept. So no tile is looked at twice, and no voxel comes from a tile's very border.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,8 @@ _CHUNK_SLICES, _CHUNK_PIXELS = 32, 128  # the sides of a chunk, at most
 class Region:
     """A part of a volume: slices of the volume along z, y and x.
 
-    core: the voxels that are written. labelled: what its blocks label, of which the core is kept. seen: what they look at.
+    core: the voxels that are written. labelled: what its blocks label, of which the core is kept. seen: what they look
+    at.
     """
 
     index: int
@@ -109,9 +110,12 @@ class RegionGrid:
 
 
 def _side(length: int, tile: int, overlap: int) -> int:
-    """Of the regions along an axis of the plane: one where there is no more than a tile, or little more than `_PIXELS`; otherwise
-    a multiple of what a tile adds, from 2/3 to 4/3 of `_PIXELS`, and of those the one with which all regions have the fewest
-    tiles: a last region of a few pixels has a whole tile of its own."""
+    """Returns the side of the regions along an axis of the plane.
+
+    There is one region where there is no more than a tile, or little more than `_PIXELS`. Otherwise the side is a
+    multiple of what a tile adds, from 2/3 to 4/3 of `_PIXELS`, and of those the one with which all regions have the
+    fewest tiles: a last region of a few pixels has a whole tile of its own.
+    """
     most = 4 * _PIXELS // 3
     if length <= max(tile, most):
         return -(-length // _CHUNK_PIXELS) * _CHUNK_PIXELS
@@ -127,8 +131,10 @@ def _side(length: int, tile: int, overlap: int) -> int:
 
 
 def _reaching(core: slice, shared: int, least: int, length: int) -> slice:
-    """The core, and of what its tiles share with the neighbours' one half above and one below; more where it would be shorter
-    than `least`; inside an axis of `length`."""
+    """Returns the core with one half, above and below, of what its tiles share with the neighbours'.
+
+    It is longer where it would be shorter than `least`, and lies inside an axis of `length`.
+    """
     start, stop = max(core.start - shared // 2, 0), min(core.stop + shared - shared // 2, length)
     start = max(min(start, stop - least), 0)
     return slice(start, min(max(stop, start + least), length))
@@ -139,7 +145,7 @@ def _sides(box: Box) -> tuple[int, int, int]:
 
 
 def _divisor_near(limit: int, whole: int) -> int:
-    """The largest divisor up to a limit; where that is less than a quarter of it, as of a prime, the smallest one above."""
+    """Returns the largest divisor up to a limit, or the smallest above where that is less than a quarter of it."""
     divisors = [side for side in range(1, whole + 1) if whole % side == 0]
     below = max(side for side in divisors if side <= limit)
     return below if 4 * below >= min(limit, whole) else min(side for side in divisors if side > limit)

@@ -1,4 +1,4 @@
-"""The windows of a volume's slices that are looked at: where most tiles are skipped, most of a slice need not be prepared."""
+"""The windows of slices that are looked at: where most tiles are skipped, most of a slice need not be prepared."""
 
 from dataclasses import dataclass
 

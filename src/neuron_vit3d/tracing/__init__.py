@@ -7,10 +7,11 @@ _HOMES = {
     "threshold_from_noise": "noise",
     "trace": "tracer",
     "trace_neurons": "tracer",
-    "TraceError": "pieces",
+    "TraceError": "options",
+    "TraceOptions": "options",
 }
 
-__all__ = ["TraceError", "threshold_from_noise", "trace", "trace_neurons"]
+__all__ = ["TraceError", "TraceOptions", "threshold_from_noise", "trace", "trace_neurons"]
 
 
 def __getattr__(name: str):

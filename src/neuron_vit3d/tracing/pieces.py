@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .foreground import Foreground
+from .options import TraceError
 from .smoothing import AlongLines, Gaussian
 
 
@@ -16,10 +17,6 @@ _TILE = 48
 # So few voxels, all of them foreground, may be cut out of a soma; of more, something else was meant.
 MAX_FILLED = 4096
 Box = tuple[slice, slice, slice]  # z, y, x
-
-
-class TraceError(ValueError):
-    """What was given cannot be traced."""
 
 
 class Pieces:

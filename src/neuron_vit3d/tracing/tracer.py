@@ -10,27 +10,20 @@ import numpy as np
 from ..morphology.branches import prune_branches
 from ..morphology.swc import Tree
 from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
-from .by_region import REGION_SIDES, center_lines_by_region
 from .center_lines import Rules, nearest_row
 from .centering import centered, without_doubles
 from .evidence import with_scores
 from .fragments import join_groups, side_by_side
-from .in_memory import center_lines_in_memory
+from .methods import method
 from .noise import LogOdds
-from .pieces import Levels, Pieces, TraceError, look_through
+from .options import TraceError, TraceOptions
+from .pieces import Levels, Pieces
 from .skeleton import Skeleton, prune_spurs, smooth, trim_tips
 from .smoothing import AlongLines, Gaussian
 
 
 logger = logging.getLogger(__name__)
 
-# At most so many foreground voxels, or voxels of center lines, are held at once, of which each takes up to 650 bytes;
-# more foreground is worked through region by region.
-VOXELS_AT_ONCE = 10_000_000
-# At about 8 seconds a million. And of so many, when they fill more than this share of a volume, most must be
-# background.
-MAX_FOREGROUND_VOXELS = 1_000_000_000
-MAX_SHARE = 0.2
 # Of the threshold of a mask, where it is smoothed, for a Gaussian lowers what is thin.
 SMOOTHED = 0.7
 # Voxels with at least this share of the threshold (of scores: of 0.5, once they are relative to it) tell where a faded
@@ -43,18 +36,13 @@ SOMA, SOMA_RADIUS, SOMA_TO_NEURITE = 1, 5.0, 3.0
 
 def trace(
     scores_or_mask,
+    options: TraceOptions | None = None,
     *,
-    threshold: float | None = None,
     voxel_size: tuple[float, float, float] | None = None,
-    bridge_distance: float = 16.0,
-    min_branch_length: float = 3.0,
-    min_component_voxels: int = 10,
     root: tuple[float, float, float] | None = None,
-    smoothing: float = 0.7,
-    min_confidence: float = 0.0,
-    fragments: bool = False,
+    **keywords,
 ) -> Tree:
-    """Trace the neuron in a mask or in scores into one tree with radii.
+    """Traces the neuron in a mask or in scores into one tree with radii.
 
     Center lines come from TEASAR (Sato et al. 2000; see `skeleton.py`), gaps between components are bridged by a
     minimum spanning tree (see `bridging.py`), spurs are pruned and tips trimmed by the local radius.
@@ -68,30 +56,15 @@ def trace(
 
     Args:
         scores_or_mask: array (z, y, x), a Volume that holds one, or what `open_volume` gives for one too large for
-            memory: bool or integers (foreground where not 0), or floats in [0, 1] (foreground where >= `threshold`;
-            center lines prefer high scores).
-        threshold: of float scores, in (0, 1]. None: the one that follows the noise of the stack's scores, as
-            [`threshold_from_noise`] finds it.
+            memory: bool or integers (foreground where not 0), or floats in [0, 1] (foreground where at least as high
+            as the threshold; center lines prefer high scores).
+        options: what becomes a tree.
         voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count:
-            lengths and radii below are in units of the smallest voxel side.
-        bridge_distance: the widest gap that is bridged between two ends that face each other; an end and the side of a
-            neurite are joined over at most 3/4 of it, two sides over half of it. 0 bridges none.
-        min_branch_length: shorter end branches are pruned, and those shorter than 1.5 radii of the branch they leave.
-            A component that would be the end of a branch must be longer than its gap by as much.
-        min_component_voxels: connected components (26 neighbours) with fewer voxels are dropped before anything else.
+            lengths and radii are in units of the smallest voxel side.
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is
             kept. None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the
             largest surface (length times radius) is kept: the stained neuron is thicker than what else is long.
-        smoothing: standard deviation of the Gaussian that voxels are smoothed by first. Of a mask, foreground is all
-            of it and what is then at least 0.35. Scores, where they are unsure, are averaged along lines after that
-            (see `smoothing.py`): a model labels slice by slice, and what is rough or porous grows twigs. What the
-            foreground encloses (see `cavities.py`) is foreground, too. 0: nothing is smoothed or filled.
-        min_confidence: branches (`Tree.branches`) that are less sure are cut off, end branches first; the root stays.
-            In [0, 1]. The confidence of a branch is the mean of the scores along it, relative to the threshold, at
-            which they are 0.5, so across a gap they are low; that of a mask's branch is the share of it that bridges
-            no gap.
-        fragments: keep what could not be joined to the tree, and is at least `min_branch_length` long, as further
-            roots of it, the largest first; for stains that are broken.
+        keywords: options of [`TraceOptions`], instead of a record or to change it.
 
     Returns:
         A Tree with one root (or more, with `fragments`), which knows its scores and where it bridges gaps, parents
@@ -101,39 +74,25 @@ def trace(
 
     Raises:
         TraceError: not a 3D array, scores outside [0, 1] or not finite, no foreground left, too much foreground to
-            trace, a root outside the volume, or a parameter out of its range.
+            trace, a root outside the volume, or an option out of its range.
+        TypeError: there is no option of that name.
     """
-    return trace_neurons(
-        scores_or_mask,
-        1 if root is None else [root],
-        threshold=threshold,
-        voxel_size=voxel_size,
-        bridge_distance=bridge_distance,
-        min_branch_length=min_branch_length,
-        min_component_voxels=min_component_voxels,
-        smoothing=smoothing,
-        min_confidence=min_confidence,
-        fragments=fragments,
-    )[0]
+    options = TraceOptions.of(trace, options, keywords)
+    return trace_neurons(scores_or_mask, 1 if root is None else [root], options, voxel_size=voxel_size)[0]
 
 
 def trace_neurons(
     scores_or_mask,
     neurons: int | Sequence[tuple[float, float, float]],
+    options: TraceOptions | None = None,
     *,
-    threshold: float | None = None,
     voxel_size: tuple[float, float, float] | None = None,
-    bridge_distance: float = 16.0,
-    min_branch_length: float = 3.0,
-    min_component_voxels: int = 10,
-    smoothing: float = 0.7,
-    min_confidence: float = 0.0,
-    fragments: bool = False,
+    **keywords,
 ) -> list[Tree]:
-    """Trace several neurons of one volume, a tree for each.
+    """Traces several neurons of one volume, a tree for each.
 
     Args:
-        scores_or_mask, and all that is named: as in [`trace`]; fragments: of one neuron only.
+        scores_or_mask, options, voxel_size, keywords: as in [`trace`]; fragments: of one neuron only.
         neurons: how many; of the connected trees those with the largest surface are kept. Or where they begin (x, y, z
             in voxels, such as their somata): each becomes the root of a tree, in the order given. Neurons that touch
             are cut apart where the ways along the branches to their roots are equally long.
@@ -144,57 +103,41 @@ def trace_neurons(
     Raises:
         TraceError: as [`trace`]; also two roots at the same place of a tree.
     """
+    options = TraceOptions.of(trace_neurons, options, keywords)
     source = Pieces(scores_or_mask)
     if voxel_size is None:
         voxel_size = getattr(scores_or_mask, "voxel_size", None)
-    _check_parameters(threshold, voxel_size, bridge_distance, min_branch_length, min_component_voxels, smoothing)
-    if not 0 <= min_confidence <= 1:
-        raise TraceError(f"min_confidence must lie in [0, 1], got {min_confidence}")
+    _check_voxel_size(voxel_size)
     _check_kind(source)
     roots = [] if isinstance(neurons, int) else [np.array(_checked_root(root, source.shape))[::-1] for root in neurons]
     if not roots and (not isinstance(neurons, int) or neurons < 1):
         raise TraceError(f"expected at least one neuron to trace, got {neurons!r}")
     count = len(roots) or neurons
-    if fragments and count > 1:
+    if options.fragments and count > 1:
         raise TraceError(
             f"fragments: cannot be kept of {count} neurons, for which of them they belong to is not known"
         )
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
-    rules = _rules(source, threshold, smoothing, spacing, min_component_voxels, bridge_distance, roots)
-    found = look_through(source, rules.levels, rules.smoothing, most=VOXELS_AT_ONCE, cell=REGION_SIDES[-1])
-    most = min(MAX_FOREGROUND_VOXELS, max(VOXELS_AT_ONCE, int(MAX_SHARE * math.prod(source.shape))))
-    found.check_count(most)
-    if found.num_strong <= VOXELS_AT_ONCE:
-        lines = center_lines_in_memory(*found.signal(spacing), rules)
-    else:
-        lines = center_lines_by_region(source, found.cells, rules)
-    del found
-    skeleton = prune_spurs(lines.skeleton, min_length=min_branch_length)
+    rules = _rules(source, options, spacing, roots)
+    lines = method(options.method)(source, rules)
+    skeleton = prune_spurs(lines.skeleton, min_length=options.min_branch_length)
     skeleton = trim_tips(skeleton, source.shape)
-    skeletons, left_out = _join_components(
-        skeleton, bridge_distance, min_branch_length, roots or None, count, fragments
-    )
+    skeletons, left_out = _join_components(skeleton, options, roots or None, count)
 
-    comments = _report(lines.too_small, lines.sizes[left_out], min_component_voxels, bridge_distance)
+    comments = _report(lines.too_small, lines.sizes[left_out], options)
     if lines.is_whole:  # of regions only the lines are known here, which lie in the middle of nothing
-        skeletons = [centered(one, lines.foreground) for one in skeletons]
+        skeletons = [centered(one, lines.foreground, is_sure=rules.smoothing.is_sure) for one in skeletons]
     skeletons = [without_doubles(one) for one in skeletons]
     trees = [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
     trees = [with_scores(tree, source, spacing, rules) for tree in trees]
-    return [_told(prune_branches(tree, min_confidence, fragments=fragments), fragments) for tree in trees]
+    fragments = options.fragments
+    return [_told(prune_branches(tree, options.min_confidence, fragments=fragments), fragments) for tree in trees]
 
 
-def _rules(
-    source: Pieces,
-    threshold: float | None,
-    smoothing: float,
-    spacing: np.ndarray,
-    min_component_voxels: int,
-    bridge_distance: float,
-    roots: list[np.ndarray],
-) -> Rules:
-    weak = WEAK_SIGNAL if bridge_distance else 1.0
+def _rules(source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: list[np.ndarray]) -> Rules:
+    threshold, smoothing = options.threshold, options.smoothing
+    weak = WEAK_SIGNAL if options.bridge_distance else 1.0
     if source.is_mask:
         smoother = Gaussian(smoothing / spacing)
         strong = 0.5 * (SMOOTHED if smoothing else 1.0)
@@ -204,7 +147,9 @@ def _rules(
         sure = odds.threshold() if threshold is None else threshold
         smoother = AlongLines(sure, odds.sureness(sure) if smoothing else math.inf, smoothing / spacing, spacing)
         levels = Levels(0.5 * weak, 0.5, sure, before=smoother.before(0.5 * weak))
-    return Rules(levels, smoother, smoothing > 0, spacing, min_component_voxels, bridge_distance, roots)
+    return Rules(
+        levels, smoother, smoothing > 0, spacing, options.min_component_voxels, options.bridge_distance, roots
+    )
 
 
 def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
@@ -226,18 +171,13 @@ def _told(tree: Tree, fragments: bool) -> Tree:
 
 
 def _join_components(
-    skeleton: Skeleton,
-    bridge_distance: float,
-    min_branch_length: float,
-    roots: list[np.ndarray] | None,
-    count: int,
-    fragments: bool,
+    skeleton: Skeleton, options: TraceOptions, roots: list[np.ndarray] | None, count: int
 ) -> tuple[list[Skeleton], np.ndarray]:
     """Rooted trees, those of the roots (z y x) or the `count` largest, and which components (number of components,)
     bool are in none. With `fragments` all that is long enough goes into the first."""
     surfaces = np.bincount(skeleton.component, skeleton.edge_lengths * skeleton.reach)
-    links = find_links(skeleton, bridge_distance)
-    links = links.subset(drop_weak_ends(skeleton, links, min_branch_length))
+    links = find_links(skeleton, options.bridge_distance)
+    links = links.subset(drop_weak_ends(skeleton, links, options.min_branch_length))
     group = group_components(skeleton, links)
     if roots is None:
         largest = np.argsort(-np.bincount(group, surfaces), kind="stable")[:count]
@@ -256,29 +196,27 @@ def _join_components(
         trees |= dict(zip(own_rows, parts, strict=True))
     is_taken = np.isin(group, group[skeleton.component[rows]])
     skeletons = [trees[row] for row in rows]
-    if fragments:
+    if options.fragments:
         lengths = np.bincount(group, np.bincount(skeleton.component, skeleton.edge_lengths))
-        others = np.setdiff1d(np.flatnonzero(lengths >= min_branch_length), group[is_taken])
+        others = np.setdiff1d(np.flatnonzero(lengths >= options.min_branch_length), group[is_taken])
         others = others[np.argsort(-np.bincount(group, surfaces)[others], kind="stable")]
         skeletons[0] = side_by_side([skeletons[0], *join_groups(skeleton, links, group, others)])
         is_taken |= np.isin(group, others)
     return skeletons, ~is_taken
 
 
-def _report(
-    too_small: np.ndarray, left_out: np.ndarray, min_component_voxels: int, bridge_distance: float
-) -> list[str]:
+def _report(too_small: np.ndarray, left_out: np.ndarray, options: TraceOptions) -> list[str]:
     """Say, in the log and as comments of the tree, which components (their sizes in voxels) are not in it."""
     comments = []
     if len(too_small):
         comments.append(
             f"dropped {len(too_small)} components, {too_small.sum()} voxels: too small (min_component_voxels "
-            f"{min_component_voxels}), the largest has {too_small.max()}"
+            f"{options.min_component_voxels}), the largest has {too_small.max()}"
         )
     if len(left_out):
         comments.append(
             f"dropped {len(left_out)} components, {left_out.sum()} voxels: not to be bridged to the tree "
-            f"(bridge_distance {bridge_distance:g})"
+            f"(bridge_distance {options.bridge_distance:g})"
         )
     for comment in comments:
         logger.warning("%s", comment)
@@ -292,28 +230,11 @@ def _check_kind(source: Pieces) -> None:
         raise TraceError(f"expected a mask (bool or integers) or scores (floats), got dtype {source.dtype}")
 
 
-def _check_parameters(
-    threshold: float | None,
-    voxel_size: tuple[float, float, float] | None,
-    bridge_distance: float,
-    min_branch_length: float,
-    min_component_voxels: int,
-    smoothing: float,
-) -> None:
-    if threshold is not None and not 0 < threshold <= 1:
-        raise TraceError(f"threshold must lie in (0, 1], got {threshold}")
+def _check_voxel_size(voxel_size: tuple[float, float, float] | None) -> None:
     if voxel_size is not None:
         sides = np.asarray(voxel_size, float)
         if sides.shape != (3,) or not (np.isfinite(sides).all() and (sides > 0).all()):
             raise TraceError(f"voxel_size must be three positive numbers (z, y, x), got {voxel_size}")
-    for name, value in (
-        ("bridge_distance", bridge_distance),
-        ("min_branch_length", min_branch_length),
-        ("min_component_voxels", min_component_voxels),
-        ("smoothing", smoothing),
-    ):
-        if not 0 <= value < np.inf:
-            raise TraceError(f"{name} must be a number of at least 0, got {value}")
 
 
 def _checked_root(root: tuple[float, float, float], shape: tuple[int, int, int]) -> np.ndarray:

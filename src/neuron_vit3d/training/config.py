@@ -1,10 +1,11 @@
 """TrainingConfig: everything a training run is told."""
 
-import difflib
 import functools
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
+
+from ..option_fields import no_such_option
 
 
 DEFAULT_MODEL = "default"  # what `base_model` calls the checkpoint that comes with the package
@@ -86,12 +87,6 @@ def refuse_unknown(name: str, *known_beside: str) -> None:
     known = [option.name for option in fields(TrainingConfig)] + list(known_beside)
     if name not in known:
         raise TrainingError(no_such_option(name, name, known))
-
-
-def no_such_option(typed: str, name: str, known: list[str]) -> str:
-    """Says, of an option as it was typed, that there is none, and which of the known ones is nearest to its name."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"no such option: {typed}" + (f"; the nearest is {near[0]}" if near else "")
 
 
 @dataclass

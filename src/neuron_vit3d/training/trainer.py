@@ -15,7 +15,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object, set_seed
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..data.augmentation import Augmentation
 from ..data.pairs import IGNORE_INDEX
@@ -23,6 +22,7 @@ from ..data.sampling import BlockDataset
 from ..files import replacing_files, write_whole
 from ..inference import Segmenter
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
+from ..progress import Progress
 from .building import build_model, computation_dtype, mixed_precision
 from .checkpoints import Checkpoints, told_as_full_disk
 from .clock import Clock
@@ -195,8 +195,8 @@ class Run:
         done = state.step * config.gradient_accumulation_steps
         batches = [] if state.stopped else accelerator.skip_first_batches(loader, done)
         self.model.train()
-        losses, options = [], {"desc": "train", "disable": not accelerator.is_main_process}
-        with tqdm(total=config.max_steps, initial=state.step, **options) as bar:  # closed before an error is told, too
+        losses, how = [], {"unit": "step", "initial": state.step, "shown": accelerator.is_main_process}
+        with Progress("train", config.max_steps, **how) as bar:  # closed before an error is told, too
             for number, batch in enumerate(told_of_workers(clock.waiting(batches)), start=done):
                 with memory_advice(config, "a step"), clock("model"), accelerator.accumulate(self.model):
                     loss = self._learn(batch)
@@ -216,7 +216,7 @@ class Run:
                 is_last = state.step == config.max_steps
                 if state.step % config.log_steps == 0 or is_last:
                     self._log_progress(losses)
-                    bar.set_postfix(loss=f"{np.mean(losses):.3f}")
+                    bar.tell(loss=f"{np.mean(losses):.3f}")
                     losses = []
                 with clock("beside"):  # seldom, and as long as it takes
                     if state.step % config.evaluation_steps == 0 or is_last:

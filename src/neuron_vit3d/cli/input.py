@@ -1,4 +1,7 @@
-"""What a user typed on the command line, checked: files, folders, names, numbers. Errors name the file or the option."""
+"""Checks of what was typed on the command line: files, folders, names, numbers.
+
+Errors name the file or the option.
+"""
 
 import math
 import tempfile
@@ -6,8 +9,8 @@ from pathlib import Path
 
 
 def image_name(path: Path) -> str:
-    """A file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
-    from .volumes import volume_stem
+    """Returns a file's name without its suffixes: `a.ome.tif` and `a.scores.tif` are `a`."""
+    from ..volumes import volume_stem
 
     name = volume_stem(path.name)
     name = path.stem if name == path.name else name
@@ -18,15 +21,15 @@ def image_name(path: Path) -> str:
 
 def is_folder_of_files(path: Path) -> bool:
     """Whether it is a folder that is not itself a volume (OME-Zarr)."""
-    from .volumes import is_volume_folder
+    from ..volumes import is_volume_folder
 
     return path.is_dir() and not is_volume_folder(path)
 
 
 def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
-    """The image of each neuron, by its file's name; its mask, scores or labels are no image of it."""
-    from .evaluation.comparison import neuron_name
-    from .volumes import is_volume_name, volume_stem
+    """Finds the image of each neuron by its file's name; masks, scores and labels are no images."""
+    from ..evaluation.comparison import neuron_name
+    from ..volumes import is_volume_name, volume_stem
 
     if not folder.is_dir():
         raise OSError(f"{folder}: expected a folder of images, found none")
@@ -45,7 +48,7 @@ def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
 
 
 def check_file(path: Path) -> None:
-    """Of a file, or of a folder that is a volume."""
+    """Makes sure that there is a file, or a folder that is a volume."""
     if not path.exists():
         raise OSError(f"{path}: no such file")
     if is_folder_of_files(path):
@@ -72,8 +75,8 @@ def check_target(target: Path, *sources: Path) -> None:
 
 
 def check_not_made_by_hand(result: Path) -> None:
-    """Keeps what goes to `NAME.swc`, `NAME.mask.tif` or `NAME.png` unasked from replacing a file that is not this program's."""
-    from .volumes.names import is_own_result
+    """Makes sure that a result whose name nobody typed replaces no file but one of this program's."""
+    from ..volumes.names import is_own_result
 
     if result.exists() and not is_own_result(result):
         raise ValueError(f"{result}: is there already and was not made by this program; choose another --output")
@@ -82,26 +85,28 @@ def check_not_made_by_hand(result: Path) -> None:
 def check_number(
     option: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf
 ) -> None:
+    """Makes sure that a number lies between limits, and is finite."""
     if not (value > above and value >= at_least and value <= at_most and math.isfinite(value)):
         limits = {"above": above, "at least": at_least, "at most": at_most}
         expected = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
         raise ValueError(f"{option}: expected a number {expected}, got {value}")
 
 
-def check_device(device: str | None) -> str | None:
+def check_device(device: str | None) -> None:
+    """Makes sure that torch can compute there."""
+    if device is None:
+        return
     import torch
 
-    if device is not None:
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "not available"
-            raise ValueError(f"--device: cannot use {device!r} here: {reason}") from error
-    return device
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "not available"
+        raise ValueError(f"--device: cannot use {device!r} here: {reason}") from error
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """`i/n`, the i-th of n parts of the work, counted from 0."""
+    """Reads `i/n`: the i-th of n parts of the work, counted from 0."""
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
         raise ValueError(f"--shard: expected i/n with i from 0 to n - 1, got {text!r}")
@@ -109,13 +114,15 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
-    from .volumes.volume import checked_voxel_size
+    """Reads `z,y,x` in micrometres."""
+    from ..volumes.volume import checked_voxel_size
 
     numbers = None if text is None else parse_numbers(text, 3, "--voxel-size: expected z,y,x in micrometres")
     return checked_voxel_size(numbers, "--voxel-size")
 
 
 def parse_numbers(text: str, count: int, expectation: str) -> tuple[float, ...]:
+    """Reads `count` numbers with commas between them; the error begins with the expectation."""
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import typer
 
-from .cli_errors import one_line_errors
-from .training.config import TrainingConfig, help_words, no_such_option, refuse_unknown
+from ..option_fields import no_such_option
+from ..training.config import TrainingConfig, help_words, refuse_unknown
+from .errors import one_line_errors
 
 
 EXAMPLES = """\
@@ -57,13 +58,13 @@ def train_from(arguments: list[str], program: str | None = None) -> None:
             check_hub(hub)
         from accelerate import PartialState
 
-        from .training.trainer import train
+        from ..training.trainer import train
 
         output = train(config)
         if PartialState().is_main_process:
             print(output)
             if hub.push_to_hub:
-                from .hub import publish
+                from ..hub import publish
 
                 print(publish(output, hub.push_to_hub, facts=hub.hub_facts, private=hub.hub_private).commit_url)
     except KeyboardInterrupt as error:
@@ -93,7 +94,7 @@ def _flags() -> list[str]:
 
 def check_hub(hub: PublishOptions) -> None:
     """Refuses now what the Hub would refuse after the training."""
-    from .hub import check_can_publish_checkpoint
+    from ..hub import check_can_publish_checkpoint
 
     if not hub.hub_facts:
         raise ValueError("push_to_hub: expected the facts for the card as well (--hub-facts file.yaml)")

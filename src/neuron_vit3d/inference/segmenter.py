@@ -1,7 +1,9 @@
 """One volume of any size is segmented: blocks go through the model in batches, memory is bounded by a few slices.
 
-scores = segment("neuron.tif")                       # the embedded default model; Volume of scores in [0, 1]
-segment("neuron.tif", "user/checkpoint", out="neuron.scores.tif")     # slab by slab to disk
+    scores = segment("neuron.tif")                       # the embedded default model; Volume of scores in [0, 1]
+    segment("neuron.tif", "user/checkpoint", flips=True, out="neuron.scores.tif")     # slab by slab to disk
+
+What else can be told is in `options.py`.
 """
 
 import hashlib
@@ -9,13 +11,14 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from ..model import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
@@ -23,10 +26,12 @@ from ..model.blocks import BlockGrid, Stitcher, check_slice_overlap
 from ..model.image_processing_neuron_vit3d import scores_from_logits
 from ..model.intensities import IntensityRange
 from ..model.loading import load_whole, read_config
+from ..progress import Progress
 from ..volumes import SlabWriter, Volume, VolumeError, read_volume
 from .background import Contrast, needed_blocks
 from .batches import Batches, to_host
 from .channel_reader import ChannelReader, ahead
+from .options import SegmentOptions
 from .windows import Window, block_of, windows_of
 
 
@@ -39,35 +44,38 @@ _VOXELS_AT_ONCE = 1 << 24  # read for the first look at the intensities
 def segment(
     volume: str | os.PathLike | Volume,
     model: "str | os.PathLike | NeuronViT3DForSegmentation | Segmenter | None" = None,
+    options: SegmentOptions | None = None,
     *,
     channel: int | None = None,
+    processor: NeuronViT3DImageProcessor | None = None,
     out: str | os.PathLike | None = None,
     progress: bool = False,
-    **options,
+    **keywords,
 ) -> Volume:
-    """Scores of a volume: for every voxel the probability that it belongs to a neuron.
+    """Scores a volume: for every voxel the probability that it belongs to a neuron.
 
     Args:
         volume: a file that `read_volume` reads, or a [`Volume`].
-        model: a checkpoint (folder or name on the Hub), a loaded model, or a [`Segmenter`]; None: the embedded default.
+        model: a checkpoint (folder or name on the Hub), a loaded model, or a [`Segmenter`]; None: the embedded
+            default.
+        options: how scores are made.
         channel: the image's channel to segment, where it has several.
+        processor: the model's image processor; as [`Segmenter`] takes it.
         out: write the scores to this TIFF as they come, and return them mapped from it; without it they are in memory.
-        progress: show a progress bar.
-        options: of [`Segmenter`]: processor, device, dtype, tile_size, tile_overlap, slice_overlap, batch_size,
-            skip_background, invert, flips, compile.
+        progress: tell on standard error how far it is.
+        keywords: options of [`SegmentOptions`], instead of a record or to change it.
 
     Returns:
         Volume of float32 scores in [0, 1], axes (z, y, x), with the input's voxel size.
 
     Raises:
         VolumeError: the volume is not finite, constant, or has several channels and `channel` is None.
-        ValueError: the checkpoint is not one of this package.
+        ValueError: the checkpoint is not one of this package, or an option cannot have its value.
+        TypeError: there is no option of that name.
     """
     if out is not None and Path(out).suffix == ".zarr":
         raise ValueError(f"{out}: expected a name for a TIFF; `segment_large` writes OME-Zarr")
-    if isinstance(model, Segmenter) and options:
-        raise ValueError(f"a Segmenter has its options already; got {', '.join(sorted(options))} again")
-    segmenter = model if isinstance(model, Segmenter) else Segmenter(model, **options)
+    segmenter = segmenter_of(segment, model, options, processor, keywords)
     with segmenter.open(volume, channel) as source:
         if out is None:
             scores = np.empty(source.shape, np.float32)
@@ -84,73 +92,75 @@ class Segmenter:
     """A model on a device, ready to segment any number of volumes.
 
     Args:
-        model: a checkpoint (folder or name on the Hub), a loaded model, or None: the embedded default. A loaded model is
-            itself moved to the device, and its weights to float32 unless they are quantised.
+        model: a checkpoint (folder or name on the Hub), a loaded model, or None: the embedded default. A loaded model
+            is itself moved to the device, and its weights to float32 unless they are quantised.
+        options: how scores are made.
         processor: its image processor; None: the checkpoint's own, or for a loaded model one made from its config.
-        device: `"cpu"`, `"cuda"`, `"mps"`; None: CUDA or MPS where there is one.
-        dtype: of the computation, `torch.float32` or `torch.bfloat16`; scores are float32 either way.
-        tile_size, tile_overlap: instead of the processor's, in pixels; tiles have about this size, see [`tile_side`].
-        slice_overlap: instead of the processor's, in slices; only a model that labels several at once can have one.
-        batch_size: blocks that go through the model at once; None: 8, on a GPU 32.
-        skip_background: leave out the tiles in which no neurite can be (see `background.py`); their scores are 0. Volumes
-            of fewer than 192 blocks are looked at as a whole.
-        invert: the image is dark on bright. An image that looks so and is not inverted is told of by a warning.
-        flips: average the scores of each block and its three mirror images (in y, in x, in both); takes four times as long.
-        compile: compile the model by `torch.compile`, for batches that are full or half full at least: the first of each
-            size of tile takes up to some minutes, all others less time. On a CPU the weights become part of what is
-            compiled, and must not be changed after that.
+        keywords: options of [`SegmentOptions`], instead of a record or to change it.
+
+    Attributes:
+        options: as given, but with the values that the model, its image processor and the machine decide.
+
+    Raises:
+        ValueError: the checkpoint is not one of this package, or an option cannot have its value.
+        TypeError: there is no option of that name.
     """
 
     def __init__(
         self,
         model: str | os.PathLike | NeuronViT3DForSegmentation | None = None,
+        options: SegmentOptions | None = None,
         *,
         processor: NeuronViT3DImageProcessor | None = None,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
-        tile_size: int | None = None,
-        tile_overlap: int | None = None,
-        slice_overlap: int | None = None,
-        batch_size: int | None = None,
-        skip_background: bool = True,
-        invert: bool = False,
-        flips: bool = False,
-        compile: bool = False,
+        **keywords,
     ):
+        options = SegmentOptions.of(Segmenter, options, keywords)
         if not isinstance(model, NeuronViT3DForSegmentation):
             model, loaded_processor = load_checkpoint(model)
             processor = processor or loaded_processor
         processor = processor or NeuronViT3DImageProcessor.for_model(model.config)
         processor.fit_to(model.config)
-        self.device = torch.device(device) if device is not None else _best_device()
-        if batch_size is None:  # a GPU takes hardly longer for many blocks of a small model than for a few
-            batch_size = 32 if self.device.type == "cuda" else 8
-        self.dtype, self.batch_size = dtype, batch_size
-        self.skip_background, self.invert, self.flips = skip_background, invert, flips
+        self.device = torch.device(options.device) if options.device is not None else _best_device()
+        self.dtype: torch.dtype = getattr(torch, options.dtype)
         self.model = model.to(self.device).eval()
         if not getattr(model, "is_quantized", False):  # half precision is slow on CPUs, and autocast refuses float16
             model.float()
-        self._compiled = torch.compile(self.model) if compile else None
+        self._compiled = torch.compile(self.model) if options.compile else None
         self.processor = processor
-        self.tile_size = processor.tile_size if tile_size is None else tile_size
-        self.tile_overlap = processor.tile_overlap if tile_overlap is None else tile_overlap
-        if not 0 <= self.tile_overlap < self.tile_size:
+        self.options = replace(
+            options,
+            device=self.device,
+            # A GPU takes hardly longer for many blocks of a small model than for a few.
+            batch_size=options.batch_size or (32 if self.device.type == "cuda" else 8),
+            **{
+                name: getattr(processor, name)
+                for name in ("tile_size", "tile_overlap", "slice_overlap")
+                if getattr(options, name) is None
+            },
+        )
+        if not 0 <= self.options.tile_overlap < self.options.tile_size:
             raise ValueError(
-                f"expected a tile overlap from 0 to {self.tile_size - 1} (tile size - 1), got {self.tile_overlap}"
+                f"expected a tile overlap from 0 to {self.options.tile_size - 1} (tile size - 1), "
+                f"got {self.options.tile_overlap}"
             )
-        self.slice_overlap = processor.slice_overlap if slice_overlap is None else slice_overlap
-        check_slice_overlap(self.slice_overlap, processor.num_output_slices)
-        if batch_size < 1:
-            raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
+        check_slice_overlap(self.options.slice_overlap, processor.num_output_slices)
+
+    def __getattr__(self, name: str):
+        """Gives the value of an option, `segmenter.tile_size` as `segmenter.options.tile_size`."""
+        if name in SegmentOptions.__dataclass_fields__:
+            return getattr(self.options, name)
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def key(self, shape: tuple[int, int, int]) -> str:
-        """A word for what decides the scores of a volume of this shape: weights, image processor, blocks, options, device. The
-        batch size is not in it: memory may call for another one, which changes no more than the scores' last bits."""
-        options = (self.grid(shape), self.skip_background, self.flips, self.dtype, *["inverted"] * self.invert)
-        return hashlib.sha256(f"{self.model_key()}{options}{self.device.type}".encode()).hexdigest()
+        """Returns a word for what decides the scores of a volume of this shape.
+
+        That is the weights, the image processor, the blocks, the options, and the kind of device.
+        """
+        words = f"({self.grid(shape)}, {self.options.key()})"
+        return hashlib.sha256(f"{self.model_key()}{words}{self.device.type}".encode()).hexdigest()
 
     def model_key(self) -> str:
-        """A word for the weights and the image processor."""
+        """Returns a word for the weights and the image processor."""
         known = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             known.update(name.encode())
@@ -159,19 +169,22 @@ class Segmenter:
         return known.hexdigest()
 
     def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> ChannelReader:
-        """The channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
-        return ChannelReader(volume, self.processor.num_channels, channel, invert=self.invert)
+        """Opens the channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
+        return ChannelReader(volume, self.processor.num_channels, channel, invert=self.options.invert)
 
     def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
-        """The blocks that a volume of this shape (slices, height, width) is cut into."""
+        """Returns the blocks that a volume of this shape (slices, height, width) is cut into."""
         return self.processor.grid(
-            shape, tile_size=self.tile_size, tile_overlap=self.tile_overlap, slice_overlap=self.slice_overlap
+            shape,
+            tile_size=self.options.tile_size,
+            tile_overlap=self.options.tile_overlap,
+            slice_overlap=self.options.slice_overlap,
         )
 
     def slabs(
         self, source: ChannelReader, *, progress: bool = False, first: int = 0
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (first slice, scores (slices, height, width) float32) from slice `first` of the volume to its bottom."""
+        """Yields (first slice, scores (slices, height, width) float32), from slice `first` to the volume's bottom."""
         intensities, contrast = self._look_at(source)
         grid = self.grid(source.shape)
         needed, known = None, {}
@@ -184,7 +197,7 @@ class Segmenter:
 
             needed = needed_blocks(contrast.result(), grid, look_at)
         voxels = (source.shape[0] - first) * math.prod(source.shape[1:])
-        with tqdm(total=voxels, desc="segment", unit="voxel", unit_scale=True, disable=not progress) as bar:
+        with Progress("segment", voxels, unit="voxel", shown=progress) as bar:
             for z, scores in self.score(source, grid, intensities, needed, known, first=first):
                 yield z, scores
                 bar.update(scores.size)
@@ -210,15 +223,15 @@ class Segmenter:
         if needed is None:
             needed = np.ones((len(grid.steps), len(grid.tile_origins)), bool)
         stitcher = Stitcher(grid, first=first, limits=(0.0, 1.0))
-        # A block's scores depend, in their last bits, on those it shares a batch with. So that a run which goes on from
-        # `first` gives what an uninterrupted one does, its first batch begins where one of theirs did.
+        # A block's scores depend, in their last bits, on those it shares a batch with. So that a run which goes on
+        # from `first` gives what an uninterrupted one does, its first batch begins where one of theirs did.
         before = sum(grid.labelled(step)[-1] < first for step in grid.steps)
         origins = grid.tile_origins
         is_new = np.array([[(step, origin) not in known for origin in origins] for step in grid.steps]) & needed
-        left_out = int(is_new[:before].sum()) // self.batch_size * self.batch_size
+        left_out = int(is_new[:before].sum()) // self.options.batch_size * self.options.batch_size
         numbers = is_new.cumsum().reshape(needed.shape)  # of the blocks that go through the model, from 1
         start = min(int((numbers[:, -1] <= left_out).sum()), before)
-        batches = Batches(self._begin, self.batch_size, stitcher)
+        batches = Batches(self._begin, self.options.batch_size, stitcher)
         steps = zip(grid.steps[start:], needed[start:], numbers[start:], strict=True)
         windows = windows_of(grid, grid.steps[start:], needed[start:])
         for (step, tiles, number), slices in ahead(self._slices_to_label(source, grid, intensities, steps, windows)):
@@ -236,7 +249,7 @@ class Segmenter:
     def _look_at(self, source: ChannelReader) -> tuple[tuple[np.ndarray, np.ndarray], Contrast | None]:
         """Black and white of the volume, and where it stands out, from one pass; refuses what cannot be segmented."""
         collected = IntensityRange(source.shape, self.processor.intensities)
-        contrast = Contrast(source.shape) if self.skip_background else None
+        contrast = Contrast(source.shape) if self.options.skip_background else None
         lowest, highest = np.inf, -np.inf
         for z, z_end in _ranges(source.shape, _VOXELS_AT_ONCE):
             slab = source.read(z, z_end)
@@ -246,7 +259,7 @@ class Segmenter:
             if contrast is not None:
                 contrast.add(slab)
         check_range(lowest, highest, source.name)
-        tell_of_inversion(collected, source.name, inverted=self.invert)
+        tell_of_inversion(collected, source.name, inverted=self.options.invert)
         return collected.result(self.processor.lower_percentile, self.processor.upper_percentile), contrast
 
     def _slices_to_label(self, source, grid, intensities, steps, windows) -> Iterator[tuple[tuple, list[Window]]]:
@@ -266,7 +279,10 @@ class Segmenter:
             yield (step, tiles, *rest), [slices[z] for z in wanted]
 
     def score_some(self, source, grid, intensities, blocks: list[tuple[int, tuple[int, int]]]) -> Iterator[np.ndarray]:
-        """Scores (num_output_slices, tile height, tile width) of single blocks, given as (step, origin) from the top on."""
+        """Yields the scores of single blocks, given as (step, origin) from the top on.
+
+        They are of shape (num_output_slices, tile height, tile width).
+        """
         steps = list(dict.fromkeys(step for step, _ in blocks))
         asked = set(blocks)
         needed = np.array([[(step, origin) in asked for origin in grid.tile_origins] for step in steps])
@@ -275,7 +291,7 @@ class Segmenter:
         cut = (
             block_of(slices, origin, grid.tile) for (step, _), slices in by_step for at, origin in blocks if at == step
         )
-        while batch := list(islice(cut, self.batch_size)):
+        while batch := list(islice(cut, self.options.batch_size)):
             yield from self._begin(batch)()
 
     @torch.inference_mode()
@@ -284,21 +300,34 @@ class Segmenter:
         (blocks, num_output_slices, height, width)."""
         pixel_values = torch.stack(batch)
         forward = self.model
-        if self._compiled is not None and 2 * len(batch) >= self.batch_size:
+        if self._compiled is not None and 2 * len(batch) >= self.options.batch_size:
             # Filled up, as for another number of blocks it would be compiled again.
-            filling = self.batch_size - len(batch)
+            filling = self.options.batch_size - len(batch)
             pixel_values = torch.cat([pixel_values, pixel_values[:1].expand(filling, -1, -1, -1, -1)])
             forward = self._forward_compiled
-        mirrored = [(), (-1,), (-2,), (-2, -1)] if self.flips else [()]
+        mirrored = [(), (-1,), (-2,), (-2, -1)] if self.options.flips else [()]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             scores = [scores_from_logits(forward(pixel_values.flip(axes)).logits).flip(axes) for axes in mirrored]
         return to_host(sum(scores)[: len(batch)] / len(scores))
 
     def _forward_compiled(self, pixel_values: torch.Tensor) -> SemanticSegmenterOutput:
-        # A CPU gains little but by weights that are constants: they lie ready for the matrix units then, and activations
-        # become part of the convolutions. As an option of `torch.compile` it would come too late to make them so.
+        # A CPU gains little but by weights that are constants: they lie ready for the matrix units then, and
+        # activations become part of the convolutions. As an option of `torch.compile` it would come too late.
         with torch._inductor.config.patch(freezing=self.device.type == "cpu"):
             return self._compiled(pixel_values)
+
+
+def segmenter_of(
+    asked_by: Callable, model, options: SegmentOptions | None, processor, keywords: dict[str, Any]
+) -> Segmenter:
+    """Makes the Segmenter of a function that takes a model or a Segmenter, and options."""
+    if not isinstance(model, Segmenter):
+        return Segmenter(model, SegmentOptions.of(asked_by, options, keywords), processor=processor)
+    given = sorted([*keywords, *(["options"] if options is not None else [])])
+    given += ["processor"] if processor is not None else []
+    if given:
+        raise ValueError(f"a Segmenter has its options already; got {', '.join(given)} again")
+    return model
 
 
 def load_checkpoint(

@@ -2,13 +2,14 @@
 
 import functools
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
 
 import typer
 
-from .cli_output import note
+from .output import note
 
 
 def one_line_errors(command: Callable, quiet: bool = True) -> Callable:
@@ -51,6 +52,7 @@ def exit_status(script: str, call: Callable, *args, **kwargs) -> int:
     Returns:
         The exit status: 0, 2 after an error, or 130 after an interruption.
     """
+    hide_bars()
     try:
         call(*args, **kwargs)
     except (ValueError, OSError) as error:
@@ -73,6 +75,16 @@ def run_script(script: str, command: Callable) -> None:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(wrapped)
     app()
+
+
+def hide_bars() -> None:
+    """Switches the bars of libraries off where standard error is a file or a pipe.
+
+    For these look for a terminal at best when they are imported.
+    """
+    if not sys.stderr.isatty():
+        for name in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+            os.environ.setdefault(name, "1")
 
 
 def quiet_libraries() -> None:

@@ -2,12 +2,18 @@
 
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..progress import Progress
+from .options import JsonOption, example
+from .output import Output
 
+
+@example("neuron-vit3d prepare stacks prepared --num-proc 2")
 def prepare(
     root: Annotated[Path, typer.Argument(help="Folder or zip archive with images and SWC files.")],
     output: Annotated[Path, typer.Argument(help="Folder to write to.")],
@@ -35,6 +41,7 @@ def prepare(
     ] = False,
     title: Annotated[str, typer.Option(help="Of the dataset's card.")] = "Traced neurons",
     hub_license: Annotated[str, typer.Option(help="Of the whole, as the Hub spells it.")] = "other",
+    json: JsonOption = False,
 ) -> None:
     """Prepare images with SWC files, as BigNeuron's Gold166, as a `datasets` dataset to train on; publish it if asked
     to.
@@ -42,11 +49,11 @@ def prepare(
     Run it again to continue after an interruption, or to add neurons: what is done is kept. OUTPUT/report.csv and
     OUTPUT/report-01.png ... tell what became of every pair.
     """
-    from .cli_input import parse_shard
-    from .data.bigneuron import PreparationOptions
-    from .data.bigneuron import prepare as prepare_dataset
-    from .data.dataset_files import part_files
-    from .data.labels import LabelPolicy
+    from ..data.bigneuron import PreparationOptions
+    from ..data.bigneuron import prepare as prepare_dataset
+    from ..data.dataset_files import part_files
+    from ..data.labels import LabelPolicy
+    from .input import parse_shard
 
     try:
         labels = LabelPolicy(
@@ -68,10 +75,10 @@ def prepare(
             licence=licence,
         )
         if push_to_hub:
-            from .hub import check_can_publish
+            from ..hub import check_can_publish
 
             check_can_publish(push_to_hub, license=hub_license, private=private)  # before hours of work
-        with Bar() as bar:
+        with Progress("prepare", None, unit="neuron") as bar:
             reports = prepare_dataset(
                 root,
                 output,
@@ -81,47 +88,43 @@ def prepare(
                 shard=parse_shard(shard),
                 strict=strict,
                 scratch=scratch,
-                progress=bar.show,
+                progress=partial(show, bar),
             )
         count = Counter(report.status for report in reports)
-        print(
-            f"{count['used']} used, {count['repaired']} repaired, {count['left out']} left out: {output / 'report.csv'}"
+        out, report = Output(json), output / "report.csv"
+        out.tell(
+            f"{count['used']} used, {count['repaired']} repaired, {count['left out']} left out: {report}",
+            used=count["used"],
+            repaired=count["repaired"],
+            left_out=count["left out"],
+            report=report,
         )
         if not count["used"] + count["repaired"]:
-            raise ValueError(f"no pair could be used: {output / 'report.csv'} says why")
+            raise ValueError(f"no pair could be used: {report} says why")
         parts = {part: len(files) for part, files in part_files(output, "volumes").items()}
-        print(", ".join(f"{part} {number}" for part, number in parts.items()))
+        out.tell(", ".join(f"{part} {number}" for part, number in parts.items()), neurons=parts)
         if not parts["train"]:
             print("no neuron is in train: choose another --seed, or other --fractions", file=sys.stderr)
         if push_to_hub:
-            print(push(output, push_to_hub, title, hub_license, private, num_proc))
+            address = push(output, push_to_hub, title, hub_license, private, num_proc)
+            out.tell(address, address=address)
+        out.end()
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; the same command continues") from error
 
 
-class Bar:
-    """A bar over the neurons; what is left out or repaired is told above it at once."""
-
-    def __enter__(self) -> "Bar":
-        from tqdm import tqdm
-
-        self.bar = tqdm(unit="neuron", disable=not sys.stderr.isatty())
-        return self
-
-    def show(self, report, done: int, total: int) -> None:
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
-        if report.status != "used":
-            self.bar.write(f"{report.status}: {report.image}: {report.note}", file=sys.stderr)
-
-    def __exit__(self, *exception) -> None:
-        self.bar.close()
+def show(bar: Progress, report, done: int, total: int) -> None:
+    """Counts a neuron; one that is left out or repaired is told of at once."""
+    bar.total = total
+    bar.update(done - bar.done)
+    if report.status != "used":
+        bar.write(f"{report.status}: {report.image}: {report.note}")
 
 
 def push(output: Path, repo_id: str, title: str, license: str, private: bool, num_proc: int) -> str:
     """Publishes what was prepared; returns the address."""
-    from .data.bigneuron import load_bigneuron
-    from .hub import publish_dataset
+    from ..data.bigneuron import load_bigneuron
+    from ..hub import publish_dataset
 
     picture = output / "report-01.png"
     return publish_dataset(

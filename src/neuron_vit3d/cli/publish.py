@@ -1,12 +1,15 @@
 """neuron-vit3d publish, and scripts/push_to_hub.py: a trained checkpoint goes to the Hub."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .options import JsonOption, example
+from .output import Output
 
+
+@example("neuron-vit3d publish runs/first user/first --private")
 def publish(
     checkpoint: Annotated[str, typer.Argument(help='Folder that training left, or "default".')],
     repo_id: Annotated[str, typer.Argument(help="Where to: name/repository.")],
@@ -18,40 +21,40 @@ def publish(
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
     message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
     dry_run: Annotated[Path | None, typer.Option(help="Write what would be uploaded to this folder instead.")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Publish a trained checkpoint on the Hub, with its code and a card, in one commit; print its address.
 
     "default" is the checkpoint that comes with the package.
     """
-    from huggingface_hub.utils import disable_progress_bars
+    from ..hub import assemble
+    from ..hub import publish as publish_checkpoint
+    from ..inference import DEFAULT_CHECKPOINT
 
-    from .hub import assemble
-    from .hub import publish as publish_checkpoint
-    from .inference import DEFAULT_CHECKPOINT
-
-    if not sys.stderr.isatty():
-        disable_progress_bars()  # what a log needs is the error
     folder = checkpoint
     if checkpoint == "default":
         folder, facts = DEFAULT_CHECKPOINT, facts or default_facts()
+    out = Output(json)
     if dry_run is not None:
-        print(assemble(folder, dry_run, facts, repo_id))
-        return
-    done = publish_checkpoint(
-        folder,
-        repo_id,
-        facts=facts,
-        private=private,
-        revision=revision,
-        create_pr=create_pr,
-        commit_message=message,
-    )
-    print(done.pr_url or done.commit_url)
+        out.tell(str(assemble(folder, dry_run, facts, repo_id)), folder=dry_run)
+    else:
+        done = publish_checkpoint(
+            folder,
+            repo_id,
+            facts=facts,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=message,
+        )
+        address = done.pr_url or done.commit_url
+        out.tell(address, address=address)
+    out.end()
 
 
 def default_facts() -> Path:
     """Facts of the embedded checkpoint; they are in the repository, with the reports that its card quotes."""
-    path = Path(__file__).resolve().parents[2] / "model_cards" / "default.yaml"
+    path = Path(__file__).resolve().parents[3] / "model_cards" / "default.yaml"
     if not path.is_file():
         raise ValueError(
             "default: its facts are in the package's repository, not in the package: give them, --facts "

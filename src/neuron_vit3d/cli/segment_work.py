@@ -1,4 +1,7 @@
-"""`neuron-vit3d segment`: slab by slab into TIFF, or region by region, by one process or many, into OME-Zarr."""
+"""What `neuron-vit3d segment` does: slab by slab into TIFF, or region by region into OME-Zarr.
+
+One process does it, or many.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -6,8 +9,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cli_input import check_number, parse_shard
-from .cli_output import note, remove_tree, signed, write_tree
+from .input import check_number, parse_shard
+from .output import note, remove_tree, signed, write_tree
 
 
 # Of real stacks with traces the default takes 0.1 to 1 % for neuron.
@@ -23,6 +26,7 @@ class Work:
     workers: int | None = None
 
     def check(self) -> None:
+        """Makes sure that at most one way was chosen."""
         given = [name for name, value in vars(self).items() if value is not None]
         if len(given) > 1:
             raise ValueError(f"--{given[1]}: cannot be used with --{given[0]}")
@@ -31,31 +35,35 @@ class Work:
         self.parsed_shard()
 
     def parsed_shard(self) -> tuple[int, int] | None:
+        """Returns (i, n) of the shard, where there is one."""
         return None if self.shard is None else parse_shard(self.shard)
 
     def engine(self):
-        """A context whose value is what `segment_large` takes."""
+        """Returns a context whose value is what `segment_large` takes."""
         if self.scheduler is None and self.workers is None:
             return nullcontext()
-        from .inference.distributed import Cluster
+        from ..inference.distributed import Cluster
 
         return Cluster(address=self.scheduler, workers=self.workers)
 
 
-def segment_regions(image: Path, model: str | None, scores: Path, work: Work, **how) -> bool:
+def segment_regions(image: Path, model: str | None, options, scores: Path, work: Work, **how) -> bool:
     """Writes the scores; False where other shards may still be missing."""
-    from .inference.large import segment_large
+    from ..inference.large import segment_large
 
     with work.engine() as engine:
-        return segment_large(image, model, out=scores, shard=work.parsed_shard(), engine=engine, **how) is not None
+        return (
+            segment_large(image, model, options, out=scores, shard=work.parsed_shard(), engine=engine, **how)
+            is not None
+        )
 
 
 def projections_of(image: Path, channel: int | None, invert: bool, scores: Path):
-    """Of the channels of an image that the model was given which made the scores."""
-    from .evaluation.overlay import Projections
-    from .inference.channel_reader import ChannelReader
-    from .volumes.formats.zarr import RESULT
-    from .volumes.formats.zarr_writer import attributes_of
+    """Projects those channels of an image that the model of the scores was given."""
+    from ..evaluation.overlay import Projections
+    from ..inference.channel_reader import ChannelReader
+    from ..volumes.formats.zarr import RESULT
+    from ..volumes.formats.zarr_writer import attributes_of
 
     with ChannelReader(image, attributes_of(scores)[RESULT]["num_channels"], channel, invert=invert) as source:
         projections = Projections(source.shape)
@@ -64,19 +72,20 @@ def projections_of(image: Path, channel: int | None, invert: bool, scores: Path)
     return projections
 
 
-def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, how):
+def segment_slabs(image, model, options, channel, voxel_size, threshold, results, quiet):
     """Writes scores and mask as TIFF, slab by slab; returns the threshold, the mask's share of neuron, and the image's
     projections."""
     import numpy as np
 
-    from . import __version__
-    from .inference import Segmenter
-    from .volumes import SlabWriter, open_volume
-    from .volumes.names import has_voxels_elsewhere
-    from .volumes.on_disk import on_disk
+    from neuron_vit3d import __version__
+
+    from ..inference import Segmenter
+    from ..volumes import SlabWriter, open_volume
+    from ..volumes.names import has_voxels_elsewhere
+    from ..volumes.on_disk import on_disk
 
     scores, mask = results[:2]
-    segmenter = Segmenter(model, **how)
+    segmenter = Segmenter(model, options)
     with segmenter.open(image, channel) as source:
         voxel_size = voxel_size or source.voxel_size
         _, size, changed = on_disk(image)
@@ -102,9 +111,9 @@ def segment_slabs(image, model, channel, voxel_size, threshold, results, quiet, 
 
 
 def threshold_of(scores: Path, threshold: float | None) -> float:
-    """The threshold that was asked for, or the one that follows the noise of the scores."""
-    from .tracing import threshold_from_noise
-    from .volumes import open_volume
+    """Returns the threshold that was asked for, or the one that follows the noise of the scores."""
+    from ..tracing import threshold_from_noise
+    from ..volumes import open_volume
 
     if threshold is not None:
         return threshold
@@ -113,7 +122,7 @@ def threshold_of(scores: Path, threshold: float | None) -> float:
 
 
 def told_share(share: float, threshold: float) -> str:
-    """What a user is told of the share of neuron in a mask, with a doubt where it is more than neurons fill."""
+    """Says what share of a volume is neuron, with a doubt where it is more than neurons fill."""
     doubt = ", more than neurons fill: is it the right --channel, and bright on dark?" if share > MUCH_NEURON else ""
     return f"{share:.3%} of the voxels are neuron (scores of at least {threshold:.3g}){doubt}"
 
@@ -123,9 +132,9 @@ def mask_of(slabs: Iterable[tuple], source, mask: Path, voxel_size, threshold: f
     source."""
     import numpy as np
 
-    from .evaluation.overlay import Projections
-    from .volumes import SlabWriter
-    from .volumes.names import SEGMENTED_BY
+    from ..evaluation.overlay import Projections
+    from ..volumes import SlabWriter
+    from ..volumes.names import SEGMENTED_BY
 
     projections, positives = Projections(source.shape), 0
     with SlabWriter(mask, source.shape, np.uint8, voxel_size, made_by=SEGMENTED_BY) as mask_file:
@@ -148,19 +157,18 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
         raise
 
 
-def trace_scores(scores: Path, swc: Path, image: Path, voxel_size, **how) -> list:
-    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none; `how` as
-    `trace` takes it."""
-    from .tracing import TraceError, trace
-    from .volumes import open_volume
+def trace_scores(scores: Path, swc: Path, image: Path, options, voxel_size) -> tuple[list, dict | None]:
+    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none,
+    with what there is to tell of it."""
+    from ..tracing import TraceError, trace
+    from ..volumes import open_volume
 
     try:
         with open_volume(scores) as reader:
-            tree = trace(reader, voxel_size=voxel_size or reader.voxel_size, **how)
+            tree = trace(reader, options, voxel_size=voxel_size or reader.voxel_size)
     except TraceError as error:
         remove_tree(swc)  # an earlier run's would not be this mask's
         note(f"no tree was written: {error}")
-        return []
+        return [], None
     tree = signed(tree, image)
-    write_tree(swc, tree)
-    return [tree]
+    return [tree], write_tree(swc, tree)

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from .cli_output import note
-from .training.config import no_such_option
+from ..option_fields import no_such_option
+from .output import note
 
 
 # typer exports BadParameter alone; what it derives from is the error of all wrong usage, whatever click typer is built
@@ -55,7 +55,7 @@ def _told(error: Exception, ctx) -> typer.Exit:
 def show_version(asked: bool) -> None:
     """Prints the version and ends the program, where `--version` was given."""
     if asked:
-        from . import __version__
+        from neuron_vit3d import __version__
 
         print(f"neuron-vit3d {__version__}")
         raise typer.Exit()

@@ -1,0 +1,76 @@
+"""Options that several commands have, or that follow from the fields of a record, and the example that each command
+shows."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..option_fields import Options, flags
+from ..volumes.formats.registry import in_words
+
+
+ImageArgument = Annotated[Path, typer.Argument(help=f"{in_words()}.", show_default=False)]
+ChannelOption = Annotated[int | None, typer.Option(help="Channel to use, from 0, where the image has several.")]
+VoxelSizeOption = Annotated[
+    str | None,
+    typer.Option(help="z,y,x in micrometres, where the file does not say or is wrong. Example: 0.5,0.2,0.2"),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object of what was written, and of the figures, instead of lines."),
+]
+
+
+def example(line: str) -> Callable[[Callable], Callable]:
+    """Notes the line that a command's help shows as an example."""
+
+    def noted(command: Callable) -> Callable:
+        command.example = line
+        return command
+
+    return noted
+
+
+def takes(**records: type[Options]) -> Callable[[Callable], Callable]:
+    """Gives a command a flag for each option of some records, and calls it with the records.
+
+    Args:
+        records: parameter of the command -> the record that it is.
+    """
+
+    def with_flags(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def called(**values):
+            made = {
+                parameter: record_of(record, {one.name: values.pop(one.name) for one in fields(record)})
+                for parameter, record in records.items()
+            }
+            return command(**values, **made)
+
+        own = [each for each in inspect.signature(command).parameters.values() if each.name not in records]
+        own += [_flag(one, record.title) for record in records.values() for one in fields(record)]
+        called.__signature__ = inspect.Signature(own)
+        called.__annotations__ = {each.name: each.annotation for each in own}
+        return called
+
+    return with_flags
+
+
+def _flag(one: Field, title: str) -> inspect.Parameter:
+    names = "/".join(flags(one))
+    about = typer.Option(names, help=one.metadata["help"], rich_help_panel=title)
+    return inspect.Parameter(
+        one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=Annotated[one.type, about]
+    )
+
+
+def record_of(record: type[Options], values: dict[str, Any]) -> Options:
+    """Makes a record of what was typed; an error names the flag."""
+    for one, value in record.wrong(values):
+        raise ValueError(f"{flags(one)[0]}: expected {one.metadata['check'].expected}, got {value!r}")
+    return record(**values)

@@ -1,0 +1,128 @@
+"""What the command line tells: notes on standard error, and lines or JSON on what was written.
+
+Trees are written here, and those of earlier runs removed.
+"""
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+
+def note(text: str) -> None:
+    """Prints a line on standard error."""
+    print(f"neuron-vit3d: {' '.join(text.split())}", file=sys.stderr)
+
+
+def signed(tree, source: Path):
+    """Adds a comment to a tree on where it comes from."""
+    from ..volumes.names import TRACED_BY
+    from ..volumes.on_disk import printable
+
+    return dataclasses.replace(tree, comments=(f"{TRACED_BY} from {printable(source.name)}", *tree.comments))
+
+
+class Output:
+    """What a command prints: lines as results are written, or one JSON object of the same in the end.
+
+    Args:
+        as_json: whether JSON was asked for.
+    """
+
+    def __init__(self, as_json: bool):
+        self.as_json, self.figures = as_json, {}
+
+    def tell(self, line: str, **figures) -> None:
+        """Prints a line, or keeps its figures and the paths of files for the JSON object."""
+        self.figures |= figures
+        if not self.as_json:
+            print(line)
+
+    def end(self) -> None:
+        """Prints the JSON object, where it was asked for."""
+        if self.as_json:
+            print(json.dumps(self.figures, default=str))
+
+
+def tree_figures(path: Path, tree) -> dict:
+    """What there is to tell of a traced tree and the table of its branches; length in voxels.
+
+    `left_out` says in words what tracing left out, and which fragments it kept.
+    """
+    from ..morphology.branches import DOUBTFUL
+
+    branches = tree.branches
+    return {
+        "swc": path,
+        "branches_csv": branches_of(path),
+        "nodes": len(tree),
+        "length": round(float(tree.length), 3),
+        "branches": len(branches),
+        "doubtful_branches": int((branches.confidence < DOUBTFUL).sum()),
+        "left_out": [comment for comment in tree.comments if comment.startswith(("dropped", "kept"))],
+    }
+
+
+def described(figures: dict) -> str:
+    """One line of the figures of a tree."""
+    doubtful = figures["doubtful_branches"]
+    words = [f"{figures['nodes']} nodes, {figures['length']:.0f} voxels long"]
+    words += [f"{doubtful} of {figures['branches']} branches doubtful"] if doubtful else []
+    return f"{figures['swc']}  {figures['branches_csv']}  {'; '.join(words + figures['left_out'])}"
+
+
+def branches_of(swc: Path) -> Path:
+    """Returns where the table of a tree's branches goes: beside it, `a.swc` with `a.branches.csv`."""
+    return swc.with_name(f"{swc.stem if swc.suffix.lower() in ('.swc', '.eswc') else swc.name}.branches.csv")
+
+
+def write_tree(swc: Path, tree) -> dict:
+    """Writes a tree and the table of its branches, each whole or not at all; returns what there is to tell."""
+    from ..files import replacing
+    from ..morphology.branches import branches_text
+
+    with replacing(branches_of(swc)) as partial:
+        partial.write_text(branches_text(tree.branches), encoding="utf-8")
+        tree.write(swc)  # so late that a full disk leaves an earlier pair as it was
+    return tree_figures(swc, tree)
+
+
+def remove_tree(swc: Path) -> None:
+    """Removes a tree and the table of its branches, as far as this program made them."""
+    from ..volumes.names import is_own_result
+
+    for path in (swc, branches_of(swc)):
+        if is_own_result(path):
+            path.unlink()
+
+
+def numbered(output: Path, number: int) -> Path:
+    """Returns where one of several trees goes, counted from 1: `a.swc` becomes `a_1.swc`."""
+    return output.with_name(f"{output.stem}_{number}{output.suffix}")
+
+
+def remove_other_trees(source: Path, output: Path, count: int) -> None:
+    """Removes trees that an earlier run traced from this file for another number of neurons, and says so."""
+    if count > 1:
+        _remove_tree_of(source, output)
+    number = count + 1 if count > 1 else 1
+    while (path := numbered(output, number)).exists():
+        _remove_tree_of(source, path)
+        number += 1
+
+
+def _remove_tree_of(source: Path, path: Path) -> None:
+    """Removes a tree whose first lines say that this program traced it from a file of the source's name.
+
+    Of `a.tif` and `a_1.tif` in one folder, `a_1.swc` is the second tree of the one, or the tree of the other.
+    """
+    from ..volumes.names import TRACED_BY
+    from ..volumes.on_disk import printable
+
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found = re.search(f"^# {TRACED_BY} from (.+)$", file.read(4096), re.MULTILINE)
+        if found and found[1] == printable(source.name):
+            remove_tree(path)
+            note(f"{path}: removed, it was traced from {source.name} with another number of neurons")

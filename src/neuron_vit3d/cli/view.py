@@ -1,0 +1,35 @@
+"""neuron-vit3d view: a picture of an image with its trees."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .input import check_file, check_target
+from .options import ChannelOption, ImageArgument, JsonOption, example
+from .output import Output
+
+
+@example("neuron-vit3d view image.tif out/image.swc --gold image.gold.swc -o compared.png")
+def view(
+    image: ImageArgument,
+    tree: Annotated[Path, typer.Argument(help="SWC file, drawn in red.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file.", show_default=False)],
+    gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath.")] = None,
+    channel: ChannelOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Draw maximum projections of an image with its tree."""
+    sources = [image, tree, *([gold] if gold else [])]
+    for path in sources:
+        check_file(path)
+    check_target(output, *sources)
+    from ..evaluation.comparison import read_gold, read_projections
+    from ..evaluation.overlay import write_overlay
+    from ..morphology import read_swc
+
+    projections = read_projections(image, channel)
+    write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None)
+    out = Output(json)
+    out.tell(str(output), picture=output)
+    out.end()

@@ -1,0 +1,17 @@
+"""The ways to find center lines, by name: a new one is a module beside this file and a line here."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+
+# name -> module.function, imported when it is asked for. The function takes Pieces (the mask or scores) and Rules, and
+# returns CenterLines; see `center_lines.py`.
+METHODS = {
+    "teasar": "teasar.find_center_lines",
+}
+
+
+def method(name: str) -> Callable:
+    """The function that finds center lines in the way of this name."""
+    module, function = METHODS[name].split(".")
+    return getattr(import_module(f".{module}", __package__), function)
