@@ -50,7 +50,7 @@ def test_help_texts_name_the_formats():
     assert words.startswith("TIFF, Vaa3D v3draw or v3dpbd, .npy, ") and " or " in words
     for command, text in (("segment", words), ("convert", registry.written_in_words())):
         shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "400", "TERMINAL_WIDTH": "400"})
-        assert text in " ".join(shown.output.replace("│", " ").split()), command  # a line may end in the box around it
+        assert text in " ".join(shown.output.split()), command
 
 
 @pytest.fixture
