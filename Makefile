@@ -14,7 +14,11 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quantization transformers-tests docs quality style clean
+# What the quick tests leave out; those of transformers and on real data are all slow.
+QUICK := not slow and not real_data and not mixin
+
+.PHONY: help demo test test-fast coverage test-lowest test-without-torch test-quantization transformers-tests docs quality
+.PHONY: style clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -24,6 +28,41 @@ demo: $(STAMP) ## Segment and trace a sample neuron with the embedded default, o
 
 test: $(STAMP) $(MIXIN)/.looked ## Run all tests (those on real data only where it lies beside the checkout)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+test-fast: $(STAMP) ## Run the tests that take at most a few seconds each
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "$(QUICK)" $(ARGS)
+
+coverage: $(STAMP) ## Run the quick tests and tell which lines they did not reach (all tests: ARGS="-m ''")
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "$(QUICK)" \
+		--cov neuron_vit3d --cov-report term-missing:skip-covered $(ARGS)
+
+# The lower bounds of pyproject.toml go before the libraries of .venv, of which torch and transformers stay as they are.
+LOWEST := $(VENV)/lowest
+CORE ?= @tests/core.txt
+
+test-lowest: $(LOWEST)/.installed ## Run the core tests on the lowest versions that pyproject.toml allows
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "$(QUICK)" \
+		$(ARGS) $(CORE)
+
+$(LOWEST)/.installed: $(STAMP) scripts/lowest_requirements.py
+	rm -rf $(LOWEST)
+	$(BIN)/python -m venv --without-pip $(LOWEST)
+	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" \
+		> $$($(LOWEST)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/venv.pth
+	$(BIN)/python scripts/lowest_requirements.py --extras zarr nrrd nifti --without torch transformers > $(LOWEST)/lowest.txt
+	grep -E "^(torch|transformers)==" constraints.txt >> $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/lowest.txt
+	@touch $@
+
+# For Pythons that have no torch: PYTHON=python3.13.
+WITHOUT_TORCH := $(VENV)/$(notdir $(PYTHON))-without-torch
+
+test-without-torch: ## Run the tests that need no torch, in an environment without it
+	test -x $(WITHOUT_TORCH)/bin/python || $(PYTHON) -m venv $(WITHOUT_TORCH)
+	$(WITHOUT_TORCH)/bin/python -m pip install --quiet --constraint constraints.txt numpy scipy scikit-image tifffile pillow \
+		tqdm pyyaml typer zarr pynrrd nibabel morphio neurom pytest pytest-xdist hypothesis
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=src $(WITHOUT_TORCH)/bin/python -m pytest --numprocesses $(WORKERS) \
+		--dist worksteal -m "$(QUICK)" $(ARGS) @tests/without_torch.txt
 
 transformers-tests: ## Fetch transformers' own tests of models, which `make test` then runs on ours
 	rm -f $(MIXIN)/.looked

@@ -10,6 +10,7 @@ the config `volumes` (memory-mapped), from `blocks` on disk and from `blocks` st
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -44,9 +45,7 @@ def run(
     tile_size: int = 224,
 ) -> None:
     """Everything: prepares the data, measures each source `rounds` times by turns, and reports the best of them."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from hub_server import HubServer
-
+    HubServer = runpy.run_path(str(ROOT / "tests" / "support" / "hub_server.py"))["HubServer"]
     with tempfile.TemporaryDirectory() as scratch, HubServer() as hub:
         folder = work or Path(scratch)
         described = _prepare(folder, neurons)

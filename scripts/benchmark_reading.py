@@ -10,6 +10,7 @@ v3d-py-helper
 
 import os
 import platform
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,9 @@ import numpy as np
 import typer
 
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # the encoder is the tests'
-from pbd_files import PBD, encode_pbd, header
-
+# The encoder is the tests'.
+_FILES = runpy.run_path(str(Path(__file__).resolve().parents[1] / "tests" / "support" / "pbd_files.py"))
+PBD, encode_pbd, header = (_FILES[name] for name in ("PBD", "encode_pbd", "header"))
 
 CHUNK = (8, 128, 128)  # is encoded once; its stream is repeated to fill the file
 READERS = {

@@ -1,9 +1,9 @@
-"""Fixtures shared by the tests. Hubs are switched off before any Hugging Face library is imported: their constants freeze."""
+"""Fixtures shared by the tests.
 
-import logging
+Hubs are switched off before any Hugging Face library is imported: their constants freeze.
+"""
+
 import os
-import threading
-import warnings
 from pathlib import Path
 
 
@@ -12,8 +12,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
-
-from neuron_vit3d.model import image_processing_neuron_vit3d
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -31,24 +29,14 @@ def shared() -> Path:
 @pytest.fixture
 def tiles_as_asked(monkeypatch):
     """Tiles have the size that is asked for, whatever the plane's: two volumes have the same tiles then."""
+    from neuron_vit3d.model import image_processing_neuron_vit3d
+
     monkeypatch.setattr(image_processing_neuron_vit3d, "tile_side", lambda length, tile, *_: tile)
 
 
-@pytest.fixture(autouse=True)
-def logging_is_free():
-    """A test that leaves the lock of `logging` held (an error or a signal in the wrong moment, as of a worker that is killed) would
-    have a later one wait for ever, in a thread of zarr's. It is told of, and the lock is replaced."""
-    yield
-    found = []
-    thread = threading.Thread(target=_try_the_lock, args=(found,))
-    thread.start()
-    thread.join()
-    if not found:
-        warnings.warn(f"this test left the lock of logging held: {logging._lock!r}", stacklevel=1)
-        logging._lock = threading.RLock()
-
-
-def _try_the_lock(found: list) -> None:
-    if logging._lock.acquire(timeout=5):
-        logging._lock.release()
-        found.append(True)
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is not asked for
+def pytest_collection_modifyitems(items):
+    """Tests whose `client` is a process that talks to a Hub are slow: it imports the libraries anew."""
+    for item in items:
+        if "client" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from tiny_models import PATCH, ROWS, TILE, tiny_block, tiny_config, tiny_model
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DModel
 from neuron_vit3d.model.backbones import FAMILIES
+from support.tiny_models import PATCH, ROWS, TILE, tiny_block, tiny_config, tiny_model
 
 
 LEARNED_POSITIONS = [family for family, row in ROWS.items() if row.positions == "learned"]

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from tiny_models import PATCH, ROWS, config_2d, model_2d, tiny_block, tiny_model
 from transformers import ConvNextConfig, ConvNextModel
 
 from neuron_vit3d import NeuronViT3DForSegmentation
 from neuron_vit3d.model.backbones import FAMILIES, Family, Level, family_of
+from support.tiny_models import PATCH, ROWS, config_2d, model_2d, tiny_block, tiny_model
 
 
 def test_every_family_has_its_row_in_the_tests():

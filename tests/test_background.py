@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import tiny_model
 
 from neuron_vit3d import Volume, segment
 from neuron_vit3d.inference import Segmenter, background
 from neuron_vit3d.inference.background import Contrast, highest_in_blocks, needed_blocks
 from neuron_vit3d.model.blocks import BlockGrid
+from support.tiny_models import tiny_model
 
 
 def contrast_of(image: np.ndarray, thickness: int = 1) -> np.ndarray:
@@ -139,6 +139,7 @@ def test_a_tile_beside_a_skipped_one_is_not_dimmed(tiles_as_asked, monkeypatch):
     assert part[:, :, 32:60].min() > 0 and not part[:, :, 200:].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_run_that_goes_on_gives_what_an_uninterrupted_one_does_bit_for_bit(outputs, skip, monkeypatch):

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from release import NAMES, neuron, vaa3d, write_bad_samples, write_release, write_sample, write_zip
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Tree, load_bigneuron, rasterize
 from neuron_vit3d.data.bigneuron import DataError, PreparationOptions, prepare
 from neuron_vit3d.data.block_rows import choose_blocks, intensity_range
 from neuron_vit3d.data.labels import LabelPolicy
+from support.release import NAMES, neuron, vaa3d, write_bad_samples, write_release, write_sample, write_zip
 
 
 ALL_TRAIN = PreparationOptions(fractions=(1, 0, 0), block_shape=(5, 40, 40))

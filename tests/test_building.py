@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import run_of_a_test, same, weights
 
 from neuron_vit3d import NeuronViT3DImageProcessor
 from neuron_vit3d.inference import load_checkpoint
 from neuron_vit3d.training.building import build_model
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.trainer import train
+from support.tiny_runs import run_of_a_test, same, weights
 
 
 @pytest.fixture

@@ -90,6 +90,7 @@ def test_no_lines_run_side_by_side_where_a_neurite_runs_along_the_plane_of_two_r
     assert tree_distance(tree, whole)["f1"] > 0.98
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.tuples(*[st.integers(1, 20)] * 3), st.floats(0.02, 0.9), st.integers(3, 12))
 def test_any_mask_gives_one_sound_tree_and_the_components_of_the_whole(seed, shape, density, side):
@@ -136,6 +137,7 @@ def test_faded_stretches_and_gaps_across_the_plane_of_two_regions_are_bridged(re
     assert np.ptp(tree.xyz[:, 0]) > 58 and not tree.comments
 
 
+@pytest.mark.slow
 def test_a_soma_thicker_than_a_region_and_its_halo_keeps_its_center_and_radius(regions):
     z, y, x = np.ogrid[:100, :100, :160]
     mask = (z - 47) ** 2 + (y - 52) ** 2 + (x - 60) ** 2 <= 25**2

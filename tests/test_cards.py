@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hub_server import HubServer
 from huggingface_hub import DatasetCard, ModelCard
-from tiny_cards import FACTS, LOG, REPORT, save_facts, save_run
 
 from neuron_vit3d.hub import CardError, DatasetFacts, dataset_card, model_card, read_facts
 from neuron_vit3d.hub.cards import TEMPLATES, render
 from neuron_vit3d.inference import DEFAULT_CHECKPOINT
+from support.hub_server import HubServer
+from support.tiny_cards import FACTS, LOG, REPORT, save_facts, save_run
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
-from tiny_runs import forget_accelerate, hidden, log_of, run_of_a_test, same, stop_at, weights
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from neuron_vit3d.training import checkpoints
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.trainer import train
+from support.tiny_runs import forget_accelerate, hidden, log_of, run_of_a_test, same, stop_at, weights
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
@@ -78,6 +78,7 @@ def test_the_last_few_are_kept(keep, config):
     assert names_in(config) == [f"step_{step:07d}" for step in range(7 - keep, 7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [FULL, TORCH_SAYS], ids=["full", "torch"])
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(error, config, monkeypatch, tmp_path):
     original = Accelerator.save_state
@@ -106,6 +107,7 @@ def test_without_a_checkpoint_before_it_says_so(config, monkeypatch):
     assert names_in(config) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [NeuronViT3DForSegmentation, NeuronViT3DImageProcessor])
 def test_a_model_that_cannot_be_written_leaves_the_one_before(part, config, monkeypatch, tmp_path):
     config = replace(config, evaluation_steps=2)
@@ -158,6 +160,7 @@ def test_a_disk_that_is_full_ends_the_script_in_one_line(step, complaint, stoppe
     assert ends_as_uninterrupted(stopped, tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

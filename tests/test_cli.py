@@ -17,8 +17,6 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
-from tiny_models import tiny_model
 
 from neuron_vit3d import (
     NeuronViT3DImageProcessor,
@@ -41,6 +39,8 @@ from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
 from neuron_vit3d.option_fields import flags
+from support.program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
+from support.tiny_models import tiny_model
 
 
 SHAPE = (8, 64, 64)
@@ -168,6 +168,7 @@ def test_segment_again_replaces_its_own_results(files, model, high):
     assert succeed(*command) == first and Path("image.swc").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_segment_uses_finished_scores_again(files, neuron, model, high, monkeypatch):
     """As after an interrupt while it traced, or for another threshold."""
     command = ["segment", "image.tif", "--model", model, "--quiet", "--threshold"]
@@ -307,6 +308,7 @@ def test_segment_takes_any_real_type(dtype, neuron, model, files):
     assert read_volume("out/image.scores.tif").array.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_segment_and_evaluate_take_ome_zarr(files, neuron, model):
     zarr = pytest.importorskip("zarr")
     for name, array in (("image", neuron.volume.array), ("gold", neuron.mask.astype(np.uint8))):
@@ -533,6 +535,7 @@ def test_the_program_in_a_process_of_its_own(files, neuron):
     assert done.stdout.startswith("new.swc  ") and "; dropped " in done.stdout
 
 
+@pytest.mark.slow
 def test_libraries_log_nothing_of_their_own(files, neuron):
     """tifffile logs a line on a tag of an unknown type; the image can be read all the same."""
     tifffile.imwrite("odd.tif", neuron.volume.array, software="a microscope")
@@ -687,6 +690,7 @@ def test_trees_of_another_number_of_neurons_do_not_stay(files):
     assert len(list(Path().glob("mine*.swc"))) == 3
 
 
+@pytest.mark.slow
 def test_the_script_evaluates_as_the_program_does(files, neuron):
     script = Path(__file__).resolve().parents[1] / "scripts" / "evaluate.py"
     command = [sys.executable, script, "gold.swc", "gold.swc", "--json"]

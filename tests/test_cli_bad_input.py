@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from program import fail, names, run, save_checkpoint, save_neuron, succeed
-from tiny_models import save_2d
 
 from neuron_vit3d import Volume, read_volume, synthetic_neuron, write_volume
 from neuron_vit3d.cli.input import parse_shard
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.tracing.methods import METHODS
 from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
+from support.program import fail, names, run, save_checkpoint, save_neuron, succeed
+from support.tiny_models import save_2d
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +181,7 @@ def test_a_tree_drawn_by_hand_is_not_replaced_unasked(files, model, neuron):
         succeed("segment", "image.tif", "--model", model, "-q", "--threshold", "0.3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
@@ -402,6 +403,7 @@ def test_a_shard_says_what_is_left_to_do(large, model):
     succeed("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3")
 
 
+@pytest.mark.slow
 def test_a_result_of_another_model_or_of_other_options_is_kept(large, model, tmp_path):
     succeed("segment", large, "-o", "out", "--model", model, "-q", "--threshold", "0.3")
     other = save_checkpoint(tmp_path / "other", seed=5)
@@ -440,6 +442,7 @@ def test_nothing_that_is_read_is_written_over(words, files):
     assert {name: Path(name).read_bytes() for name in names(files)} == before
 
 
+@pytest.mark.slow
 def test_a_machine_that_cannot_compile_says_so_in_one_line(files, model, monkeypatch):
     from torch._inductor.exc import InvalidCxxCompiler
 

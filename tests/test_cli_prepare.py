@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from program import fail, succeed
-from release import NAMES, write_release, write_sample
 
 from neuron_vit3d.data.bigneuron import load_bigneuron
+from support.program import fail, succeed
+from support.release import NAMES, write_release, write_sample
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_bigneuron.py"

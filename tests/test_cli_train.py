@@ -8,14 +8,14 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
-from program import fail, in_a_process, run, succeed
-from tiny_runs import forget_accelerate, run_of_a_test, same, save_data, weights
 
 import neuron_vit3d
 from neuron_vit3d import NeuronViT3DForSegmentation
 from neuron_vit3d.cli.train import PublishOptions, check_names, read_options
 from neuron_vit3d.training.config import TrainingConfig, choices
 from neuron_vit3d.training.trainer import train
+from support.program import fail, in_a_process, run, succeed
+from support.tiny_runs import forget_accelerate, run_of_a_test, same, save_data, weights
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
-from tiny_models import PATCH, ROWS, TILE, config_2d, tiny_block, tiny_config, tiny_model
 from transformers import AttentionInterface, BitsAndBytesConfig, TorchAoConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DModel
 from neuron_vit3d.model.backbones import FAMILIES
+from support.tiny_models import PATCH, ROWS, TILE, config_2d, tiny_block, tiny_config, tiny_model
 
 
 COMPILED = ["vit", "dinov2", "dinov3_vit"]  # positions asked to be interpolated, always interpolated, and rotary
@@ -113,6 +113,7 @@ def test_attention_of_the_users_own_is_what_every_layer_calls(family):
 # -- precision -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_half_precision_is_loaded_as_asked_and_saved_as_loaded(family, dtype, tmp_path):
@@ -184,6 +185,7 @@ def test_a_part_that_stays_on_disk_computes_the_same(family, device_map, tmp_pat
         torch.testing.assert_close(split(block).logits, model(block).logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_does_not_fit_into_memory_is_split_between_layers_never_inside(family, tmp_path):
     model, block = tiny_model(family), tiny_block()
@@ -228,6 +230,7 @@ def test_input_embeddings_are_the_patch_embedding(family):
     assert isinstance(kernel, torch.nn.Conv2d) and kernel.weight.shape == (32, 3, PATCH, PATCH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [16, 48])
 @pytest.mark.parametrize("family", RESIZED)
 def test_resized_positions_leave_every_hidden_state_and_what_is_trained(family, side, tmp_path):
@@ -270,6 +273,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", COMPILED)
 def test_no_call_breaks_the_graph_of_the_whole_model_not_even_the_first(family, fresh_compiler):
     explanation = torch._dynamo.explain(tiny_model(family))(tiny_block(height=45, width=37))

@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import config_2d, tiny_config, tiny_model
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
 from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation
+from support.tiny_models import config_2d, tiny_config, tiny_model
 
 
 def test_slices_enter_the_2d_transformer_as_channels_and_the_callers_config_stays_as_it_is():

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import tiny_block, tiny_model
 from torch import nn
 
 from neuron_vit3d.model.backbones import Level
 from neuron_vit3d.model.decoder import ConvBlock, FeatureLevel, NeuronViT3DDecoder, Stem, unfolding_scales
+from support.tiny_models import tiny_block, tiny_model
 
 
 def block_of(channels: list[int], *, stride: int = 1, seed: int = 0) -> ConvBlock:

@@ -80,6 +80,7 @@ def test_equals_the_definition(predicted, gold):
         assert result["pds"] == pytest.approx(((d12 >= 2).mean() + (d21 >= 2).mean()) / 2)
 
 
+@pytest.mark.slow
 @given(trees(), trees())
 @settings(max_examples=60, deadline=None)
 def test_wide_figures_equal_the_definition(predicted, gold):
@@ -98,6 +99,7 @@ def test_wide_figures_equal_the_definition(predicted, gold):
     assert p >= result["precision"] and r >= result["recall"]
 
 
+@pytest.mark.slow
 @given(trees(), trees(), st.floats(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_more_gold_radius_never_lowers_what_is_wide_and_changes_nothing_else(predicted, gold, more):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import tiny_model
 
 from neuron_vit3d import NeuronViT3DImageProcessor, read_volume, synthetic_neuron
 from neuron_vit3d.inference.large import segment_large
 from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
+from support.tiny_models import tiny_model
 
 
 pytest.importorskip("distributed")

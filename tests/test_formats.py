@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pbd_files import PBD, encode_pbd, header
 from typer.testing import CliRunner
 
 from neuron_vit3d import Volume, read_volume, write_volume
@@ -16,6 +15,7 @@ from neuron_vit3d.cli import app
 from neuron_vit3d.volumes import VolumeError, open_volume
 from neuron_vit3d.volumes.formats import registry
 from neuron_vit3d.volumes.formats.format import START_BYTES, Format
+from support.pbd_files import PBD, encode_pbd, header
 
 
 FOLDER = Path(registry.__file__).parent

@@ -7,9 +7,9 @@ import warnings
 
 import numpy as np
 import pytest
-from pbd_files import PBD, RAW, encode_pbd, header, read_slowly
 
 from neuron_vit3d.volumes import VolumeError, open_volume, read_volume
+from support.pbd_files import PBD, RAW, encode_pbd, header, read_slowly
 
 
 # Bytes of memory that a byte of the file can stand for: what its code can become at most, twice (the array and a working copy).

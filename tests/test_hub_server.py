@@ -9,7 +9,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer, check_card
+
+from support.hub_server import HubServer, check_card
 
 
 WEIGHTS = (
@@ -391,6 +392,7 @@ def test_environment(hub, monkeypatch, tmp_path):
 # The other clients
 
 
+@pytest.mark.slow
 def test_command_line_of_the_hub(hub, folder, tmp_path):
     hf, environment = Path(sys.executable).with_name("hf"), hub.environment(tmp_path / "home")
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import tiny_config
 from transformers import AutoImageProcessor
 
 from neuron_vit3d import NeuronViT3DImageProcessor
 from neuron_vit3d.model.image_processing_neuron_vit3d import scores_from_logits
 from neuron_vit3d.model.intensities import IntensityRange
+from support.tiny_models import tiny_config
 
 
 # -- intensities -----------------------------------------------------------------------------------------------------

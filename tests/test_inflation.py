@@ -5,7 +5,6 @@ import re
 
 import pytest
 import torch
-from tiny_models import ROWS, model_2d, save_2d, tiny_block, write_dino_checkpoint
 from torch.nn import functional as F
 from transformers import (
     AutoModel,
@@ -22,6 +21,7 @@ from transformers import (
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DModel
 from neuron_vit3d.model.backbones import FAMILIES
 from neuron_vit3d.model.inflation import INFLATIONS, inflate_patch_embedding, inflate_state_dict
+from support.tiny_models import ROWS, model_2d, save_2d, tiny_block, write_dino_checkpoint
 
 
 # With variants of the families that keep other weights: BEiT's positions and norms, DINOv2's gated layers.

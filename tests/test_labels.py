@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tubes import line, picture_of
 
 from neuron_vit3d.data.labels import (
     THINNEST_WITHOUT_GAPS,
@@ -17,6 +16,7 @@ from neuron_vit3d.data.labels import (
     signal_level,
 )
 from neuron_vit3d.morphology import Tree, rasterize
+from support.tubes import line, picture_of
 
 
 @st.composite

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import tiny_model
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Volume, read_volume, segment, write_volume
 from neuron_vit3d.inference import Segmenter, background, large, region_job, regions
@@ -16,6 +15,7 @@ from neuron_vit3d.inference.progress_folder import ProgressFolder
 from neuron_vit3d.inference.region_job import LargeJob
 from neuron_vit3d.volumes import VolumeError, open_volume
 from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
+from support.tiny_models import tiny_model
 
 
 HALF_A_LEVEL = 0.5 / 1024 + 1e-6
@@ -59,6 +59,7 @@ def test_one_region_is_the_whole_volume(outputs, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
 
 
+@pytest.mark.slow
 def test_each_region_is_as_its_surroundings_alone_would_be(model, small_regions, tiles_as_asked, tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (9, 100, 130), np.uint8)  # 0 and 255 are in every part of it
     processor = NeuronViT3DImageProcessor.for_model(model.config)
@@ -76,6 +77,7 @@ def test_each_region_is_as_its_surroundings_alone_would_be(model, small_regions,
         )
 
 
+@pytest.mark.slow
 def test_the_result_is_valid_ngff_with_lower_resolutions(model, tmp_path):
     yaozarrs = pytest.importorskip("yaozarrs")
     volume = image((3, 300, 530))
@@ -148,6 +150,7 @@ def test_a_run_of_before_goes_on(model, tmp_path):
     assert segment_large(image(), segmenter(model, invert=True), out=out) == out
 
 
+@pytest.mark.slow
 def test_shards_of_the_work_make_the_whole_in_any_order(model, small_regions, tmp_path):
     volume, out = image((9, 60, 110)), tmp_path / "a.ome.zarr"
     uninterrupted = segment_large(volume, segmenter(model), out=tmp_path / "whole.ome.zarr")
@@ -175,6 +178,7 @@ def test_the_brightest_and_darkest_of_all_regions_are_white_and_black(model, sma
     assert plans == [{"black": black.tolist(), "white": white.tolist(), "enough": 0.0}]
 
 
+@pytest.mark.slow
 def test_background_is_skipped_by_the_whole_volumes_measure(
     model, small_regions, tiles_as_asked, tmp_path, monkeypatch
 ):
@@ -256,6 +260,7 @@ def test_of_runs_that_begin_at_once_the_first_ones_folder_stays(model, small_reg
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
 
 
+@pytest.mark.slow
 def test_a_result_that_is_empty_can_be_opened_box_by_box(model, tmp_path, monkeypatch):
     monkeypatch.setattr(
         Segmenter, "_begin", lambda self, batch: lambda: np.zeros((len(batch), 1, *batch[0].shape[-2:]))

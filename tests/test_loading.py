@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import HubServer
-from program import save_checkpoint
 from safetensors.torch import load_file
-from tiny_models import model_2d, save_2d, tiny_block, tiny_model
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, NeuronViT3DModel, segment
 from neuron_vit3d.inference import load_checkpoint
 from neuron_vit3d.model.loading import CheckpointError, conversion_line, picture_statistics
+from support.hub_server import HubServer
+from support.program import save_checkpoint
+from support.tiny_models import model_2d, save_2d, tiny_block, tiny_model
 
 
 def with_pickle(folder: Path) -> Path:
@@ -220,6 +220,7 @@ def test_a_folder_that_is_not_there(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_refused_with_the_line_that_converts_them(tmp_path):
     folder, folder_2d = with_pickle(save_checkpoint(tmp_path / "mine")), with_pickle(save_2d(tmp_path / "theirs"))
     for load in (NeuronViT3DForSegmentation.from_pretrained, load_checkpoint):

@@ -10,11 +10,11 @@ import pytest
 from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_runs import hidden, log_of, run_of_a_test, stop_at
 
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.logbook import Logbook, check_trackers
 from neuron_vit3d.training.trainer import train
+from support.tiny_runs import hidden, log_of, run_of_a_test, stop_at
 
 
 @pytest.fixture
@@ -64,6 +64,7 @@ def test_no_tracker_has_several_names(words, config):
     assert replace(config, report_to=words).report_to == []
 
 
+@pytest.mark.slow
 def test_tensorboard_is_told_each_step_once(config, monkeypatch):
     """Also after a resume: what was told after the checkpoint is taken back."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

@@ -65,6 +65,7 @@ def gradient(loss, logits, labels) -> torch.Tensor:
 # -- all losses ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", EVERY_LOSS, ids=str)
 @pytest.mark.parametrize(("slices", "num_labels"), [(1, 2), (3, 3)])
 def test_two_processes_compute_the_loss_and_the_gradients_of_one(options, slices, num_labels):

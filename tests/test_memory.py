@@ -1,14 +1,16 @@
 """Running out of memory ends in advice; every other error stays what it is."""
 
+import logging
 import os
 import re
 import signal
+import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
-from tiny_runs import run_of_a_test
 
 from neuron_vit3d.model.modeling_neuron_vit3d import NeuronViT3DForSegmentation
 from neuron_vit3d.training import trainer
@@ -17,6 +19,7 @@ from neuron_vit3d.training.losses import SegmentationLoss
 from neuron_vit3d.training.memory import advice, memory_advice, told_of_workers
 from neuron_vit3d.training.trainer import train
 from neuron_vit3d.volumes import VolumeError
+from support.tiny_runs import run_of_a_test
 
 
 PLAIN = TrainingConfig(output_dir="run", mixed_precision="no", batch_size=8, gradient_accumulation_steps=3)
@@ -49,6 +52,7 @@ def test_advice_is_what_the_run_does_not_do_yet():
     assert advice(thrifty) == ["a smaller --tile-size than 224, or a smaller --base-model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [
@@ -105,6 +109,30 @@ class Blocks(torch.utils.data.Dataset):
         return torch.zeros(1)
 
 
+@pytest.fixture
+def logging_is_free():
+    """Tells of a test that left the lock of `logging` held, and replaces the lock.
+
+    A worker that dies raises its error in the middle of whatever runs, so also where `logging` is about to give its lock
+    back; a later test would wait for it for ever, in a thread of zarr's.
+    """
+    yield
+    found = []
+    thread = threading.Thread(target=_try_the_lock, args=(found,))
+    thread.start()
+    thread.join()
+    if not found:
+        warnings.warn(f"this test left the lock of logging held: {logging._lock!r}", stacklevel=1)
+        logging._lock = threading.RLock()
+
+
+def _try_the_lock(found: list) -> None:
+    if logging._lock.acquire(timeout=5):
+        logging._lock.release()
+        found.append(True)
+
+
+@pytest.mark.usefixtures("logging_is_free")
 @pytest.mark.parametrize(
     ("error", "told"),
     [

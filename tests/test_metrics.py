@@ -292,6 +292,7 @@ def some_trees(draw):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(some_trees(), some_trees(), st.sampled_from([0.1, 0.5, 2.0]))
 def test_a_tree_is_stored_as_it_is(trees, predicted, gold, threshold):

@@ -6,11 +6,11 @@ from unittest import mock
 
 import pytest
 import torch
-from tiny_models import tiny_block
 from transformers import ViTConfig
-from transformers_tests import model_tester_mixin
 
 from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation, NeuronViT3DModel
+from support.tiny_models import tiny_block
+from support.transformers_tests import model_tester_mixin
 
 
 pytestmark = pytest.mark.mixin

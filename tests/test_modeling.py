@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_models import TILE, tiny_block, tiny_config, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, ViTConfig
 from transformers.modeling_outputs import SemanticSegmenterOutput
@@ -16,6 +15,7 @@ from neuron_vit3d import (
 from neuron_vit3d.model.backbones import FAMILIES, Level
 from neuron_vit3d.model.decoder import FeatureLevel, pad_to_multiple
 from neuron_vit3d.model.modeling_neuron_vit3d import dice_cross_entropy_loss
+from support.tiny_models import TILE, tiny_block, tiny_config, tiny_model
 
 
 # -- what goes in and what comes out ---------------------------------------------------------------------------------
@@ -33,6 +33,7 @@ def test_logits_have_the_shape_that_the_config_says(channels, slices, outputs, l
     assert logits.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 33), (40, 17)])
 def test_sides_need_not_be_multiples_of_the_patch(family, height, width):
@@ -156,6 +157,7 @@ def test_evaluation_is_deterministic():
 # -- saving and loading ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_model_comes_back_through_every_door(family, tmp_path):
     model, block = tiny_model(family), tiny_block()
@@ -177,6 +179,7 @@ def test_saved_model_comes_back_through_every_door(family, tmp_path):
     assert type(AutoImageProcessor.from_pretrained(tmp_path)) is NeuronViT3DImageProcessor
 
 
+@pytest.mark.slow
 def test_saved_encoder_comes_back_under_a_new_decoder(tmp_path):
     encoder = tiny_model("dinov3_vit").base_model
     encoder.save_pretrained(tmp_path)
@@ -246,6 +249,7 @@ def test_attention_is_chosen_while_loading(tmp_path):
 # -- training --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"stem_sizes": []}, {"out_indices": [0, 1, 1, 2]}], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_trainable_parameter_gets_a_gradient(family, changes, tmp_path):
@@ -353,6 +357,7 @@ def test_labels_of_another_shape_are_refused():
 # -- what it costs ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_decoder_is_light_and_slices_are_free():
     vit_base = multiplications(ViTConfig(), num_slices=5)
     assert vit_base["decoder"] < vit_base["encoder"] / 3

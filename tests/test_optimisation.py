@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tiny_runs import forget_accelerate, log_of, run_of_a_test, same, stop_at, weights
 from torch import nn
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Segmenter
@@ -31,6 +30,7 @@ from neuron_vit3d.training.optimisation import (
 )
 from neuron_vit3d.training.trainer import train
 from neuron_vit3d.training.validation import THRESHOLDS, validation_dice
+from support.tiny_runs import forget_accelerate, log_of, run_of_a_test, same, stop_at, weights
 
 
 OPTIONS = TrainingConfig(output_dir="run", warmup_steps=4, max_steps=20)
@@ -190,6 +190,7 @@ def test_frozen_layers_stay_as_they_are_to_the_bit(config):
         assert torch.equal(tensor, start[name]) == stays, name
 
 
+@pytest.mark.slow
 def test_layers_are_unfrozen_one_after_the_other(config):
     """The upper layer learns from step 3 on, the lower from step 5, the embeddings from step 7."""
     start = build_model(config)[0].state_dict()
@@ -240,6 +241,7 @@ def test_the_average_is_what_is_validated_and_saved(config, monkeypatch):
     assert not same(weights(folder), steps[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_validation_of_an_average_computes_with_the_average(precision, config):
     """And not with the weights that it was copied from, however the model is wrapped for its precision."""
@@ -254,6 +256,7 @@ def test_validation_of_an_average_computes_with_the_average(precision, config):
     assert dice == pytest.approx(log_of(folder, "best_threshold_dice")[6], abs=5e-3)
 
 
+@pytest.mark.slow
 def test_a_run_with_an_average_goes_on_to_the_bit(config, tmp_path):
     config = replace(config, ema_decay=0.9, layer_decay=0.7, unfreeze_steps=1, loss="dice_focal", skeleton_weight=0.1)
     whole = train(every_step(replace(config, output_dir=str(tmp_path / "whole"))))
@@ -269,6 +272,7 @@ def test_a_run_with_an_average_goes_on_to_the_bit(config, tmp_path):
     assert same(load_file(folder / last), load_file(whole / last))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [0, 1])
 def test_activation_checkpointing_changes_no_result(frozen, config, tmp_path, monkeypatch):
     """Each layer is computed twice a step; also above frozen ones, whose output needs no gradient."""
@@ -316,6 +320,7 @@ def test_off_center_kernels_learn_at_their_own_rate(config):
     torch.testing.assert_close(kernels["own"][:, :, center], kernels["slow"][:, :, center], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_rate_of_its_own_goes_on_where_it_was(config, monkeypatch):
     config = replace(config, off_center_learning_rate=0.05)
     whole = weights(train(replace(config, output_dir=f"{config.output_dir}_whole")))

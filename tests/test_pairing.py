@@ -266,6 +266,7 @@ def test_every_image_and_tree_is_told_once(names, text):
     assert find_candidates(reversed(sorted(names)), annotations) == (found, left_out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [

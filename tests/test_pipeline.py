@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from program import save_checkpoint
-from tiny_models import model_2d, tiny_model
 from transformers import pipeline
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -19,6 +17,8 @@ from neuron_vit3d import (
     write_volume,
 )
 from neuron_vit3d.inference import DEFAULT_CHECKPOINT
+from support.program import save_checkpoint
+from support.tiny_models import model_2d, tiny_model
 
 
 @pytest.fixture(scope="module")

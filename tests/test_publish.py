@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_client import hub_client
-from hub_server import HubServer
 from huggingface_hub import constants
-from program import fail, succeed
 from safetensors.torch import load_file, save_file
-from tiny_cards import HOME, save_facts, save_run
-from tiny_models import tiny_block
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from neuron_vit3d.hub import CardError, PublishError, assemble, publish
 from neuron_vit3d.model.loading import CheckpointError
+from support.hub_client import hub_client
+from support.hub_server import HubServer
+from support.program import fail, succeed
+from support.tiny_cards import HOME, save_facts, save_run
+from support.tiny_models import tiny_block
 
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -134,8 +134,7 @@ CLIENT = """
 import json, sys
 from huggingface_hub import constants
 from neuron_vit3d import NeuronViT3DForSegmentation, publish
-sys.path.insert(0, sys.argv[1])
-from tiny_models import tiny_block
+from support.tiny_models import tiny_block
 
 def logits(repo_id, **where):
     model = NeuronViT3DForSegmentation.from_pretrained(repo_id, **where)
@@ -166,7 +165,7 @@ def hub():
 @pytest.fixture(scope="module")
 def client(hub, tmp_path_factory):
     """Calls `publish` (or loads, and returns logits) in a process whose Hub is the one on the loopback."""
-    with hub_client(hub, tmp_path_factory.mktemp("client"), CLIENT, str(Path(__file__).parent)) as answer_to:
+    with hub_client(hub, tmp_path_factory.mktemp("client"), CLIENT) as answer_to:
         yield lambda call="publish", **arguments: answer_to(call=call, **arguments)
 
 

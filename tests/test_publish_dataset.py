@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_client import hub_client
-from hub_server import HubServer
 from huggingface_hub import DatasetCard, constants
-from release import NAMES, neuron, write_release
 
 from neuron_vit3d.data.bigneuron import load_bigneuron
 from neuron_vit3d.hub import PublishError, publish_dataset
 from neuron_vit3d.hub.publish_dataset import check_can_publish
+from support.hub_client import hub_client
+from support.hub_server import HubServer
+from support.release import NAMES, neuron, write_release
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_bigneuron.py"

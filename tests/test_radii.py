@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tubes import line, picture_of
 
 from neuron_vit3d import synthetic_neuron
 from neuron_vit3d.data.radii import estimate_radii
 from neuron_vit3d.morphology import Tree, rasterize, read_swc
 from neuron_vit3d.volumes import read_volume
+from support.tubes import line, picture_of
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tubes import line
 
 from neuron_vit3d import Volume, average_precision, rasterize
 from neuron_vit3d.evaluation.ranking import center_line_labels, ranking_scores
 from neuron_vit3d.evaluation.segmentation import overlap_scores
+from support.tubes import line
 
 
 def random_case(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

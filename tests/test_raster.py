@@ -86,6 +86,7 @@ def test_a_window_is_that_part_of_the_whole(tree, origin, shape):
     np.testing.assert_array_equal(window[inside][clear], part[clear])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=15, deadline=None)
 def test_crowds_of_short_edges_and_steep_tapers_are_as_defined(seed):

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_runs import forget_accelerate, log_of, save_base, save_data, tiny_run
 
 from neuron_vit3d.data.bigneuron import load_bigneuron, prepare
 from neuron_vit3d.data.pairs import LabelledVolume, find_pairs, read_pair
@@ -13,6 +12,7 @@ from neuron_vit3d.data.traced_volume import TracedVolume
 from neuron_vit3d.training.config import TrainingError
 from neuron_vit3d.training.reading import read_data
 from neuron_vit3d.training.trainer import train
+from support.tiny_runs import forget_accelerate, log_of, save_base, save_data, tiny_run
 
 
 @pytest.fixture(scope="module")

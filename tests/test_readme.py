@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import HubServer
-from program import save_checkpoint
-from tiny_models import write_dino_checkpoint
 
 from neuron_vit3d import Volume, synthetic_neuron, write_volume
 from neuron_vit3d.data.synthetic import write_synthetic_pairs
+from support.hub_server import HubServer
+from support.program import save_checkpoint
+from support.tiny_models import write_dino_checkpoint
+from support.warm import warm_program
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -95,31 +96,47 @@ def save_results(folder: Path) -> None:
     neuron.tree.write(folder / "image.swc")
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A Hub, and the program beside it; pages other than the README share both, for each start of the program takes long."""
+    folder = tmp_path_factory.mktemp("warm")
+    with HubServer() as hub:
+        environment = hub.environment(folder / "home")
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        with warm_program(folder, environment) as program:
+            yield hub, program
+
+
 @pytest.fixture
-def place(tmp_path):
-    """A folder in which a page's blocks can run, its Hub, and how to run them there."""
+def place(tmp_path, warm):
+    """A folder in which a page's blocks can run, a Hub that knows only what a page takes for granted, and the program."""
     folder = tmp_path / "work"
     folder.mkdir()
     prepare(folder)
     (tmp_path / "dino").mkdir()
     write_dino_checkpoint(tmp_path / "dino", hidden_size=32, layers=4, heads=2, image_size=32, patch_size=8)
-    with HubServer() as hub:
-        hub.add_folder("facebook/dino-vitb16", tmp_path / "dino")
-        hub.add_folder("user/checkpoint", save_checkpoint(tmp_path / "checkpoint"))
-        environment = hub.environment(tmp_path / "home")
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        yield folder, hub, environment
+    hub, program = warm
+    hub.clear()
+    hub.add_folder("facebook/dino-vitb16", tmp_path / "dino")
+    hub.add_folder("user/checkpoint", save_checkpoint(tmp_path / "checkpoint"))
+    shutil.rmtree(program.environment["HF_HOME"], ignore_errors=True)
+    return folder, hub, program
 
 
 def run(command: list[str], environment: dict[str, str], folder: Path) -> None:
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    succeeded(done)
+
+
+def succeeded(done: subprocess.CompletedProcess) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
 def test_code_blocks_of_a_page_run_one_after_the_other(page, place):
-    folder, hub, environment = place
+    folder, hub, program = place
+    environment = program.environment if page.name != "README.md" else program.cold_environment
     if name_of(page) in WITH_CHECKPOINT:
         save_checkpoint(folder / "runs" / "first")
     if name_of(page) in WITH_RESULTS:
@@ -131,10 +148,12 @@ def test_code_blocks_of_a_page_run_one_after_the_other(page, place):
         codes = [as_run(code) for _, code in group]
         if language == "bash":
             command = ["bash", "-euxo", "pipefail", "-c", "".join(codes)]
-        else:  # each with names of its own, in one process, for importing takes long
-            program = f"for code in {codes!r}:\n    exec(compile(code, code, 'exec'), {{'__name__': '__main__'}})\n"
-            command = [sys.executable, "-c", program]
-        run(command, environment, folder)
+            run(command, environment, folder)
+        elif page.name == "README.md":  # each with names of its own, in one process, for importing takes long
+            code = f"for code in {codes!r}:\n    exec(compile(code, code, 'exec'), {{'__name__': '__main__'}})\n"
+            run([sys.executable, "-c", code], environment, folder)
+        else:
+            succeeded(program.run_python(codes, folder))
     if name_of(page) == "docs/how-to/publish.md":
         commits = hub.commits("user/my-neurons")
         assert hub.is_private("user/my-neurons")

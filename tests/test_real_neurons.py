@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tubes import line, picture_of
 
 from neuron_vit3d import Volume, rasterize, synthetic_neuron, write_volume
 from neuron_vit3d.morphology import Tree
+from support.tubes import line, picture_of
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import HubServer
-from program import save_checkpoint
 
 from neuron_vit3d import synthetic_neuron
 from neuron_vit3d.model.configuration_neuron_vit3d import AUTO_MAP
+from support.hub_server import HubServer
+from support.program import save_checkpoint
 
 
 FACTS = str(Path(__file__).resolve().parents[1] / "model_cards" / "default.yaml")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from tiny_runs import forget_accelerate, save_base
 
 from neuron_vit3d.data.synthetic import synthetic_neuron, write_synthetic_pairs
+from support.tiny_runs import forget_accelerate, save_base
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "reproduce_paper.py"

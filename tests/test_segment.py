@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import save_2d, tiny_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from neuron_vit3d import NeuronViT3DImageProcessor, SegmentOptions, Volume, read
 from neuron_vit3d.inference import Segmenter, load_checkpoint
 from neuron_vit3d.inference.channel_reader import ChannelReader, ahead
 from neuron_vit3d.volumes import VolumeError
+from support.tiny_models import save_2d, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,7 @@ def test_every_slice_is_read_twice_at_most(outputs, overlap, monkeypatch):
     assert sorted(reads) == sorted([*range(6)] * 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("outputs", "overlap", "least"), [(1, 0, 2), (3, 0, 5), (3, 2, 3), (5, 3, 6)])
 @pytest.mark.parametrize("batch_size", [1, 6])
 def test_slices_are_done_with_before_much_later_ones_are_read(batch_size, outputs, overlap, least, monkeypatch):

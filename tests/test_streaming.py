@@ -10,7 +10,6 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 from datasets import Dataset, IterableDataset
-from hub_server import HubServer
 from torch.utils.data import DataLoader
 
 from neuron_vit3d import NeuronViT3DImageProcessor, synthetic_neuron
@@ -19,6 +18,7 @@ from neuron_vit3d.data.augmentation import Augmentation
 from neuron_vit3d.data.dataset_files import features
 from neuron_vit3d.data.sources import DataError
 from neuron_vit3d.data.streaming import StreamedBlocks
+from support.hub_server import HubServer
 
 
 FEATURES = features("blocks")
@@ -145,6 +145,7 @@ def test_order_and_blocks_follow_from_seed_and_epoch(neurons, source):
     assert not any(equal(*pair) for pair in zip(first, blocks(seed=1, epoch=1), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ranks_and_workers_share_the_rows_without_doubles(source, workers):
     """24 rows for 2 ranks: 6 shards for up to 4 workers are dealt whole, of one shard all take every n-th row."""
@@ -161,6 +162,7 @@ def test_ranks_and_workers_share_the_rows_without_doubles(source, workers):
         assert len(set(met)) >= 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("balance", "shares"),
     [("neuron", (1 / 3, 1 / 3, 1 / 3)), ("lab", (1 / 4, 1 / 4, 1 / 2)), ("volume", (30 / 44, 9 / 44, 5 / 44))],
@@ -175,6 +177,7 @@ def test_neurons_and_labs_come_equally_often(source, balance, shares):
     assert [blocks.count(i) / 900 for i in range(3)] == pytest.approx(shares, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used", [0, 1, 5, 13, 30])
 def test_resume_in_one_process(neurons, source, used):
     """Blocks mixed with another row's neuron, and in the second pass over the 24 rows, come again as well."""
@@ -193,6 +196,7 @@ def test_resume_in_one_process(neurons, source, used):
     assert resumed.state_dict() == {"epoch": 0, "blocks": 36}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("batches", [1, 2, 5])
 def test_resume_of_a_loader(neurons, source, workers, batches):

@@ -313,6 +313,7 @@ def test_sizes_that_the_file_cannot_fill_are_refused_before_memory_is_taken(tmp_
     assert_refused(path, "truncated|no directory")
 
 
+@pytest.mark.slow
 def test_damaged_files_are_refused_or_read_and_take_little_memory(tmp_path):
     """200 cuts and bit flips of six files: VolumeError or a volume, no other error, no more memory than the bytes allow."""
     random = np.random.default_rng(0)

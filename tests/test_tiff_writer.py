@@ -251,6 +251,7 @@ def test_a_finished_file_tells_its_key(tmp_path):
     assert not SlabWriter.is_finished(path, "a")
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_file_is_not_finished(tmp_path, data):

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import HubServer
 from safetensors.torch import load_file
-from tiny_cards import save_facts
-from tiny_runs import hidden, log_of, run_of_a_test, same, weights
 
 from neuron_vit3d.data.synthetic import write_synthetic_pairs
 from neuron_vit3d.training.config import TrainingConfig
 from neuron_vit3d.training.trainer import train
+from support.hub_server import HubServer
+from support.tiny_cards import save_facts
+from support.tiny_runs import hidden, log_of, run_of_a_test, same, weights
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
@@ -51,6 +51,7 @@ def run_script(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
     return ended.value.code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_script_trains_from_options_or_from_a_file(config, monkeypatch, capsys, tmp_path):
     code, out, _ = run_script(monkeypatch, capsys, *arguments_of(config))
     assert (code, out.split()[-1]) == (0, config.output_dir)

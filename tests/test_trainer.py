@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import save_2d
-from tiny_runs import hidden, log_of, run_of_a_test, same, save_base, stop_at, weights
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, Volume, write_volume
 from neuron_vit3d.data.pairs import DataError, find_pairs, read_pair
@@ -23,6 +21,8 @@ from neuron_vit3d.training.config import TrainingConfig
 from neuron_vit3d.training.losses import SegmentationLoss
 from neuron_vit3d.training.trainer import TrainingError, train
 from neuron_vit3d.training.validation import THRESHOLDS
+from support.tiny_models import save_2d
+from support.tiny_runs import hidden, log_of, run_of_a_test, same, save_base, stop_at, weights
 
 
 @pytest.fixture
@@ -71,6 +71,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(config, monkeypatch, tm
     assert log_of(parts, "learning_rate") == log_of(whole, "learning_rate")
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(config, monkeypatch, tmp_path):
     whole = train(replace(config, output_dir=str(tmp_path / "whole"), checkpoint_steps=5))
     config = replace(config, checkpoint_steps=5)
@@ -216,6 +217,7 @@ def test_the_best_step_by_validation_is_kept(config, data, monkeypatch):
     assert torch.allclose(bias - trained_bias, torch.tensor([0.0, -math.log(0.3 / 0.7)]))
 
 
+@pytest.mark.slow
 def test_it_stops_where_validation_gets_no_better(config, data, monkeypatch):
     """Two validations without a better one: step 4 is the best, steps 6 and 8 are not. Killed after step 6, too."""
     dice = {2: 0.3, 4: 0.8, 6: 0.5, 8: 0.8, 10: 0.9}

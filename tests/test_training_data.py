@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset
-from tiny_runs import log_of, run_of_a_test
 
 from neuron_vit3d import Volume, read_swc, read_volume, segment, write_volume
 from neuron_vit3d.data.traced_volume import TracedVolume
@@ -16,6 +15,7 @@ from neuron_vit3d.training import reading
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.reading import checksums, read_data
 from neuron_vit3d.training.trainer import train
+from support.tiny_runs import log_of, run_of_a_test
 
 
 @pytest.fixture

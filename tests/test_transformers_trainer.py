@@ -10,7 +10,6 @@ import pytest
 import torch
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
-from tiny_runs import forget_accelerate, log_of, save_base, save_data, tiny_run, weights
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Subset
 from transformers import AutoModelForSemanticSegmentation, Trainer, TrainingArguments
@@ -22,6 +21,7 @@ from neuron_vit3d.model.configuration_neuron_vit3d import AUTO_MAP
 from neuron_vit3d.training.building import build_model
 from neuron_vit3d.training.optimisation import learning_rate_factor, parameter_groups
 from neuron_vit3d.training.trainer import train
+from support.tiny_runs import forget_accelerate, log_of, save_base, save_data, tiny_run, weights
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,7 @@ def losses_of(trainer: Trainer) -> dict[int, float]:
 # -- two loops, one run ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_trainer_and_the_own_loop_have_the_same_loss_at_every_step_and_end_at_the_same_weights(
     accumulated, config, tmp_path
@@ -103,6 +104,7 @@ def test_trainer_and_the_own_loop_have_the_same_loss_at_every_step_and_end_at_th
         torch.testing.assert_close(saved[key], tensor, atol=1e-5, rtol=0, msg=key)
 
 
+@pytest.mark.slow
 def test_accumulated_batches_weigh_as_one_step_of_their_mean(config, tmp_path):
     # Trainer divides by the batches itself unless a model says that its loss is a sum over `num_items_in_batch`.
     first = {}
@@ -198,6 +200,7 @@ def test_save_model_leaves_a_whole_checkpoint(config, tmp_path):
     np.testing.assert_allclose(predictions, logits, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_interrupted_trainer_goes_on_from_its_checkpoint_to_the_same_weights(config, tmp_path):
     options = {"save_strategy": "steps", "save_steps": 3}
     as_trainer(config, tmp_path / "whole", **options).train()
@@ -208,6 +211,7 @@ def test_interrupted_trainer_goes_on_from_its_checkpoint_to_the_same_weights(con
     assert all(torch.equal(tensor, whole[key]) for key, tensor in ended.items()) and len(ended) == len(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["activation_checkpointing", "bf16"])
 def test_options_that_save_memory_train_nearly_the_same(option, config, tmp_path):
     losses = []

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pbd_files import PBD, RAW, decode_slowly, encode_pbd, header
 
 from neuron_vit3d.volumes import Volume, VolumeError, open_volume, read_volume, write_volume
+from support.pbd_files import PBD, RAW, decode_slowly, encode_pbd, header
 
 
 QUICK = settings(max_examples=25, deadline=None)
@@ -109,6 +109,7 @@ def test_operations_are_decoded_across_windows_and_pieces(tmp_path, monkeypatch,
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_decoding_takes_little_more_memory_than_the_array(tmp_path, dtype):
     array = np.random.default_rng(0).normal(100, 3, (1, 4, 64, 64)).astype(dtype)

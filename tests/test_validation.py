@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny_block, tiny_model
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Segmenter, Volume, segment
 from neuron_vit3d.data.pairs import LabelledVolume
 from neuron_vit3d.evaluation.segmentation import overlap_scores
 from neuron_vit3d.model.image_processing_neuron_vit3d import scores_from_logits
 from neuron_vit3d.training.validation import THRESHOLDS, best_threshold, shift_threshold, validation_dice
+from support.tiny_models import tiny_block, tiny_model
 
 
 def labelled(seed: int, name: str) -> LabelledVolume:

@@ -66,6 +66,7 @@ def a_full_neuron(seed):
     return wild_neuron(SMALL, seed=seed, backgrounds=[a_real_stack()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in INGREDIENTS if name != "inversion"])  # one image in a hundred
 def test_every_ingredient_can_be_left_out(name):
     """In one of many seeds at least it makes a difference, and to the tree only if it is about the tree."""

@@ -64,6 +64,11 @@ class HubServer:
         here = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "XDG_CACHE_HOME": str(home)}
         return kept | off | here | ({} if token is None else {"HF_TOKEN": token})
 
+    def clear(self) -> None:
+        """Forget all repositories."""
+        with self.lock:
+            self.repos.clear()
+
     def add_repo(self, repo_id: str, files: dict[str, bytes], repo_type="model", private=False, gated=False) -> None:
         """Put a repository there without HTTP: its only commit holds exactly these files."""
         repo = Repo(repo_id, repo_type, private, gated)

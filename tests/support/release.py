@@ -5,9 +5,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from pbd_files import PBD, RAW, header
 
 from neuron_vit3d import synthetic_neuron
+from support.pbd_files import PBD, RAW, header
 
 
 SHAPE = (8, 96, 96)

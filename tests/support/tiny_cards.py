@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 from PIL import Image
-from program import save_checkpoint
+
+from support.program import save_checkpoint
 
 
 HOME = "/home/alice/project"  # must not be found in anything that is published

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
-from tiny_models import save_2d
 
 from neuron_vit3d.data.sampling import BlockDataset
 from neuron_vit3d.data.synthetic import write_synthetic_pairs
 from neuron_vit3d.training.config import TrainingConfig
+from support.tiny_models import save_2d
 
 
 def save_data(folder: Path) -> str:

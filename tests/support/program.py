@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tiny_models import tiny_model
 from transformers.utils import logging as transformers_logging
 from typer.testing import CliRunner
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Volume, write_volume
 from neuron_vit3d.cli import app
+from support.tiny_models import tiny_model
 
 
 def run(*arguments):
