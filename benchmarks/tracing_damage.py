@@ -36,8 +36,7 @@ class Case:
     gold: Tree
 
 
-# -- trees
-# -------------------------------------------------------------------------------------------------------------
+# -- trees ------------------------------------------------------------------------------------------------------------
 
 
 def grown(side: int, seed: int, radii: tuple[float, float], kind: str = "dendrite") -> Tree:
@@ -96,8 +95,7 @@ def thick(tree: Tree, radius: float) -> Tree:
     return Tree.from_parents(tree.xyz, np.full(len(tree), radius), tree.parent_index)
 
 
-# -- damage
-# ------------------------------------------------------------------------------------------------------------
+# -- damage -----------------------------------------------------------------------------------------------------------
 
 
 def roughened(mask: np.ndarray, rng: np.random.Generator, share: float = ROUGHNESS) -> np.ndarray:
@@ -141,8 +139,7 @@ def with_gaps(mask: np.ndarray, tree: Tree, count: int, radii: tuple[float, floa
     return result
 
 
-# -- cases
-# -------------------------------------------------------------------------------------------------------------
+# -- cases ------------------------------------------------------------------------------------------------------------
 
 
 def clean(side: int, seed: int) -> Case:
@@ -242,8 +239,7 @@ def cases() -> Iterator[tuple[str, list[Callable[[], Case]]]]:
         yield f"two lines of radius 1, {distance:g} apart", of(side_by_side, 6, distance=distance)
 
 
-# -- figures
-# -----------------------------------------------------------------------------------------------------------
+# -- figures ----------------------------------------------------------------------------------------------------------
 
 
 def tips(tree: Tree) -> int:

@@ -19,7 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder with the real neurons (`data/`) and real 2D weights (`weights/`); the test is skipped where it is absent."""
+    """Folder with the real neurons (`data/`) and real 2D weights (`weights/`); the test is skipped where it is
+    absent."""
     folder = Path(os.environ.get("NEURON_VIT3D_SHARED", REPOSITORY.parent / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"real data is not beside this checkout ({folder.name}/data)")

@@ -1,4 +1,5 @@
-"""The alignment check: made mistakes are found and repaired, chance is not, inputs stay as they are, memory is bounded."""
+"""The alignment check: made mistakes are found and repaired, chance is not, inputs stay as they are, memory is
+bounded."""
 
 import dataclasses
 import tracemalloc

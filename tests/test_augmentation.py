@@ -69,7 +69,8 @@ def blocks(augmentation: Augmentation, seed: int, output_slices: int = 1, length
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 100_000), output_slices=st.sampled_from([1, 3]))
 def test_what_is_labelled_is_bright_and_nothing_else(augmentation, seed, output_slices):
-    """But for a pixel at the edges of the tube, where interpolation and blur leave doubt (0.25 to 0.75 at its corners)."""
+    """But for a pixel at the edges of the tube, where interpolation and blur leave doubt (0.25 to 0.75 at its
+    corners)."""
     for block in blocks(augmentation, seed, output_slices):
         middle = slice(2 - output_slices // 2, 3 + output_slices // 2)
         image, labels = block["pixel_values"][0, middle], block["labels"]

@@ -11,7 +11,8 @@ LOADS = """
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
 from neuron_vit3d.inference import DEFAULT_CHECKPOINT as folder
 print(type(AutoConfig.from_pretrained(folder)).__module__)
-print(type(AutoModel.from_pretrained(folder)).__name__, type(AutoModelForSemanticSegmentation.from_pretrained(folder)).__name__)
+both = AutoModel.from_pretrained(folder), AutoModelForSemanticSegmentation.from_pretrained(folder)
+print(*(type(model).__name__ for model in both))
 print(type(AutoImageProcessor.from_pretrained(folder)).__name__)
 from transformers.pipelines import PIPELINE_REGISTRY
 print("neuron-segmentation" in PIPELINE_REGISTRY.get_supported_tasks())
@@ -111,7 +112,8 @@ print(CONFIG_MAPPING["neuron_vit3d"] is NeuronViT3DConfig, NeuronViT3DConfig in 
 import pickle
 print(pickle.loads(pickle.dumps(CONFIG_MAPPING))["neuron_vit3d"] is NeuronViT3DConfig)
 import transformers.models.auto.configuration_auto as module
-print(type(module.__loader__).__name__, module.__spec__.loader is module.__loader__, module.__spec__.origin == module.__file__)
+spec = module.__spec__
+print(type(module.__loader__).__name__, spec.loader is module.__loader__, spec.origin == module.__file__)
 from transformers import AutoImageProcessor, pipeline
 print([type(finder).__name__ for finder in sys.meta_path if "neuron_vit3d" in type(finder).__module__])
 """

@@ -1,4 +1,5 @@
-"""What segment leaves out: cells that do not stand out of the noise, as far as the model has found nothing in such cells."""
+"""What segment leaves out: cells that do not stand out of the noise, as far as the model has found nothing in such
+cells."""
 
 import numpy as np
 import pytest

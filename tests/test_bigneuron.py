@@ -123,7 +123,8 @@ def test_all_that_can_be_wrong(tmp_path):
     for path, reason in reasons.items():
         assert reason in left_out.pop(path), path
     assert set(left_out.values()) == {"the image has 2 neurons with a tree each, expected one: "
-                                      "two.v3dpbd.neuron1.ano_stamp_2015_06_16_17_57.swc, two.v3dpbd.neuron2.ano_stamp_2015_06_16_17_57.swc"}  # fmt: skip
+                                      "two.v3dpbd.neuron1.ano_stamp_2015_06_16_17_57.swc, "
+                                      "two.v3dpbd.neuron2.ano_stamp_2015_06_16_17_57.swc"}  # fmt: skip
     assert [report.status for report in reports].count("used") == 3
     (mars,) = [report for report in reports if "mars" in report.neuron_id]
     assert mars.note == "unknown group p_checked8_mars: its species and microscopy are not known"

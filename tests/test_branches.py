@@ -1,4 +1,5 @@
-"""The branches of a tree: together they are the tree, each has its measures, and pruning by confidence leaves what is sure."""
+"""The branches of a tree: together they are the tree, each has its measures, and pruning by confidence leaves what is
+sure."""
 
 import csv
 import dataclasses

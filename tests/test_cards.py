@@ -1,4 +1,5 @@
-"""Cards: every number from a report, every fact there, no hole; and what keeps one from being made is one clear error."""
+"""Cards: every number from a report, every fact there, no hole; and what keeps one from being made is one clear
+error."""
 
 import copy
 import json
@@ -269,7 +270,8 @@ import json, sys
 from huggingface_hub import ModelCard
 card = ModelCard.load(sys.argv[1])
 card.validate()
-print(json.dumps([[result.dataset_name, result.metric_type, result.metric_value] for result in card.data.eval_results]))
+results = card.data.eval_results
+print(json.dumps([[result.dataset_name, result.metric_type, result.metric_value] for result in results]))
 """
 
 

@@ -1,4 +1,5 @@
-"""The command line on bad input: one line that names file, expectation and finding, status 2, and nothing left behind."""
+"""The command line on bad input: one line that names file, expectation and finding, status 2, and nothing left
+behind."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""neuron-vit3d prepare: images with trees become a dataset, from the package alone; scripts/prepare_bigneuron.py is the same."""
+"""neuron-vit3d prepare: images with trees become a dataset, from the package alone; scripts/prepare_bigneuron.py is
+the same."""
 
 import json
 import runpy

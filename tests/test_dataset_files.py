@@ -1,4 +1,5 @@
-"""The files of a prepared dataset: what is written is what `datasets` reads, without a copy and without this package."""
+"""The files of a prepared dataset: what is written is what `datasets` reads, without a copy and without this
+package."""
 
 import numpy as np
 import pytest

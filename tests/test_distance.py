@@ -32,8 +32,8 @@ def slow_one_way(source: Tree, target: Tree) -> np.ndarray:
 
 
 def slow_samples(source: Tree, target: Tree) -> np.ndarray:
-    """(5, samples): distance, length that it stands for, radius at the sample, and the least and the largest radius of the
-    target at the points that are nearest to it."""
+    """(5, samples): distance, length that it stands for, radius at the sample, and the least and the largest radius of
+    the target at the points that are nearest to it."""
     found = []
     for child, parent in source.segments:
         a, b = source.xyz[child], source.xyz[parent]

@@ -1,4 +1,5 @@
-"""Neurons made while a model learns: each block's follows from seed and number alone, and none is made twice in vain."""
+"""Neurons made while a model learns: each block's follows from seed and number alone, and none is made twice in
+vain."""
 
 import numpy as np
 import pytest

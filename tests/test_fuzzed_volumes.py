@@ -1,4 +1,5 @@
-"""Damaged files: refused in one line, or read as the naive reference reads them; no crash, no memory that the bytes do not justify."""
+"""Damaged files: refused in one line, or read as the naive reference reads them; no crash, no memory that the bytes do
+not justify."""
 
 import logging
 import struct
@@ -12,7 +13,8 @@ from neuron_vit3d.volumes import VolumeError, open_volume, read_volume
 from support.pbd_files import PBD, RAW, encode_pbd, header, read_slowly
 
 
-# Bytes of memory that a byte of the file can stand for: what its code can become at most, twice (the array and a working copy).
+# Bytes of memory that a byte of the file can stand for: what its code can become at most, twice (the array and a
+# working copy).
 # v3dpbd: 64 voxels of 1 byte or 11 of 2; deflate (here of 4 KB at most): 1032.
 MOST = {"v3draw": 2, "v3dpbd": 2 * 64, "tif": 2 * 1032, "npy": 2}
 WORKING_MEMORY = 4_000_000  # of a reader, whatever the file: parsed metadata, buffers, the operations at hand
@@ -94,7 +96,8 @@ def damaged(content, header_bytes, random):
 
 
 def read_within(path, suffix):
-    """The array, or None if the file was refused; fails on any other error, a message of several lines, or too much memory."""
+    """The array, or None if the file was refused; fails on any other error, a message of several lines, or too much
+    memory."""
     size = path.stat().st_size
     tracemalloc.start()
     try:

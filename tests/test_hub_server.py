@@ -1,4 +1,5 @@
-"""The Hub on the loopback, asked by the real clients, each in a process of its own: their settings freeze at import."""
+"""The Hub on the loopback, asked by the real clients, each in a process of its own: their settings freeze at
+import."""
 
 import hashlib
 import json
@@ -27,7 +28,8 @@ def hub():
 
 @pytest.fixture
 def client(hub, tmp_path):
-    """Runs Python with a fresh cache, or that of the `home` of an earlier run; returns what it hands to `say`, in order."""
+    """Runs Python with a fresh cache, or that of the `home` of an earlier run; returns what it hands to `say`, in
+    order."""
     count = iter(range(100))
 
     def run(code: str, token="writer", home: Path | None = None, **more) -> list:
@@ -417,7 +419,8 @@ say(sum(float(weight.double().sum()) for weight in model.state_dict().values()))
 """
     make = """
 from transformers import ViTConfig, ViTModel
-sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=16, patch_size=8)
+sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+sizes |= dict(image_size=16, patch_size=8)
 model = ViTModel(ViTConfig(**sizes))
 say(sum(float(weight.double().sum()) for weight in model.state_dict().values()))
 model.push_to_hub("user/vit", private=True)

@@ -217,7 +217,8 @@ def test_missing_checkpoint_is_an_os_error(tmp_path):
 
 
 def block_for(inflation: str, *, batch=2, slices=5, height=32, width=32) -> torch.Tensor:
-    """A block on which the inflated model promises the 2D one's output: any for center, one of equal slices for average."""
+    """A block on which the inflated model promises the 2D one's output: any for center, one of equal slices for
+    average."""
     block = tiny_block(batch=batch, slices=slices, height=height, width=width)
     return block if inflation == "center" else block[:, :, slices // 2, None].expand(-1, -1, slices, -1, -1)
 

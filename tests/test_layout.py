@@ -129,7 +129,8 @@ def test_files_alone_knows_how_a_file_is_written_whole(path):
 
 @pytest.mark.parametrize("path", STUBS, ids=name_of)
 def test_stubs_name_what_is_there(path):
-    """A folder's stub is the one list of its names: type checkers and the folder itself read it, each name `x as x`."""
+    """A folder's stub is the one list of its names: type checkers and the folder itself read it, each name `x as
+    x`."""
     package = importlib.import_module(module_of(path))
     named = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
     assert all(alias.asname == alias.name for node in named for alias in node.names)

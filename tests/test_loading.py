@@ -62,7 +62,8 @@ for asked in sys.argv[2:]:
         if door == "load_checkpoint" and revision:
             continue
         try:
-            load(name + "-2d" if door == "from_pretrained_2d" and "/" in name else name, **({"revision": revision} if revision else {}))
+            of_door = name + "-2d" if door == "from_pretrained_2d" and "/" in name else name
+            load(of_door, **({"revision": revision} if revision else {}))
             said[f"{asked} {door}"] = "loaded"
         except Exception as error:
             said[f"{asked} {door}"] = f"{type(error).__name__}: {error}"
@@ -173,7 +174,8 @@ def test_revision_token_and_cache_are_those_that_were_asked_for(tmp_path):
         environment = hub.environment(tmp_path / "home")
         upload = [
             "-c",
-            "import sys; from huggingface_hub import upload_folder; upload_folder(repo_id='user/growing', folder_path=sys.argv[1])",
+            "import sys; from huggingface_hub import upload_folder; upload_folder(repo_id='user/growing', "
+            "folder_path=sys.argv[1])",
         ]
         subprocess.run([sys.executable, *upload, str(wider)], env=environment, check=True, capture_output=True)
         environment = hub.environment(tmp_path / "home", token=None)
@@ -357,7 +359,7 @@ def test_a_missing_image_and_a_missing_model_are_told_apart(tmp_path):
         segment(tmp_path / "nowhere.tif")
 
 
-# -- what the 2D model's pictures looked like --------------------------------------------------------------------------
+# -- what the 2D model's pictures looked like -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -365,7 +367,10 @@ def test_a_missing_image_and_a_missing_model_are_told_apart(tmp_path):
     [
         (None, ([0.5], [0.5])),
         ({}, ([0.5], [0.5])),
-        ({"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}, ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])),
+        (
+            {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]},
+            ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ),
         ({"do_normalize": False, "image_mean": [0.3], "image_std": [0.3]}, ([0.0], [1.0])),
     ],
 )  # fmt: skip
@@ -379,7 +384,8 @@ def test_normalisation_is_read_from_the_2d_checkpoint(values, expected, tmp_path
 
 
 def test_first_layer_sees_what_it_was_trained_on(tmp_path):
-    """A grey volume, normalised by the processor and seen by the summed kernels, against the picture of the 2D model."""
+    """A grey volume, normalised by the processor and seen by the summed kernels, against the picture of the 2D
+    model."""
     save_2d(tmp_path)
     mean, std = [0.485, 0.456, 0.406], [0.25, 0.25, 0.25]
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": mean, "image_std": std}))

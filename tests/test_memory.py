@@ -113,8 +113,8 @@ class Blocks(torch.utils.data.Dataset):
 def logging_is_free():
     """Tells of a test that left the lock of `logging` held, and replaces the lock.
 
-    A worker that dies raises its error in the middle of whatever runs, so also where `logging` is about to give its lock
-    back; a later test would wait for it for ever, in a thread of zarr's.
+    A worker that dies raises its error in the middle of whatever runs, so also where `logging` is about to give its
+    lock back; a later test would wait for it for ever, in a thread of zarr's.
     """
     yield
     found = []
@@ -148,8 +148,8 @@ def test_what_goes_wrong_in_a_worker_is_told_in_a_line(error, told):
         list(told_of_workers(loader))
     except TrainingError as failure:
         message = str(failure)
-    # With the error its frames go, and with them the loader's workers: while torch knows of a dead one, any signal of a child raises
-    # its error anew, in the middle of whatever runs.
+    # With the error its frames go, and with them the loader's workers: while torch knows of a dead one, any signal of
+    # a child raises its error anew, in the middle of whatever runs.
     assert re.fullmatch(told, message)
 
 

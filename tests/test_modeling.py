@@ -1,4 +1,5 @@
-"""NeuronViT3DForSegmentation behaves as a model of transformers does: the checks of its ModelTesterMixin that matter here."""
+"""NeuronViT3DForSegmentation behaves as a model of transformers does: the checks of its ModelTesterMixin that matter
+here."""
 
 import pytest
 import torch

@@ -291,7 +291,7 @@ def test_activation_checkpointing_changes_no_result(frozen, config, tmp_path, mo
         torch.testing.assert_close(tensor, weights(plain)[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-# -- the embedding's kernels of the slices around the center one --------------------------------------------------------
+# -- the embedding's kernels of the slices around the center one ------------------------------------------------------
 
 
 def embedding_after(config: TrainingConfig, model: NeuronViT3DForSegmentation, steps: int) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""Files beside the package agree with pyproject.toml: the citation, the workflows, the lists of tests, the lowest versions."""
+"""Files beside the package agree with pyproject.toml: the citation, the workflows, the lists of tests, the lowest
+versions."""
 
 import re
 import runpy

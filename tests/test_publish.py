@@ -1,4 +1,5 @@
-"""Publishing: one commit that holds everything, over real HTTP to a Hub on the loopback; or one clear error and no change."""
+"""Publishing: one commit that holds everything, over real HTTP to a Hub on the loopback; or one clear error and no
+change."""
 
 import json
 import os
@@ -285,7 +286,8 @@ def test_a_card_that_the_hub_refuses(hub, refused, tmp_path):
 @pytest.mark.parametrize(
     ("failures", "message"),
     [
-        ([("POST", "/commit/", {"drop": True})], "the connection was cut off; the whole checkpoint is there or nothing"),
+        ([("POST", "/commit/", {"drop": True})], "the connection was cut off; the whole checkpoint is there or "
+                                                 "nothing"),
         ([("POST", "/commit/", {"status": 500})], "the Hub answered 500 (asked to fail); the whole"),
         ([("POST", "/commit/", {"status": 412})], "somebody else changed the repository meanwhile"),
         # The client tries again by itself, and finds that the address has expired.

@@ -27,7 +27,8 @@ whole = load_dataset("user/neurons", "volumes")
 images = {}
 for part in whole.values():
     for row in part:
-        images[row["source"]] = int(np.frombuffer(b"".join(row["image"]), row["dtype"]).reshape(row["shape"]).astype(int).sum())
+        voxels = np.frombuffer(b"".join(row["image"]), row["dtype"]).reshape(row["shape"])
+        images[row["source"]] = int(voxels.astype(int).sum())
 streamed = {}
 for row in load_dataset("user/neurons", "blocks", split="train", streaming=True):
     streamed[row["neuron_id"]] = streamed.get(row["neuron_id"], 0) + 1

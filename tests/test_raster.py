@@ -39,8 +39,8 @@ def line(begin, end, radius, end_radius=None) -> Tree:
 
 @st.composite
 def trees(draw):
-    """Up to 6 nodes: on voxels and between them, inside, around and far away; fragments, lone nodes, edges of no length;
-    radii from far below a voxel to more than the volume."""
+    """Up to 6 nodes: on voxels and between them, inside, around and far away; fragments, lone nodes, edges of no
+    length; radii from far below a voxel to more than the volume."""
     n = draw(st.integers(1, 6))
     coordinate = st.one_of(st.integers(-4, 14).map(float), st.floats(-3, 15), st.floats(-40, 55), st.floats(-1e4, 1e4))
     xyz = [[draw(coordinate) for _ in range(3)] for _ in range(n)]

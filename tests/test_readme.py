@@ -1,4 +1,5 @@
-"""What the README and the pages of docs/ show works: code blocks run, tables are the reports', links lead somewhere."""
+"""What the README and the pages of docs/ show works: code blocks run, tables are the reports', links lead
+somewhere."""
 
 import importlib.util
 import itertools
@@ -44,7 +45,8 @@ INSTEAD = [
         "after two steps a model holds all to be background, or none: its tree, if any, is no good to later blocks",
     ),
 ]
-# What pages need of others: a dataset, a checkpoint, or results of `segment`, which are made without it here, for that is quick.
+# What pages need of others: a dataset, a checkpoint, or results of `segment`, which are made without it here, for that
+# is quick.
 WITH_DATASET = ("docs/how-to/train.md",)
 WITH_CHECKPOINT = ("docs/how-to/publish.md",)
 WITH_RESULTS = ("docs/how-to/evaluate.md", "docs/how-to/trace.md")
@@ -70,7 +72,8 @@ def as_run(code: str) -> str:
 
 
 def prepare(folder: Path) -> None:
-    """What the pages take for granted: images, trees, a folder of pairs, a facts file, and the repository around it."""
+    """What the pages take for granted: images, trees, a folder of pairs, a facts file, and the repository around
+    it."""
     neuron = synthetic_neuron((8, 64, 64), seed=3, quality="clean")
     write_volume(folder / "image.tif", neuron.volume)
     write_volume(folder / "image.v3draw", neuron.volume)
@@ -98,7 +101,8 @@ def save_results(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory):
-    """A Hub, and the program beside it; pages other than the README share both, for each start of the program takes long."""
+    """A Hub, and the program beside it; pages other than the README share both, for each start of the program takes
+    long."""
     folder = tmp_path_factory.mktemp("warm")
     with HubServer() as hub:
         environment = hub.environment(folder / "home")
@@ -109,7 +113,8 @@ def warm(tmp_path_factory):
 
 @pytest.fixture
 def place(tmp_path, warm):
-    """A folder in which a page's blocks can run, a Hub that knows only what a page takes for granted, and the program."""
+    """A folder in which a page's blocks can run, a Hub that knows only what a page takes for granted, and the
+    program."""
     folder = tmp_path / "work"
     folder.mkdir()
     prepare(folder)

@@ -1,6 +1,7 @@
 """A published checkpoint loads by name where the package is not installed, and computes what its publisher computed.
 
-Everything is real but for the network: the publisher and the readers are processes that talk HTTP to a Hub on the loopback.
+Everything is real but for the network: the publisher and the readers are processes that talk HTTP to a Hub on the
+loopback.
 """
 
 import json
@@ -55,11 +56,14 @@ try:
     pipe("volume.tif")
 except ValueError as error:
     refused = str(error)
+one_block = blocks["pixel_values"][:1]
 model.save_pretrained(again)
 processor.save_pretrained(again)
 print(json.dumps({
-    "types": [f"{type(x).__module__.split('.')[0]} {type(x).__name__}" for x in (config, encoder, model, processor, pipe)],
-    "same_encoder": bool((encoder(blocks["pixel_values"][:1])[0] == model.base_model(blocks["pixel_values"][:1])[0]).all()),
+    "types": [
+        f"{type(x).__module__.split('.')[0]} {type(x).__name__}" for x in (config, encoder, model, processor, pipe)
+    ],
+    "same_encoder": bool((encoder(one_block)[0] == model.base_model(one_block)[0]).all()),
     "keys": sorted(result),
     "by_hand": float(np.abs(by_hand - result["scores"]).max()),
     "refused": refused,
@@ -69,7 +73,8 @@ print(json.dumps({
 
 
 def read_without_the_package(environment: dict, folder: Path, *arguments) -> dict:
-    """Runs READ in a Python that finds site-packages but nothing that is installed in place, as this package is here."""
+    """Runs READ in a Python that finds site-packages but nothing that is installed in place, as this package is
+    here."""
     packages = os.pathsep.join(site.getsitepackages())
     # Without `site` (-S) the .pth files that lead to the sources are not read.
     command = [sys.executable, "-S", "-c", READ, *map(str, arguments)]

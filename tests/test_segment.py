@@ -1,4 +1,5 @@
-"""Whole volumes through a model: what the tiles, batches and files of `segment` must not change, and what it refuses."""
+"""Whole volumes through a model: what the tiles, batches and files of `segment` must not change, and what it
+refuses."""
 
 import json
 import threading
@@ -130,7 +131,10 @@ def test_every_slice_is_read_twice_at_most(outputs, overlap, monkeypatch):
 @pytest.mark.parametrize(("outputs", "overlap", "least"), [(1, 0, 2), (3, 0, 5), (3, 2, 3), (5, 3, 6)])
 @pytest.mark.parametrize("batch_size", [1, 6])
 def test_slices_are_done_with_before_much_later_ones_are_read(batch_size, outputs, overlap, least, monkeypatch):
-    """Three steps are read ahead at most: two wait, and one waits to wait. And a batch is stitched when the next one is full."""
+    """Three steps are read ahead at most: two wait, and one waits to wait.
+
+    And a batch is stitched when the next one is full.
+    """
     model = tiny_model(num_slices=max(3, outputs), num_output_slices=outputs)
     segmenter_ = segmenter(model, batch_size=batch_size, slice_overlap=overlap)
     with segmenter_.open(neuron_like((14, 56, 56))) as source:

@@ -313,7 +313,8 @@ def digests(batches):
     blocks = StreamedBlocks(rows, NeuronViT3DImageProcessor(), tile_size=24, seed=5, rank=0, world_size=1, length=40)
     blocks.resume(0, batches, 2)
     loaded = DataLoader(blocks, batch_size=2, num_workers=2)
-    return [hashlib.sha256(b["pixel_values"].numpy().tobytes() + b["labels"].numpy().tobytes()).hexdigest() for b in loaded]
+    both = (b["pixel_values"].numpy().tobytes() + b["labels"].numpy().tobytes() for b in loaded)
+    return [hashlib.sha256(one).hexdigest() for one in both]
 print(json.dumps([digests(0), digests(7)]))
 """
 
@@ -375,7 +376,8 @@ accelerator.wait_for_everyone()
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_stopped_run_goes_on_with_the_same_blocks(neurons, tmp_path, processes):
-    """Real processes: drawn from volumes by accelerate's loader, and streamed, by rows and by shards; 8 batches a rank."""
+    """Real processes: drawn from volumes by accelerate's loader, and streamed, by rows and by shards; 8 batches a
+    rank."""
     from test_traced_volume import row as volume_row
 
     volumes = [volume_row(synthetic_neuron((10, 70, 64), seed=seed), f"n{seed}") for seed in range(3)]

@@ -1,4 +1,5 @@
-"""TIFF stacks of every kind that microscopes' programs write, written here by tifffile and Pillow as those programs would."""
+"""TIFF stacks of every kind that microscopes' programs write, written here by tifffile and Pillow as those programs
+would."""
 
 import struct
 import tracemalloc
@@ -212,7 +213,8 @@ def test_ome_keeps_its_own_order_of_pages(tmp_path):
 
 def write_ome(path, array, sizes, entries="", uuid=""):
     xml = (
-        f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"{uuid}><Image ID="Image:0">'
+        f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"{uuid}><Image '
+        'ID="Image:0">'
         f'<Pixels ID="Pixels:0" Type="uint16" SizeX="6" SizeY="5" {sizes}>{entries}</Pixels></Image></OME>'
     )
     tifffile.imwrite(path, array, description=xml, metadata=None, **GREY)
@@ -315,7 +317,8 @@ def test_sizes_that_the_file_cannot_fill_are_refused_before_memory_is_taken(tmp_
 
 @pytest.mark.slow
 def test_damaged_files_are_refused_or_read_and_take_little_memory(tmp_path):
-    """200 cuts and bit flips of six files: VolumeError or a volume, no other error, no more memory than the bytes allow."""
+    """200 cuts and bit flips of six files: VolumeError or a volume, no other error, no more memory than the bytes
+    allow."""
     random = np.random.default_rng(0)
     array, path, contents = image((4, 3, 16, 16), np.uint8), tmp_path / "a.tif", []
     for options in ({"imagej": True}, {"ome": True}, {}):

@@ -1,4 +1,5 @@
-"""Stacks of Zeiss LSM, Olympus FluoView, MetaMorph STK and ScanImage: files with the tags that those programs write."""
+"""Stacks of Zeiss LSM, Olympus FluoView, MetaMorph STK and ScanImage: files with the tags that those programs
+write."""
 
 import struct
 import warnings
@@ -157,7 +158,8 @@ def test_olympus_fluoview(tmp_path):
 
 
 def write_stk(path, planes, heights=(1,), times=(0,), wavelengths=(488,)):
-    """One directory whose tag UIC2 counts the planes; six numbers of each lie where the tag points, behind the planes."""
+    """One directory whose tag UIC2 counts the planes; six numbers of each lie where the tag points, behind the
+    planes."""
 
     def each(values):
         return (values * len(planes))[: len(planes)]

@@ -177,7 +177,10 @@ def test_slices_of_something_else_are_not_thrown_away(shape, key, tmp_path):
     path, hidden = tmp_path / "scores.tif", tmp_path / ".scores.tif.unfinished"
     interrupt(path, (4, 6, 5), "a", 2)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    refusal = f"{path}: 2 slice.s. of .* with another model, other options, another image or another version of this program .* in {hidden}; remove that file"
+    refusal = (
+        f"{path}: 2 slice.s. of .* with another model, other options, another image or another version of this "
+        f"program .* in {hidden}; remove that file"
+    )
     with pytest.raises(VolumeError, match=refusal), SlabWriter(path, shape, np.float32, resume_key=key):
         pass
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

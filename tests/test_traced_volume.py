@@ -178,7 +178,8 @@ def blocks(volumes, **options):
 
 
 def test_blocks_without_variation_are_those_of_the_volume_in_memory(dataset, neurons):
-    """Where in the volume they lie differs (voxels of the mask there, pieces of the tree here); anywhere is the same."""
+    """Where in the volume they lie differs (voxels of the mask there, pieces of the tree here); anywhere is the
+    same."""
     options = {"augmentation": Augmentation.none(), "foreground_probability": 0.0}
     in_memory = [LabelledVolume("n", n.volume.array[None], n.mask.astype(np.uint8)) for n in neurons]
     for mapped, held in zip(

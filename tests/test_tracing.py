@@ -64,7 +64,8 @@ def test_a_rasterized_tree_is_found_again(seed):
     assert_one_sound_tree(tree)
     assert in_mask(tree, ndimage.binary_dilation(mask)).all()  # smoothing fills its pores
     scores = tree_distance(tree, gold)
-    # Branches of these trees run into one another, and what lies side by side without background between it is one neurite.
+    # Branches of these trees run into one another, and what lies side by side without background between it is one
+    # neurite.
     assert scores["precision"] > 0.93 and scores["recall"] > 0.7
 
 
@@ -234,7 +235,8 @@ def test_the_gap_between_ends_is_bridged_up_to_the_limit():
 
 
 def test_an_end_is_joined_to_the_one_it_points_at():
-    """The piece beside is nearer to both than they are to one another, yet the gap between the facing ends is bridged."""
+    """The piece beside is nearer to both than they are to one another, yet the gap between the facing ends is
+    bridged."""
     mask = tube((8, 20, 20), (34, 20, 20)) | tube((46, 20, 20), (72, 20, 20)) | tube((38, 28, 20), (72, 28, 20))
     tree = trace(mask)
     assert (np.abs(tree.xyz - [40, 20, 20]).max(axis=1) < 1.5).any()
@@ -478,7 +480,7 @@ def test_a_real_tree_is_found_in_its_own_mask(shared, name):
     assert scores["f1"] > 0.97
 
 
-# -- several neurons ---------------------------------------------------------------------------------------------------
+# -- several neurons --------------------------------------------------------------------------------------------------
 
 
 def two_neurons() -> np.ndarray:

@@ -164,7 +164,8 @@ CENTRE_LINES = {"cldice_weight": 0.5 if find_spec("monai") else 0.0, "skeleton_w
 def test_two_processes_learn_what_one_does_with_twice_the_batch(options, volumes, config, tmp_path):
     """The same blocks, losses, weights and average; also the Dice of three validation volumes, and of one for the two.
 
-    Where it learns fast, AdamW takes whole steps on gradients that are rounding only: weights are compared loosely there.
+    Where it learns fast, AdamW takes whole steps on gradients that are rounding only: weights are compared loosely
+    there.
     """
     data = str(tmp_path / "five")
     write_synthetic_pairs(Path(data), 5, seed=7, shape=(6, 48, 48), quality="clean")
@@ -174,7 +175,8 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(options, volumes
     two = replace(config, batch_size=2, output_dir=str(tmp_path / "two"))
     run_two_processes(two)
     one = train(replace(config, batch_size=4))
-    # On a processor without AVX-512 two of the twenty losses differ by 1.06e-4, in this code and in that of before alike.
+    # On a processor without AVX-512 two of the twenty losses differ by 1.06e-4, in this code and in that of before
+    # alike.
     for key, tolerance in (("loss", 2e-4), ("dice", 2e-3), ("best_threshold_dice", 2e-3)):
         ours, theirs = log_of(one, key), log_of(two.output_dir, key)
         assert len(ours) > 0 and ours == pytest.approx(theirs, abs=tolerance), key

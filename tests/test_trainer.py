@@ -56,7 +56,8 @@ def test_training_learns_and_leaves_a_checkpoint_to_load(config):
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(config, monkeypatch, tmp_path):
-    """Two batches a step, with dropout; interrupted in the middle of step 6, two steps after a checkpoint, and once more."""
+    """Two batches a step, with dropout; interrupted in the middle of step 6, two steps after a checkpoint, and once
+    more."""
     base = str(save_2d(tmp_path / "dropout", num_hidden_layers=2, hidden_dropout_prob=0.2))
     config = replace(config, base_model=base, gradient_accumulation_steps=2, max_steps=8, checkpoint_steps=3)
     whole = train(replace(config, output_dir=str(tmp_path / "whole")))

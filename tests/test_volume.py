@@ -110,7 +110,10 @@ def test_the_content_decides_the_format(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    "a.tif a.TIFF a.ome.tif a.v3draw a.v3dpbd a.npy a.nrrd a.nhdr a.nii a.NII.gz a.zarr a.ome.zarr a.czi a.lsm".split(),
+    [
+        *"a.tif a.TIFF a.ome.tif a.v3draw a.v3dpbd a.npy a.nrrd a.nhdr".split(),
+        *"a.nii a.NII.gz a.zarr a.ome.zarr a.czi a.lsm".split(),
+    ],
 )
 def test_names_of_volumes(tmp_path, name):
     assert is_volume_name(name) and volume_stem(name) == "a"

@@ -1,4 +1,5 @@
-"""OME-Zarr 0.4 and 0.5 and plain zarr arrays: axes, voxel sizes, slices as they are asked for, and metadata that lies."""
+"""OME-Zarr 0.4 and 0.5 and plain zarr arrays: axes, voxel sizes, slices as they are asked for, and metadata that
+lies."""
 
 import json
 import sys

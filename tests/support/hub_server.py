@@ -1,8 +1,9 @@
-"""A Hub on the loopback, so that tests push and load through the unmodified clients, over real HTTP, without a network.
+"""A Hub on the loopback, so that tests push and load through the unmodified clients, over real HTTP, without a
+network.
 
-It keeps repositories in memory and answers what huggingface_hub 2.4, transformers, datasets and evaluate ask for, with the
-status codes and error headers of the real Hub. Content travels by the LFS protocol, not by Xet. The clients read their
-settings once, at import: run them in a subprocess with `HubServer.environment`.
+It keeps repositories in memory and answers what huggingface_hub 2.4, transformers, datasets and evaluate ask for, with
+the status codes and error headers of the real Hub. Content travels by the LFS protocol, not by Xet. The clients read
+their settings once, at import: run them in a subprocess with `HubServer.environment`.
 """
 
 import base64
@@ -35,8 +36,9 @@ MODEL_INDEX = [{"name": str, "results": [RESULT]}]
 class HubServer:
     """Repositories in memory behind a server on 127.0.0.1; use it as a context manager.
 
-    Tokens: "writer" may write below "user/" and "org/", "reader" may only read, private repositories too; without a token
-    public ones can be read. `requests` lists (method, path with query) of all requests in the order of their arrival.
+    Tokens: "writer" may write below "user/" and "org/", "reader" may only read, private repositories too; without a
+    token public ones can be read. `requests` lists (method, path with query) of all requests in the order of their
+    arrival.
     """
 
     def __init__(self):
@@ -97,10 +99,11 @@ class HubServer:
         return self.repos[repo_type, repo_id].private
 
     def fail(self, method: str, path_pattern: str, status: int | None = None, drop=False, times=1) -> None:
-        """Let the next `times` requests whose method fits and whose path with query holds the regular expression go wrong.
+        """Let the next `times` requests whose method fits and whose path with query holds the regular expression go
+        wrong.
 
-        They are answered with `status`, or (`drop`) the connection is cut: in the middle of the request's body if it has
-        one, else in the middle of the answer's. Failures are used up in the order in which they were asked for.
+        They are answered with `status`, or (`drop`) the connection is cut: in the middle of the request's body if it
+        has one, else in the middle of the answer's. Failures are used up in the order in which they were asked for.
         """
         if (status is None) != drop:
             raise ValueError(f"either a status or drop is needed, not status={status} and drop={drop}")

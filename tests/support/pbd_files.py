@@ -23,7 +23,8 @@ def pack_differences(codes, width):
 
 
 def encode_pbd(array, order="<"):
-    """A small greedy v3dpbd encoder: repetitions from 3 voxels on, rows of small differences from 4 on, else literals."""
+    """A small greedy v3dpbd encoder: repetitions from 3 voxels on, rows of small differences from 4 on, else
+    literals."""
     values = array.astype(array.dtype.newbyteorder(order)).ravel()
     wide = array.dtype.itemsize == 2
     most_literal, most_repeat, most_changes = (32, 33, 48) if wide else (33, 128, 95)
@@ -65,7 +66,8 @@ def encode_pbd(array, order="<"):
 
 
 def decode_slowly(stream, wide, order="little"):
-    """One voxel at a time, straight from the table of codes; None if the stream ends in an operation or has a code that is refused."""
+    """One voxel at a time, straight from the table of codes; None if the stream ends in an operation or has a code
+    that is refused."""
     out, i, size = [], 0, 2 if wide else 1
     bottom, top = (79, 223) if wide else (127, 128)
     while i < len(stream):
@@ -95,7 +97,8 @@ def decode_slowly(stream, wide, order="little"):
 
 
 def read_slowly(content):
-    """The array (c, z, y, x) of a whole file's bytes, decoded naively; None if the bytes do not bear the header out."""
+    """The array (c, z, y, x) of a whole file's bytes, decoded naively; None if the bytes do not bear the header
+    out."""
     if len(content) < 35 or content[:24] not in (RAW, PBD) or content[24:25] not in (b"L", b"B"):
         return None
     order = "little" if content[24:25] == b"L" else "big"

@@ -1,4 +1,5 @@
-"""A small release of BigNeuron: generated neurons under the release's own names, and everything that can be wrong with one."""
+"""A small release of BigNeuron: generated neurons under the release's own names, and everything that can be wrong with
+one."""
 
 import zipfile
 from functools import lru_cache
@@ -13,11 +14,21 @@ from support.pbd_files import PBD, RAW, header
 SHAPE = (8, 96, 96)
 NAMES = [  # group, sample folder, image, gold tree
     ("p_checked7_taiwan_flycirciut", "done_a", "a.v3dpbd", "a.v3dpbd.ano_stamp_2015_06_17_11_23.swc"),
-    ("p_checked7_janelia_flylight_part1", "err_b", "b.extract_1.v3dpbd", "b.extract_1.v3dpbd_stamp_2015_06_17_11_23.swc"),
+    (
+        "p_checked7_janelia_flylight_part1",
+        "err_b",
+        "b.extract_1.v3dpbd",
+        "b.extract_1.v3dpbd_stamp_2015_06_17_11_23.swc",
+    ),
     ("p_checked6_mouse_korea", "c", "c.tif.v3dpbd", "c.tif.v3dpbd.neuron1.ano_stamp_2015_06_16_17_57.swc"),
     ("e_checked6_chick_uw", "hard_d", "d.v3dpbd", "d.v3dpbd.ano_stamp_2015_06_16_13_32.swc_sorted.swc"),
     ("p_checked6_silkmoth_utokyo", "0970", "0970_seg.v3dpbd", "0970_seg.v3dpbd.swc"),
-    ("p_checked6_human_allen_confocal", "Confocal", "confocal.v3draw", "confocal.v3draw.ano_stamp_201507_15_15_51.swc"),
+    (
+        "p_checked6_human_allen_confocal",
+        "Confocal",
+        "confocal.v3draw",
+        "confocal.v3draw.ano_stamp_201507_15_15_51.swc",
+    ),
 ]  # fmt: skip
 
 

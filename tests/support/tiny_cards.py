@@ -1,4 +1,5 @@
-"""A checkpoint with all that training leaves, facts about it, and an evaluation report: what cards are made of, in little."""
+"""A checkpoint with all that training leaves, facts about it, and an evaluation report: what cards are made of, in
+little."""
 
 import copy
 import json
@@ -75,7 +76,8 @@ def save_run(folder: Path) -> Path:
 
 
 def save_facts(folder: Path, report: dict = REPORT, **changes) -> Path:
-    """Writes facts with the report and the picture that they name; `changes` replace whole keys, None as a value too."""
+    """Writes facts with the report and the picture that they name; `changes` replace whole keys, None as a value
+    too."""
     (folder / "reports").mkdir(parents=True, exist_ok=True)
     (folder / "reports" / "tiny.json").write_text(json.dumps(report))
     Image.new("L", (8, 8), 128).save(folder / "tiny.PNG")

@@ -98,7 +98,8 @@ def tiny_config(family: str = "vit", **changes) -> NeuronViT3DConfig:
 
 
 def tiny_model(family: str = "vit", *, seed: int = 0, **changes) -> NeuronViT3DForSegmentation:
-    """A segmentation model in evaluation mode whose every weight is random, so that its logits are of the order of one."""
+    """A segmentation model in evaluation mode whose every weight is random, so that its logits are of the order of
+    one."""
     torch.manual_seed(seed)
     model = NeuronViT3DForSegmentation(tiny_config(family, **changes))
     for parameter in model.encoder.parameters():

@@ -1,7 +1,7 @@
 """The program for pages that run it often: a process that has imported all gives each command a copy of itself.
 
-To import torch and transformers takes seconds of work, a copy (a fork) next to none. Where the environment of a command is
-another than the warm process's, and on systems other than Linux, the command gets a process of its own.
+To import torch and transformers takes seconds of work, a copy (a fork) next to none. Where the environment of a
+command is another than the warm process's, and on systems other than Linux, the command gets a process of its own.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from pathlib import Path
 # What a shell changes by itself from command to command.
 OF_THE_SHELL = ("_", "OLDPWD", "PWD", "SHLVL")
 
-# Its end of the socket reads {"words": [...], "codes": null or [...], "folder": ...} and three open files, and answers with
-# the exit status. The copy leaves the loop by SystemExit, so that it ends as any process does.
+# Its end of the socket reads {"words": [...], "codes": null or [...], "folder": ...} and three open files, and answers
+# with the exit status. The copy leaves the loop by SystemExit, so that it ends as any process does.
 SERVE = """
 import json, os, signal, socket, sys
 import neuron_vit3d, neuron_vit3d.cli
