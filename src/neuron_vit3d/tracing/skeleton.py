@@ -33,8 +33,7 @@ LARGE_BALL = 8.0
 # Neurites are thin up to this radius, in smallest voxel sides: in a tuft they touch each other, one front runs along
 # several of them, and ends in fewer places than they do.
 THIN = 2.3
-# What they branch from is no thicker than this: beside a thick neurite that is cut or hollow, flakes of it are thin,
-# too.
+# What they branch from is no thicker than this: beside a thick neurite that is cut or hollow its flakes are thin, too.
 THIN_TRUNK = 3.0
 # What goes on uncovered for so many voxels is a branch whatever it comes to, so that a sheet takes bounded time.
 MOST_STEPS = 64
