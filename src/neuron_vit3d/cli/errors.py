@@ -65,8 +65,10 @@ def exit_status(script: str, call: Callable, *args, **kwargs) -> int:
 
 
 def run_script(script: str, command: Callable) -> None:
-    """Runs a command of the program as a script of its own: options from the command line, errors as in
-    `exit_status`."""
+    """Runs a command of the program as a script of its own.
+
+    Options come from the command line; errors are told as in `exit_status`.
+    """
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):

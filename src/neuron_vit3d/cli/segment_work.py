@@ -73,8 +73,10 @@ def projections_of(image: Path, channel: int | None, invert: bool, scores: Path)
 
 
 def segment_slabs(image, model, options, channel, voxel_size, threshold, results, quiet):
-    """Writes scores and mask as TIFF, slab by slab; returns the threshold, the mask's share of neuron, and the image's
-    projections."""
+    """Writes scores and mask as TIFF, slab by slab.
+
+    Returns the threshold, the mask's share of neuron, and the image's projections.
+    """
     import numpy as np
 
     from neuron_vit3d import __version__
@@ -128,8 +130,10 @@ def told_share(share: float, threshold: float) -> str:
 
 
 def mask_of(slabs: Iterable[tuple], source, mask: Path, voxel_size, threshold: float):
-    """Writes the mask of slabs (z, scores) as TIFF; returns the share of neuron in it, and the projections of their
-    source."""
+    """Writes the mask of slabs (z, scores) as TIFF.
+
+    Returns the share of neuron in it, and the projections of their source.
+    """
     import numpy as np
 
     from ..evaluation.overlay import Projections

@@ -72,8 +72,10 @@ def train_from(arguments: list[str], program: str | None = None) -> None:
 
 
 def check_names(arguments: list[str]) -> None:
-    """Raises ValueError, with the nearest real one, for an option that there is not. Needs neither torch nor
-    transformers."""
+    """Raises ValueError, with the nearest real one, for an option that there is not.
+
+    Needs neither torch nor transformers.
+    """
     flags = _flags()
     for word in arguments:
         typed = word.partition("=")[0]

@@ -60,8 +60,10 @@ class Contrast:
                 self._begin_to_look()
 
     def result(self) -> np.ndarray:
-        """Returns the highest contrast of each cell and its neighbours, in units of the noise: (slices, rows, columns)
-        float32."""
+        """Returns the highest contrast of each cell and its neighbours, in units of the noise.
+
+        Its shape is (slices, rows, columns), float32.
+        """
         if self._begun < self.cells[0]:  # the last slice has itself below it
             self._pooled.append(self._pooled[-1])
             self._begin_to_look()

@@ -44,8 +44,10 @@ class Links:
 
 
 def find_links(skeleton: Skeleton, bridge_distance: float) -> Links:
-    """The minimum spanning forest of the links that bridge gaps of at most `bridge_distance` (smallest voxel
-    sides)."""
+    """Finds the links that bridge gaps of at most `bridge_distance`: a minimum spanning forest.
+
+    bridge_distance: in smallest voxel sides.
+    """
     from scipy.sparse.csgraph import minimum_spanning_tree
 
     num_components = int(skeleton.component.max()) + 1
@@ -94,8 +96,10 @@ def group_components(skeleton: Skeleton, links: Links) -> np.ndarray:
 
 
 def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skeleton]:
-    """Trees rooted at the nodes in the rows `roots`, from a skeleton whose components the links connect without a
-    loop; each node belongs to the root to which its way is shortest.
+    """Makes trees of a skeleton, rooted at the nodes in the rows `roots`.
+
+    The links connect the skeleton's components without a loop; each node belongs to the root to which its way is
+    shortest.
 
     Along the links there are new nodes, about one smallest voxel side apart; their reach goes evenly from end to end.
 
@@ -138,8 +142,10 @@ def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skele
 
 
 def _candidates(skeleton: Skeleton, bridge_distance: float) -> Links:
-    """All links whose gap is at most `bridge_distance` and whose cost is at most MAX_COST times that, reduced to the
-    cheapest per pair of components wherever many are found together."""
+    """Lists all links whose gap is at most `bridge_distance`, and whose cost is at most MAX_COST times that.
+
+    Wherever many are found together, the cheapest of each pair of components is left.
+    """
     points, reach, component = skeleton.scaled, skeleton.reach, skeleton.component
     is_end = skeleton.degree <= 1
     direction = _end_directions(skeleton, is_end)
@@ -167,8 +173,9 @@ def _no_links() -> Links:
 def _near_pairs(
     skeleton: Skeleton, is_end: np.ndarray, bridge_distance: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of nodes of different components, (m,) and (m,), among which are all that a link may join; chunk by chunk,
-    so that the memory stays bounded.
+    """Yields rows of nodes of different components, (m,) and (m,), among which are all that a link may join.
+
+    Chunk by chunk, so that the memory stays bounded.
 
     Nodes are searched in groups of about the same reach, so that the soma need not widen everybody's search, and apart
     for ends and inner nodes, which are joined over less. Of two components one is not the largest, which need not

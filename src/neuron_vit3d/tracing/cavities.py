@@ -124,8 +124,11 @@ def _beside(voxels: np.ndarray, axis: int, steps: int, shape: tuple[int, int, in
 
 
 def _chunks(cells: np.ndarray, shape: tuple[int, int, int], voxels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Corners (3,) in cells of the chunks that hold any of the cells (n, 3) of the voxels, and the share (z, y, x) of
-    each cell's `voxels` that is foreground, float32, with REACH cells more around the chunk."""
+    """Yields the chunks that hold any of the cells (n, 3): their corners, and how full each of their cells is.
+
+    Corners are (3,) in cells. How full: the share of a cell's `voxels` that is foreground, (z, y, x) float32, with
+    REACH cells more around the chunk.
+    """
     full, count = np.unique(np.ravel_multi_index(cells.T, shape), return_counts=True)
     full = np.stack(np.unravel_index(full, shape), axis=1)
     chunk = full // CHUNK

@@ -20,8 +20,11 @@ WEAK_REACH = 3.5
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """What counts as signal, and what of it is traced. fills_cavities: what the foreground encloses is foreground;
-    spacing: voxel sides z y x, the smallest being 1; roots: z y x in voxels."""
+    """What counts as signal, and what of it is traced.
+
+    fills_cavities: what the foreground encloses is foreground. spacing: voxel sides z y x, the smallest being 1.
+    roots: z y x in voxels.
+    """
 
     levels: Levels
     smoothing: Gaussian | AlongLines
@@ -53,8 +56,10 @@ class CenterLines:
 def with_cavities(
     signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """What `Found.signal` gives, and what the strong voxels enclose is strong, too, with scores as high as they can
-    be, where cavities are filled."""
+    """Makes what the strong voxels enclose strong, too, where cavities are filled.
+
+    Takes and returns what `Found.signal` gives; the scores of cavities are as high as they can be.
+    """
     inside = cavities(signal.subset(is_strong)) if rules.fills_cavities else ()
     if not len(inside):
         return signal, scores, is_strong, is_sure
@@ -68,8 +73,10 @@ def with_cavities(
 
 
 def large_components(sizes: np.ndarray, sure: np.ndarray | None, min_voxels: int) -> np.ndarray:
-    """bool (k,): the components with at least `min_voxels`, one of them `sure` (k,), among the MAX_COMPONENTS
-    largest."""
+    """Says which components have at least `min_voxels`, and one of them `sure`, bool (k,).
+
+    At most the MAX_COMPONENTS largest are. sure: (k,) bool; None: all.
+    """
     is_large = sizes >= min_voxels
     if sure is not None:
         is_large &= sure

@@ -63,8 +63,11 @@ def centered(skeleton: Skeleton, foreground: Foreground, *, is_sure: bool) -> Sk
 
 
 def _cells(foreground: Foreground) -> tuple[np.ndarray, np.ndarray]:
-    """The foreground in cubes of 2 x 2 x 2 voxels, of which there are several times fewer: (k, 3) the middles of their
-    foreground, in units of the smallest voxel side, and (k,) how many voxels each has."""
+    """Gathers the foreground in cubes of 2 x 2 x 2 voxels, of which there are several times fewer.
+
+    Returns (k, 3) the middles of their foreground, in units of the smallest voxel side, and (k,) how many voxels each
+    has.
+    """
     shape = tuple(-(-side // 2) for side in foreground.shape)
     cell = np.unique(np.ravel_multi_index((foreground.voxels // 2).T, shape), return_inverse=True)[1]
     weights = np.bincount(cell).astype(np.float64)

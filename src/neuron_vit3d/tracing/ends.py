@@ -95,8 +95,10 @@ def _followed(following: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _last_of_each(front: np.ndarray, before: np.ndarray, parents: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """(k,) int: of each front the voxel farthest on the way, of those whose way leads to the front before it: where
-    two waves meet, a front holds voxels of both."""
+    """Finds of each front the voxel farthest on the way, (k,) int, of those whose way leads to the front before it.
+
+    Where two waves meet, a front holds voxels of both.
+    """
     inside = np.where((parents >= 0) & (front[parents] == front), parents, -1)
     out = parents[_followed(inside, np.arange(len(front)))]
     leads_back = np.where(out < 0, -1, front[out]) == before[front]

@@ -57,8 +57,10 @@ class Foreground:
         return Foreground(self.voxels[keep], self.keys[keep], self.strides, self.spacing, self.shape)
 
     def filled(self, indices: np.ndarray) -> tuple["Foreground", np.ndarray]:
-        """The foreground with further voxels, given by flat indices into the volume (m,); and the row that each of its
-        voxels has here, -1 for the new ones."""
+        """Adds further voxels to the foreground, given by flat indices into the volume (m,).
+
+        Returns the new foreground, and the row that each of its voxels has here, -1 for the new ones.
+        """
         own = np.ravel_multi_index(self.voxels.T, self.shape)
         indices = np.concatenate([own, indices])
         order = np.argsort(indices, kind="stable")
@@ -79,8 +81,10 @@ class Foreground:
         return z * self.strides[0] + y * self.strides[1] + x
 
     def edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs of voxels that touch by a face, an edge or a corner: rows, rows, lengths, each (m,); every pair
-        once."""
+        """Lists the pairs of voxels that touch by a face, an edge or a corner, every pair once.
+
+        Returns rows, rows and lengths, each (m,).
+        """
         rows, neighbours, lengths = [], [], []
 
         def add(found: np.ndarray, at: np.ndarray, dz: int, dy: int, dx: int) -> None:
@@ -105,8 +109,10 @@ class Foreground:
         return np.concatenate(rows), np.concatenate(neighbours), np.concatenate(lengths)
 
     def around(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The voxels that touch those of `rows` (m,) by a face, an edge or a corner: (k,) their rows, and (k,) which
-        of the m they touch; one that touches several is told once for each."""
+        """Finds the voxels that touch those of `rows` (m,) by a face, an edge or a corner.
+
+        Returns (k,) their rows, and (k,) which of the m they touch; one that touches several is told once for each.
+        """
         steps = np.array([z * self.strides[0] + y * self.strides[1] + x for z, y, x in _AROUND])
         keys = self.keys[rows][:, None] + steps
         at = np.minimum(np.searchsorted(self.keys, keys), len(self) - 1)

@@ -27,8 +27,10 @@ _VOXELS = 1 << 26
 
 
 class LogOdds:
-    """How often which log odds occur in a stack; scores of exactly 0 are left out: there was nothing that a model
-    looked at."""
+    """How often which log odds occur in a stack.
+
+    Scores of exactly 0 are left out: there was nothing that a model looked at.
+    """
 
     def __init__(self, scores: Pieces):
         self.values = np.arange(int(2 * FARTHEST / _WIDTH) + 1) * _WIDTH - FARTHEST
@@ -44,8 +46,9 @@ class LogOdds:
         self.counts += np.bincount(bins, minlength=len(self.counts))
 
     def threshold(self) -> float:
-        """The score above which something stands out from the stack's noise, from LOWEST to HIGHEST; 0.5 where they
-        tell of none.
+        """Finds the score above which something stands out from the stack's noise, from LOWEST to HIGHEST.
+
+        It is 0.5 where the scores tell of no noise.
 
         It lies DEVIATIONS upper deviations above the median of the log odds; the upper deviation is the root mean
         square distance from the median of what is above it.

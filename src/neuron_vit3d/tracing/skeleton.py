@@ -78,8 +78,10 @@ class Skeleton:
         return self.num_children + (self.parents >= 0)
 
     def subset(self, keep: np.ndarray) -> "Skeleton":
-        """The nodes where `keep` is set; a node may only go together with everything below it, or with its whole
-        tree."""
+        """Keeps the nodes where `keep` is set.
+
+        A node may only go together with everything below it, or with its whole tree.
+        """
         new_row = np.append(np.cumsum(keep) - 1, NO_PARENT)
         component = np.unique(self.component[keep], return_inverse=True)[1]
         return Skeleton(
@@ -124,8 +126,9 @@ def center_lines(
     targets: Sequence[int] = (),
     every_thin_branch: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds of every voxel the next one on the way to its root, (n,) int32, and whether it lies on a center line,
-    bool.
+    """Finds the way of every voxel to its root, and the voxels on center lines.
+
+    Returns of every voxel the next one on its way, (n,) int32, and whether it lies on a center line, (n,) bool.
 
     As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case. A path covers what is nearer
     than COVERED local radii and half a voxel's diagonal: so far may the lattice of voxels keep it from the middle.

@@ -177,8 +177,11 @@ def _told(tree: Tree, fragments: bool) -> Tree:
 def _join_components(
     skeleton: Skeleton, options: TraceOptions, roots: list[np.ndarray] | None, count: int
 ) -> tuple[list[Skeleton], np.ndarray]:
-    """Rooted trees, those of the roots (z y x) or the `count` largest, and which components (number of components,)
-    bool are in none. With `fragments` all that is long enough goes into the first."""
+    """Makes rooted trees of the components: those of the roots (z y x), or the `count` largest.
+
+    Returns them, and which components (number of components,) bool are in none. With `fragments` all that is long
+    enough goes into the first.
+    """
     surfaces = np.bincount(skeleton.component, skeleton.edge_lengths * skeleton.reach)
     links = find_links(skeleton, options.bridge_distance)
     links = links.subset(drop_weak_ends(skeleton, links, options.min_branch_length))

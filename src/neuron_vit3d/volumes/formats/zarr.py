@@ -137,8 +137,10 @@ class _Image:
         return array, names, voxel_size_of([length.get(axis, math.nan) * unit.get(axis, math.nan) for axis in "zyx"])
 
     def check_bytes(self, claimed: int) -> None:
-        """Refuse so many bytes, of a chunk or of the whole array, where those stored cannot fill them, before any
-        memory is taken."""
+        """Refuses so many bytes, of a chunk or of an array, where those stored cannot fill them.
+
+        No memory is taken before that.
+        """
         stored = 0
         for folder, _, names in os.walk(self.path):
             for name in names:
