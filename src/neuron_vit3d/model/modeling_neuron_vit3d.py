@@ -210,11 +210,7 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         self.freeze_unused()
 
     def freeze_unused(self) -> None:
-        """Freezes what no gradient reaches, or distributed training would wait for it.
-
-        The decoder reads hidden states before the 2D transformer's final norm, and none above the deepest of
-        `out_indices`.
-        """
+        """Freezes what the decoder does not read, or distributed training would wait for gradients of it."""
         self.encoder.freeze_unused()
         for layer in self.encoder.layers[max(self.config.out_indices) :]:
             layer.requires_grad_(False)

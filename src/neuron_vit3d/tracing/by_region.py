@@ -182,7 +182,7 @@ def _add_lines(
         reach,
         scores.astype(np.float64),
         targets=here.tolist(),
-        every_thin_branch=rules.smoothing.is_sure,
+        is_sure=rules.smoothing.is_sure,
     )
     indices = np.ravel_multi_index((foreground.voxels + corner).T, source.shape)
     lines.voxels.add(indices[on_line], reach[on_line], scores[on_line])

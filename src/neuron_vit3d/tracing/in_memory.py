@@ -33,6 +33,6 @@ def center_lines_in_memory(
     confidence = scores[np.searchsorted(signal.keys, foreground.keys)].astype(np.float64)
     roots = [nearest_row(foreground.voxels, root, rules.spacing) for root in rules.roots]
     skeleton = extract_skeleton(
-        foreground, component, confidence=confidence, roots=roots, every_thin_branch=rules.smoothing.is_sure
+        foreground, component, confidence=confidence, roots=roots, is_sure=rules.smoothing.is_sure
     )
     return CenterLines(skeleton, foreground, True, np.bincount(component), too_small)

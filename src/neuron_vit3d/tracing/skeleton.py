@@ -96,20 +96,18 @@ def extract_skeleton(
     confidence: np.ndarray,
     roots: Sequence[int] = (),
     reach: np.ndarray | None = None,
-    every_thin_branch: bool = False,
+    is_sure: bool = False,
 ) -> Skeleton:
     """Finds the center lines of the foreground (TEASAR; see the module's text).
 
     component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,) in (0, 1], scores of the
     voxels: paths prefer high ones. roots: rows of voxels from which paths of their components start; elsewhere they
-    start at the thickest voxel. reach: (n,) the distances from the boundary, where they are known. every_thin_branch:
-    paths lead also to what no ball covers where the foreground is thin, see `_is_thin`.
+    start at the thickest voxel. reach: (n,) the distances from the boundary, where they are known. is_sure: bumps of
+    the foreground are branches (see `ends.py`), and paths lead also to what no ball covers where it is thin.
     """
     if reach is None:
         reach = foreground.boundary_distance()
-    parents, on_path = center_lines(
-        foreground, component, reach, confidence, roots=roots, every_thin_branch=every_thin_branch
-    )
+    parents, on_path = center_lines(foreground, component, reach, confidence, roots=roots, is_sure=is_sure)
     everything = Skeleton(
         foreground.voxels.astype(np.float64), reach, parents.astype(np.int64), component, foreground.spacing
     )
@@ -124,7 +122,7 @@ def center_lines(
     *,
     roots: Sequence[int] = (),
     targets: Sequence[int] = (),
-    every_thin_branch: bool = False,
+    is_sure: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the way of every voxel to its root, and the voxels on center lines.
 
@@ -151,10 +149,10 @@ def center_lines(
     paths = _Paths(foreground, reach, parents, component)
     for target in targets:
         paths.lead_to(target)
-    for end in branch_ends(foreground, (rows, neighbours, lengths), parents, way, reach).tolist():
+    for end in branch_ends(foreground, (rows, neighbours, lengths), parents, way, reach, is_sure=is_sure).tolist():
         if (last := paths.last_uncovered(end)) >= 0:
             paths.lead_to(last)
-    if every_thin_branch:
+    if is_sure:
         thin = np.flatnonzero(_is_thin((rows, neighbours), reach) & ~paths.covered)
         for end in thin[np.argsort(-way[thin], kind="stable")].tolist():
             if paths.goes_on_uncovered(end, way):
