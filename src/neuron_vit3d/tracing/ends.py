@@ -17,10 +17,10 @@ from .foreground import Foreground
 FRONT = 2.0
 # A branch is one if it goes on for longer than BUMP, measured from the front that it leaves; that ends at the surface.
 BUMP = 1.0
-# It must go on for so many radii of what it leaves more. Where scores are unsure their edges are ragged: with 0.3 instead
-# of 0.75 F1 on six fly neurons (tuff, of the training part of the fixed split) is 0.698 instead of 0.701. In masks and
-# sure scores 0.75 loses much: the masks of two fly neurons have F1 0.80 and 0.97 with it, 0.90 and 0.98 with 0.15, 0.92
-# and 0.98 with none; with none a rough surface has 10 tips where there are 8.
+# It must go on for so many radii of what it leaves more. Where scores are unsure their edges are ragged: with 0.3
+# instead of 0.75 F1 on six fly neurons (tuff, of the training part of the fixed split) is 0.698 instead of 0.701. In
+# masks and sure scores 0.75 loses much: the masks of two fly neurons have F1 0.80 and 0.97 with it, 0.90 and 0.98 with
+# 0.15, 0.92 and 0.98 with none; with none a rough surface has 10 tips where there are 8.
 SURE_BUMP_OF_RADIUS, UNSURE_BUMP_OF_RADIUS = 0.15, 0.75
 
 
