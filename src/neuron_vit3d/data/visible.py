@@ -84,6 +84,10 @@ def label_points(
     labels[(seen >= _GLIMPSED * around) & (around > 0)] = IGNORED
     labels[(seen >= _SEEN * near) & (near > 0)] = NEURON
     labels[tube] = NEURON
+    # A thin flat ball may lie between the slices, less than half in each: its center is in one of them.
+    nearest = np.rint(points[:, ::-1]).astype(np.int64)
+    is_inside = ((nearest >= 0) & (nearest < shape)).all(axis=1)
+    labels[tuple(nearest[is_inside].T)] = NEURON
     return labels
 
 
