@@ -74,7 +74,8 @@ def label_points(
     paint(light, points, radii, np.ones(len(points)), squeeze=squeeze)
     tube = light >= 0.5
     seen = gaussian_filter(light, blur, truncate=3.0)
-    z, y, x = np.clip(np.rint(points[:, ::-1]).astype(np.int64), 0, np.array(shape) - 1).T
+    nearest = np.rint(points[:, ::-1]).astype(np.int64)
+    z, y, x = np.clip(nearest, 0, np.array(shape) - 1).T
     peak = np.zeros(shape, dtype=np.float32)
     paint(peak, points, radii, seen[z, y, x], squeeze=squeeze, soft=False)
     aside = int(np.ceil(1.2 * blur[2] + 0.5))  # the half maximum of a thin tube lies 1.2 deviations from its axis
@@ -85,7 +86,6 @@ def label_points(
     labels[(seen >= _SEEN * near) & (near > 0)] = NEURON
     labels[tube] = NEURON
     # A thin flat ball may lie between the slices, less than half in each: its center is in one of them.
-    nearest = np.rint(points[:, ::-1]).astype(np.int64)
     is_inside = ((nearest >= 0) & (nearest < shape)).all(axis=1)
     labels[tuple(nearest[is_inside].T)] = NEURON
     return labels

@@ -39,7 +39,8 @@ from .facts import ModelFacts, read_facts
 # picture.
 # (handler.py is what the Hub's own endpoints are told by; a checkpoint has none.)
 _OF_A_CHECKPOINT = re.compile(
-    r"(?!handler\.py)[^/]+\.py|(pytorch_)?model[^/]*\.(safetensors|bin)(\.index\.json)?|config\.json|preprocessor_config\.json"
+    r"(?!handler\.py)[^/]+\.py|(pytorch_)?model[^/]*\.(safetensors|bin)(\.index\.json)?"
+    r"|config\.json|preprocessor_config\.json"
     rf"|{re.escape(TRAINING_LOGS[0])}|{re.escape(TRAINING_CONFIG)}|{re.escape(PICTURE)}\.\w+"
 )
 

@@ -90,7 +90,9 @@ class NeuronViT3DConfig(PreTrainedConfig):
     """
 
     model_type = "neuron_vit3d"
-    sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="vit")}  # noqa: RUF012
+    sub_configs_defaults = {  # noqa: RUF012
+        "backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="vit"),
+    }
 
     backbone_config: dict | PreTrainedConfig | None = None
     num_slices: int = 5

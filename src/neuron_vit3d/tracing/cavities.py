@@ -88,12 +88,11 @@ def _is_walled(enclosed: Foreground, foreground: Foreground) -> np.ndarray:
     for axis, step in _FACES:
         beside, is_here = _beside(enclosed.voxels, axis, step, foreground.shape)
         surface += np.bincount(part[is_here & ~enclosed.contains(beside)], minlength=len(surface))
-        rows = np.arange(len(enclosed))
-        for number in range(1, max(1, round(DEPTH / foreground.spacing[axis])) + 1):
+        rows = np.flatnonzero(is_here & foreground.contains(beside))
+        walls += np.bincount(part[rows], minlength=len(walls))
+        for number in range(2, round(DEPTH / foreground.spacing[axis]) + 1):
             beside, is_here = _beside(enclosed.voxels[rows], axis, step * number, foreground.shape)
             rows = rows[is_here & foreground.contains(beside)]
-            if number == 1:
-                walls += np.bincount(part[rows], minlength=len(walls))
         deep += np.bincount(part[rows], minlength=len(deep))
     return ((walls >= WALLED * surface) | (deep >= DEEPLY_WALLED * surface))[part]
 
