@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from neuron_vit3d import Tree, measure
+from neuron_vit3d.evaluation.sholl_picture import IN_2D, IN_3D
 from neuron_vit3d.morphology.measures import sholl_crossings
 from neuron_vit3d.morphology.swc import SWCError
-from support.program import fail, run
+from support.program import fail, run, succeed
 
 
 # A trunk along x with twigs at 30 and 60.
@@ -165,6 +167,12 @@ def test_the_command(tmp_path, monkeypatch):
     assert len(table) == 3 and table[0].startswith("file,unit,nodes,") and ",130.0," in table[1]
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 1 + 2 * 9
     assert (tmp_path / "b.csv").read_text().splitlines()[1].startswith("a.swc,1,2,0,2,30.0,30.0,1.0,1.0")
+    succeed("measure", "a.swc", "more/b.swc", "--voxel-size", "1,1,1", "--picture", "p.png")
+    with Image.open("p.png") as picture:
+        assert picture.format == "PNG" and picture.width > 1000 and picture.height > 2 * 350
+        colours = np.asarray(picture).reshape(-1, 3)
+    for key in (IN_3D, IN_2D):
+        assert (colours == key.colour).all(axis=1).sum() > 2 * 300  # two curves
     result = run("measure", "a.swc")
     assert "length" in result.stdout and "voxels" in result.stdout and "--voxel-size" in result.stderr
 
@@ -182,4 +190,19 @@ def test_bad_input_of_the_command(tmp_path, monkeypatch):
     assert fail("measure", "a.swc", "--voxel-size", "1,1").startswith("--voxel-size: expected z,y,x")
     assert fail("measure", "a.swc", "--csv", "a.swc").startswith("a.swc: expected another file to write")
     assert fail("measure", "a.swc", "--csv", "t.csv", "--sholl", "t.csv").endswith("got one twice")
-    assert not (tmp_path / "t.csv").exists()
+    assert fail("measure", *[FORKED.write(f"{i}.swc").name for i in range(9)], "--picture", "p.png").startswith(
+        "--picture: shows at most 8 trees"
+    )
+    assert not (tmp_path / "t.csv").exists() and not (tmp_path / "p.png").exists()
+
+
+def test_flat_and_tiny_trees_have_a_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, places in (
+        ("up", [[0, 0, 0], [0, 0, 50]]),
+        ("tiny", [[0, 0, 0], [1, 0, 0]]),
+        ("far", [[0, 0, 0], [0, 1e6, 0]]),
+    ):
+        Tree.from_parents(np.array(places, float), np.ones(2), [-1, 0]).write(f"{name}.swc")
+    succeed("measure", "up.swc", "tiny.swc", "far.swc", "--voxel-size", "1,1,1", "--picture", "p.png")
+    assert Image.open("p.png").width > 1000
