@@ -38,10 +38,8 @@ def write_sholl_picture(path: Path, measured: list[Measured]) -> Path:
         top = number * _ROW + _GAP // 2
         figures = one.measures.figures
         unit = figures["unit"]
-        draw.text(
-            (8, top + 8), f"{Path(*one.path.parts[-2:])}: {figures['length']:.0f} {unit}, {figures['branches']} branches, "
-            f"{figures['tips']} tips", fill=INK, font=font(), anchor="lm",
-        )  # fmt: skip
+        told = f"{figures['length']:.0f} {unit}, {figures['branches']} branches, {figures['tips']} tips"
+        draw.text((8, top + 8), f"{Path(*one.path.parts[-2:])}: {told}", fill=INK, font=font(), anchor="lm")
         box = (LEFT, top + _HEAD + TOP, LEFT + _TREE, top + _ROW - _GAP)
         _draw_tree(draw, box, one)
         left = box[2] + 2 * _GAP + LEFT
