@@ -15,7 +15,7 @@ def view(
     image: ImageArgument,
     tree: Annotated[Path, typer.Argument(help="SWC file, drawn in red.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file.", show_default=False)],
-    gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath.")] = None,
+    gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath, wider.")] = None,
     channel: ChannelOption = None,
     json: JsonOption = False,
 ) -> None:

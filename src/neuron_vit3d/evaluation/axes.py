@@ -57,6 +57,8 @@ def draw_ticks(draw, box: tuple[float, float, float, float], span: float, name: 
         name: stands at the first tick instead of 0, e.g. "x (um)".
         upright: which side.
     """
+    if not span > 0:
+        return
     left, top, right, bottom = box
     pixels = bottom - top if upright else right - left
     words = draw.textlength(name, font=font())

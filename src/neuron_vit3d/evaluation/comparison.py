@@ -238,7 +238,7 @@ def read_projections(path: Path, channel: int | None = None) -> Projections:
     """
     with open_volume(path, channel) as reader:
         check_finite(reader)
-        projections = Projections(reader.shape)
+        projections = Projections(reader.shape, reader.voxel_size)
         for box in reader.boxes():
             projections.add_box(box, reader.read_box(box))
     return projections
