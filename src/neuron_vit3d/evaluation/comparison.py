@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..files import replacing
-from ..morphology import Tree, rasterize, read_swc, tree_distance
+from ..morphology import Tree, rasterize, read_tree, tree_distance
+from ..morphology.formats.registry import is_tree_name
 from ..volumes import (
     Volume,
     check_finite,
@@ -32,7 +33,6 @@ from .ranking import ranking_scores
 from .segmentation import segmentation_scores
 
 
-_TREE_SUFFIXES = (".swc", ".eswc")
 _LARGEST_SIDE = 20_000  # of a picture's background, in voxels
 # What says what a file is, and not which neuron it is of.
 _ROLES = (".scores", ".mask", ".labels", ".gold", ".compared")
@@ -60,7 +60,7 @@ class Comparison:
                 raise ValueError(
                     f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image"
                 )
-            self.predicted, self.gold = read_swc(predicted), read_gold(gold)
+            self.predicted, self.gold = read_tree(predicted), read_gold(gold)
             return
         voxels = read_labels(predicted)
         self.scores = voxels if voxels.dtype.kind == "f" else None
@@ -205,13 +205,13 @@ def write_csv(path: Path, figures: dict[str, dict[str, float]]) -> None:
 
 
 def is_tree(path: Path) -> bool:
-    """Whether a file is an SWC file, by its name."""
-    return path.suffix.lower() in _TREE_SUFFIXES
+    """Whether a file is a tree, by its name."""
+    return is_tree_name(path)
 
 
 def read_gold(path: Path) -> Tree:
     """A tree that a human drew: what cutting and pasting leaves behind is mended, and told."""
-    return read_swc(path, mend_structure=True)
+    return read_tree(path, mend_structure=True)
 
 
 def read_mask(path: Path) -> np.ndarray:
