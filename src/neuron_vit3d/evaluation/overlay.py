@@ -1,6 +1,7 @@
 """Pictures to judge a result by: maximum projections with trees drawn on, or with what differs from the gold one."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,7 +146,7 @@ def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
     return path
 
 
-def _panel(projections: Projections, lines: list[Lines] = (), paints: list[tuple[np.ndarray, tuple]] = ()):
+def _panel(projections: Projections, lines: Sequence[Lines] = (), paints: Sequence[tuple[np.ndarray, tuple]] = ()):
     """Draws xy with xz below and zy at the right, in one gray scale.
 
     Masks (z, y, x) are painted on with their colours, and lines drawn.
