@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +53,8 @@ class Comparison:
 
     def __init__(self, predicted: Path, gold: Path, threshold: float = 2.0):
         self.threshold, self.is_tree = threshold, is_tree(predicted)
+        self.predicted: Any  # of both kinds: Tree, or mask (z, y, x)
+        self.gold: Any
         if self.is_tree:
             if not is_tree(gold):
                 raise ValueError(
@@ -93,7 +97,7 @@ class Comparison:
             if background.shape != self.gold.shape:
                 raise ValueError(f"{image}: expected the masks' shape {self.gold.shape}, found {background.shape}")
             return write_mask_difference(path, background, self.predicted, self.gold)
-        trees = self.predicted, self.gold
+        trees = [self.predicted, self.gold]
         if image is None:
             trees, shape = _side_by_side(trees)
         background = Projections(shape) if image is None else read_projections(image)
@@ -244,7 +248,7 @@ def read_projections(path: Path, channel: int | None = None) -> Projections:
     return projections
 
 
-def _side_by_side(trees: tuple[Tree, Tree]) -> tuple[list[Tree], tuple[int, int, int]]:
+def _side_by_side(trees: Sequence[Tree]) -> tuple[list[Tree], tuple[int, int, int]]:
     """The trees moved together to where coordinates begin, and a volume (z, y, x) that they then lie in.
 
     Raises:

@@ -184,7 +184,7 @@ def _layout(projections: Projections) -> _Layout:
     return _Layout(stretched * scale, scale / sides.min(), "um" if known else "voxels")
 
 
-def _panel(projections: Projections, lines: list[Lines] = (), paints: list[tuple[np.ndarray, tuple]] = ()):
+def _panel(projections: Projections, lines: Sequence[Lines] = (), paints: Sequence[tuple[np.ndarray, tuple]] = ()):
     """Draws xy with xz below and zy at the right, in one gray scale, with axes and a scale bar.
 
     Masks (z, y, x) are painted on with their colours, and lines drawn.
