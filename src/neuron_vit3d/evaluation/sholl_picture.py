@@ -86,6 +86,8 @@ def _draw_circle(draw, middle: np.ndarray, radius: float, box: tuple[float, floa
     angles = np.linspace(0, 2 * np.pi, 181)
     points = middle + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     left, top, right, bottom = box
-    inside = (points >= (left, top)).all(axis=1) & (points <= (right, bottom)).all(axis=1)
-    for i in np.flatnonzero(inside[:-1] & inside[1:]):
+    inside = np.all((points >= (left, top)) & (points <= (right, bottom)), axis=1).tolist()
+    for i in range(len(points) - 1):
+        if not (inside[i] and inside[i + 1]):
+            continue
         draw.line([tuple(points[i]), tuple(points[i + 1])], fill=FAINT)

@@ -200,10 +200,9 @@ def _branches(tree: Tree) -> np.recarray:
     result.order, result.strahler = orders, _strahler(found.parent_branch, orders)
     order_of_ids = np.argsort(tree.ids)
     rows = order_of_ids[np.searchsorted(tree.ids, np.stack([found.start, found.end]), sorter=order_of_ids)]
-    result.distance = np.linalg.norm(tree.xyz[rows[0]] - tree.xyz[rows[1]], axis=1)
-    result.tortuosity = np.divide(
-        result.length, result.distance, out=np.full(len(result), np.nan), where=result.distance > 0
-    )
+    distance = np.linalg.norm(tree.xyz[rows[0]] - tree.xyz[rows[1]], axis=1)
+    result.distance, result.tortuosity = distance, np.nan
+    np.divide(result.length, distance, out=result.tortuosity, where=distance > 0)
     return result[found.start != found.end]
 
 
@@ -226,7 +225,9 @@ def _strahler(parent: np.ndarray, order: np.ndarray) -> np.ndarray:
 def _sums_to_root(parent: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Sums the values (n,) of each row and of all rows above it, by pointer doubling."""
     total, above = values.copy(), parent.copy()
-    while (open_rows := np.flatnonzero(above >= 0)).size:
+    while True:
+        open_rows = np.flatnonzero(above >= 0)
+        if not open_rows.size:
+            return total
         total[open_rows] += total[above[open_rows]]
         above[open_rows] = above[above[open_rows]]
-    return total

@@ -36,7 +36,10 @@ def _read(path: Path, *, mend_structure: bool = False) -> Tree:
     except (morphio.MorphioError, RuntimeError, ValueError) as error:
         said = " ".join(_COLOURS.sub("", str(error)).replace(str(path), "").split()).strip(": ")
         raise TreeFileError(f"{path}: no sound Neurolucida .asc: {said[:200]}") from None
-    xyz, radii, types, parents = [], [], [], []
+    xyz: list[np.ndarray] = []
+    radii: list[np.ndarray | list[float]] = []
+    types: list[list[int]] = []
+    parents: list[list[int]] = []
     contour = np.asarray(found.soma.points, float)
     comments = ["read from a Neurolucida .asc", told_voxel_size((1.0, 1.0, 1.0))]
     if len(contour):
@@ -48,7 +51,7 @@ def _read(path: Path, *, mend_structure: bool = False) -> Tree:
         parents.append([-1])
         comments.append(f"the soma's contour of {len(contour)} points became one node")
     last: dict[int, int] = {}
-    count = len(contour) > 0
+    count = int(len(contour) > 0)
     for section in found.iter():
         points, diameters = np.asarray(section.points, float), np.asarray(section.diameters, float)
         above = 0 if len(contour) else -1

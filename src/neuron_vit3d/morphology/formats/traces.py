@@ -55,7 +55,8 @@ class _Reader:
     """Takes the elements of a file as they come."""
 
     def __init__(self, path: Path):
-        self.path, self.paths = path, {}
+        self.path = path
+        self.paths: dict[int, _SNTPath] = {}
         self.spacing: tuple[float, float, float] | None = None
         self.voxel_size: tuple[float, float, float] | None = None
         self.open_path: _SNTPath | None = None
