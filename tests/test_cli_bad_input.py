@@ -59,7 +59,6 @@ BAD_IMAGES = {
     "truncated.tif": (write_truncated, r"plane 7 ends beyond the file's \d+ bytes \(truncated\?\)"),
     "truncated.v3draw": (write_truncated, "header says .*, expected 32811 bytes, found 31811"),
     "terabytes.v3draw": (write_lying_v3draw, "header says .*, expected 216000000000043 bytes, found 32811"),
-    "flat.tif": (lambda path, array: tifffile.imwrite(path, array[0]), "expected a stack .*, got one 2D image"),
     "times.tif": (
         lambda path, array: tifffile.imwrite(path, np.stack([array, array]), imagej=True, metadata={"axes": "TZYX"}),
         "expected one stack of slices, got 2 time points",
@@ -238,7 +237,7 @@ def test_a_mistake_of_the_program_is_not_dressed_up_as_bad_input(files, model, m
         ("empty.tif", [], "mask is empty: nothing to trace"),
         ("not_finite.tif", [], "scores must lie in [0, 1], got nan"),
         ("channels.tif", [], "has 2 channels"),
-        ("flat.tif", [], "expected a stack of slices, got one 2D image"),
+        ("times.tif", [], "expected one stack of slices, got 2 time points"),
         ("truncated.tif", [], "(truncated?)"),
         ("drawn.tif", ["--threshold", "0"], "--threshold: expected a number above 0 and at most 1, got 0.0"),
         ("drawn.tif", ["--root", "1,2,3000"], "root must be a point (x, y, z) in the volume"),
@@ -322,7 +321,7 @@ def test_evaluate_refuses_what_cannot_be_compared(files, neuron):
         ("truncated.tif", "new.v3draw", "truncated.tif: "),
         ("terabytes.v3draw", "new.tif", "terabytes.v3draw: header says"),
         ("complex.tif", "new.tif", "complex.tif: expected planes"),
-        ("flat.tif", "new.v3draw", "flat.tif: expected a stack of slices"),
+        ("times.tif", "new.v3draw", "times.tif: expected one stack of slices"),
         ("missing.tif", "new.tif", "missing.tif: no such file"),
     ],
 )

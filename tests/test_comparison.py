@@ -13,6 +13,7 @@ from PIL import Image
 from neuron_vit3d import Volume, segmentation_scores, synthetic_neuron, tree_distance, write_volume
 from neuron_vit3d.cli.input import find_images
 from neuron_vit3d.evaluation import ranking_scores
+from neuron_vit3d.evaluation.axes import LEGEND_HEIGHT
 from neuron_vit3d.evaluation.comparison import (
     Comparison,
     as_json,
@@ -37,7 +38,7 @@ def line(*points) -> Tree:
 
 def coloured(path: Path, colour) -> int:
     """How many pixels of a picture have exactly this colour, below its legend left out."""
-    return int((np.asarray(Image.open(path))[:-16] == colour).all(-1).sum())
+    return int((np.asarray(Image.open(path))[:-LEGEND_HEIGHT] == colour).all(-1).sum())
 
 
 def test_trees_and_masks_are_compared_as_what_they_are(neuron, tmp_path):

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuron_vit3d.evaluation.overlay import DOUBTFUL, GOLD, PREDICTED, Projections, write_overlay
+from neuron_vit3d.evaluation.axes import LEFT, LEGEND_HEIGHT, TOP, round_step, ticks
+from neuron_vit3d.evaluation.overlay import (
+    AGREES,
+    DOUBTFUL,
+    FOUND,
+    GOLD,
+    MISSED,
+    PREDICTED,
+    Projections,
+    write_overlay,
+    write_tree_difference,
+)
 from neuron_vit3d.morphology import Tree
 
 
@@ -23,8 +34,8 @@ def line(*points) -> Tree:
 
 
 def coloured(path, colour) -> np.ndarray:
-    """Which pixels of a picture have exactly this colour."""
-    return (np.asarray(Image.open(path)) == colour).all(-1)
+    """Which pixels of a picture have exactly this colour, the legend left out."""
+    return (np.asarray(Image.open(path))[:-LEGEND_HEIGHT] == colour).all(-1)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
@@ -63,9 +74,9 @@ def test_trees_lie_on_what_they_trace(tmp_path):
     center = scale // 2
     # Where each view begins, and the line in it: along x in the upper two, a point at the right.
     for top, left, row, columns in (
-        (0, 0, 7, (10, 49)),
-        (40 * scale + 4, 0, 9, (10, 49)),
-        (0, 60 * scale + 4, 7, (9, 9)),
+        (TOP, LEFT, 7, (10, 49)),
+        (TOP + 40 * scale + 4, LEFT, 9, (10, 49)),
+        (TOP, LEFT + 60 * scale + 4, 7, (9, 9)),
     ):
         middle = top + row * scale + center
         across = slice(left + columns[0] * scale + center, left + columns[1] * scale + center + 1)
@@ -73,10 +84,43 @@ def test_trees_lie_on_what_they_trace(tmp_path):
         assert tree[middle - 3 : middle + 4, across].any(0).all()  # a root is a ring of 3 pixels around it
 
 
-def test_the_gold_tree_lies_beneath(tmp_path):
+def test_the_gold_tree_lies_beneath_and_both_are_seen(tmp_path):
     tree = line((5, 20, 2), (50, 20, 2))
-    path = write_overlay(tmp_path / "a.png", projections_of(np.zeros((5, 40, 60), np.uint8)), [tree], gold=tree)
-    assert coloured(path, PREDICTED).any() and not coloured(path, GOLD).any()
+    projections = projections_of(np.zeros((5, 40, 60), np.uint8))
+    path = write_overlay(tmp_path / "a.png", projections, [tree], gold=tree)
+    gold, traced = coloured(path, GOLD), coloured(path, PREDICTED)
+    column = LEFT + 25 * 8  # within the first panel of the second half
+    half = (gold.shape[1] - 8) // 2 + 8
+    across = slice(TOP + 15 * 8, TOP + 26 * 8)
+    assert traced[across, half + column].sum() == 2 and gold[across, half + column].sum() == 4
+    path = write_tree_difference(tmp_path / "b.png", projections, tree, line((5, 20, 2), (50, 20, 2), (50, 35, 2)))
+    assert all(coloured(path, colour).sum() > 500 for colour in (FOUND, MISSED, AGREES))
+
+
+def test_axes_and_scale_bar_are_in_micrometres_where_the_voxel_size_is_known(tmp_path):
+    """Slices five times as thick as voxels are wide make views five times as deep."""
+    volume = np.zeros((5, 40, 60), np.uint8)
+    plain = write_overlay(tmp_path / "a.png", projections_of(volume), [line((5, 5, 2), (50, 5, 2))])
+    projections = projections_of(volume)
+    projections.voxel_size = (1.0, 0.2, 0.2)
+    stretched = write_overlay(tmp_path / "b.png", projections, [line((5, 5, 2), (50, 5, 2))])
+    with Image.open(plain) as one, Image.open(stretched) as two:
+        assert two.height - one.height == 4 * 5 * 8
+    for path in (plain, stretched):  # a bar of 10 voxels, or of 2 um, in each of the two panels
+        row = coloured(path, (255, 255, 255))[TOP + 40 * 8 - 10]
+        assert 0 <= row.sum() // 2 - 10 * 8 <= 1
+    projections.voxel_size = (1000.0, 0.2, 0.2)  # a slip, which is not drawn
+    assert (
+        write_overlay(tmp_path / "c.png", projections, [line((5, 5, 2), (50, 5, 2))]).read_bytes()
+        == plain.read_bytes()
+    )
+
+
+@pytest.mark.parametrize(("span", "most", "step"), [(10, 5, 2), (10, 4, 5), (0.3, 3, 0.1), (9e6, 10, 1e6), (0, 5, 1)])
+def test_ticks_are_round(span, most, step):
+    assert round_step(span, most) == pytest.approx(step)
+    if span:
+        assert ticks(0, span, most)[:2] == pytest.approx([0, step]) and ticks(0, span, most)[-1] <= span * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +159,7 @@ def test_doubtful_branches_have_another_colour_and_a_legend(tmp_path):
     mixed = write_overlay(tmp_path / "c.png", projections, [dataclasses.replace(fork, scores=[1, 1, 0.9, 0.4])])
     assert coloured(mixed, DOUBTFUL).sum() > 50 and coloured(mixed, PREDICTED).sum() > 50
     with Image.open(plain) as before, Image.open(mixed) as after:
-        assert after.size == (before.width, before.height + 16)
+        assert after.size == before.size
 
 
 def test_a_tree_of_many_roots_has_a_ring_for_each(tmp_path):

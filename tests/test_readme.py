@@ -49,7 +49,7 @@ INSTEAD = [
 # is quick.
 WITH_DATASET = ("docs/how-to/train.md",)
 WITH_CHECKPOINT = ("docs/how-to/publish.md",)
-WITH_RESULTS = ("docs/how-to/evaluate.md", "docs/how-to/trace.md")
+WITH_RESULTS = ("docs/how-to/evaluate.md", "docs/how-to/measure.md", "docs/how-to/trace.md")
 
 
 def name_of(page: Path) -> str:

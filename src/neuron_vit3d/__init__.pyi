@@ -14,9 +14,12 @@ from .model import NeuronViT3DForSegmentation as NeuronViT3DForSegmentation
 from .model import NeuronViT3DImageProcessor as NeuronViT3DImageProcessor
 from .model import NeuronViT3DModel as NeuronViT3DModel
 from .morphology import Tree as Tree
+from .morphology import measure as measure
 from .morphology import rasterize as rasterize
 from .morphology import read_swc as read_swc
+from .morphology import read_tree as read_tree
 from .morphology import tree_distance as tree_distance
+from .morphology import write_tree as write_tree
 from .tracing import TraceError as TraceError
 from .tracing import TraceOptions as TraceOptions
 from .tracing import threshold_from_noise as threshold_from_noise

@@ -151,7 +151,9 @@ class _FollowedLoader(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         # The module is to look as it does without us: inspection and reloading ask for its loader.
-        module.__loader__ = module.__spec__.loader = self.loader
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
         with self.finder.following():
             self.loader.exec_module(module)
         self.finder.register_what_is_due()

@@ -88,10 +88,15 @@ class Options:
             raise self.error(one.name, one.metadata["check"], value)
 
     @classmethod
+    def all(cls) -> tuple[Field, ...]:
+        """Returns the fields of the options, in their order."""
+        # This class is no dataclass, but each record made of it is one: what types cannot say.
+        return fields(cls)  # type: ignore[arg-type]
+
+    @classmethod
     def wrong(cls, values: Mapping[str, Any]) -> Iterator[tuple[Field, Any]]:
         """Yields the fields, with their values, whose values they may not have."""
-        # This class is no dataclass, but each record made of it is one: what types cannot say, here and below.
-        for one in fields(cls):  # type: ignore[arg-type]
+        for one in cls.all():
             value, check = values[one.name], one.metadata["check"]
             if check is not None and not (value is None and one.default is None) and not check.allows(value):
                 yield one, value
@@ -103,7 +108,7 @@ class Options:
 
     def changed(self) -> dict[str, Any]:
         """Lists the options that are not at their defaults, in their order."""
-        values = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}  # type: ignore[arg-type]
+        values = {one.name: (getattr(self, one.name), one.default) for one in self.all()}
         return {name: value for name, (value, default) in values.items() if value != default}
 
     def __repr__(self) -> str:
@@ -124,7 +129,7 @@ class Options:
         where = f"{getattr(asked_by, '__name__', asked_by)}()"
         if options is not None and not isinstance(options, cls):
             raise TypeError(f"{where}: options: expected {cls.__name__}, got {type(options).__name__}")
-        names = [one.name for one in fields(cls)]  # type: ignore[arg-type]
+        names = [one.name for one in cls.all()]
         for name in keywords:
             if name not in names:
                 parameters = inspect.signature(asked_by).parameters.values()

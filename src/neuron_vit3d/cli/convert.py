@@ -5,45 +5,63 @@ from typing import Annotated
 
 import typer
 
+from ..morphology.formats.registry import FORMATS, format_named_by, suffixes_in_words
 from ..volumes.formats.registry import written_in_words
-from .input import check_file, check_target
-from .options import ChannelOption, JsonOption, example
+from .input import check_file, check_folder, check_target, parse_voxel_size
+from .options import ChannelOption, JsonOption, VoxelSizeOption, example
 from .output import Output
 
 
 @example("neuron-vit3d convert image.v3dpbd image.tif")
 def convert(
-    source: Annotated[Path, typer.Argument(help="Image or SWC file.", show_default=False)],
-    target: Annotated[Path, typer.Argument(help=f"{written_in_words()}; .swc from an SWC file.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="Image, or tree (.swc, .traces, .asc).", show_default=False)],
+    target: Annotated[
+        Path, typer.Argument(help=f"{written_in_words()}; {suffixes_in_words()} from a tree.", show_default=False)
+    ],
     channel: ChannelOption = None,
     like: Annotated[Path | None, typer.Option(help="Image whose shape an SWC file is drawn into as a mask.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help=f"Format of a tree: {', '.join(FORMATS)}. Default: by the suffix.")
+    ] = None,
+    voxel_size: VoxelSizeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Convert between image formats; check and repair an SWC file; or draw one into a mask."""
+    """Convert between image formats; repair a tree, or write it for other programs; or draw it into a mask."""
     sources = [source, *([like] if like else [])]
     for path in sources:
         check_file(path)
-    check_target(target, *sources)
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"--format: expected one of {', '.join(FORMATS)}, got {format!r}")
+    to_tree = (format or format_named_by(target)) is not None
+    if (format or format_named_by(target)) == "precomputed":
+        check_folder(target.parent)
+    else:
+        check_target(target, *sources)
     from ..evaluation.comparison import is_tree
-    from ..morphology import rasterize, read_swc
+    from ..morphology import rasterize, read_tree, write_tree
+    from ..morphology.formats.format import voxel_size_of
     from ..volumes import Volume, open_volume, read_volume, write_volume
 
-    if not is_tree(source) and is_tree(target):
+    sides = parse_voxel_size(voxel_size)
+    if not is_tree(source) and to_tree:
         raise ValueError(f"{target}: an image becomes a tree by `neuron-vit3d segment`, not by conversion")
-    if like is not None and is_tree(source) == is_tree(target):
+    if sides is not None and not to_tree:
+        raise ValueError(f"--voxel-size: is for trees that are written in units of length, not for {target}")
+    if like is not None and is_tree(source) == to_tree:
         raise ValueError(f"--like: is for drawing an SWC file into a mask, not for {source} to {target}")
     if not is_tree(source):
         write_volume(target, read_volume(source, channel=channel))
-    elif is_tree(target):
+    elif to_tree:
         if channel is not None:
             raise ValueError(f"--channel: is for images, but {source} is a tree")
-        read_swc(source).write(target)
+        tree = read_tree(source)
+        write_tree(target, tree, voxel_size=sides or voxel_size_of(tree), format=format)
     else:
         if like is None:
             raise ValueError(f"{target}: --like IMAGE is needed to draw {source} into a mask of that image's shape")
         with open_volume(like, channel or 0) as reader:
-            shape, voxel_size = reader.shape, reader.voxel_size
-        write_volume(target, Volume(rasterize(read_swc(source), shape), voxel_size))
+            drawn = Volume(rasterize(read_tree(source), reader.shape), reader.voxel_size)
+        write_volume(target, drawn)
     out = Output(json)
     out.tell(str(target), written=target)
     out.end()

@@ -1,7 +1,7 @@
 """neuron-vit3d evaluate: trees and masks beside those of a human."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,7 +59,7 @@ def evaluate(
             check_target(target, *sources)
     if many and picture is not None:
         check_folder(picture)
-    figures = {}
+    figures: dict[str, Any] = {}
     for name, ours, theirs in pairs:
         comparison = Comparison(ours, theirs, threshold)
         figures[name] = comparison.figures()

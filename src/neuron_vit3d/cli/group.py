@@ -1,6 +1,6 @@
 """Wrong usage of the command line is one line on standard error that names the nearest option or command."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -11,7 +11,7 @@ from .output import note
 
 # typer exports BadParameter alone; what it derives from is the error of all wrong usage, whatever click typer is built
 # on.
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class OneLineGroup(TyperGroup):
@@ -35,7 +35,7 @@ class OneLineGroup(TyperGroup):
             raise _told(error, ctx) from error
 
 
-def _told(error: Exception, ctx) -> typer.Exit:
+def _told(error: Any, ctx) -> typer.Exit:
     """Tells of wrong usage in one line; returns what ends the program."""
     ctx = getattr(error, "ctx", None) or ctx
     message, wrong = error.format_message(), getattr(error, "option_name", None)

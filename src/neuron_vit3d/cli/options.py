@@ -4,7 +4,7 @@ shows."""
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import Field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,14 +26,22 @@ JsonOption = Annotated[
 ]
 
 
+_EXAMPLES: dict[str, str] = {}  # command -> line
+
+
 def example(line: str) -> Callable[[Callable], Callable]:
     """Notes the line that a command's help shows as an example."""
 
     def noted(command: Callable) -> Callable:
-        command.example = line
+        _EXAMPLES[command.__name__] = line
         return command
 
     return noted
+
+
+def example_of(command: Callable) -> str:
+    """Returns the line that [`example`] noted."""
+    return _EXAMPLES[command.__name__]
 
 
 def takes(**records: type[Options]) -> Callable[[Callable], Callable]:
@@ -47,14 +55,14 @@ def takes(**records: type[Options]) -> Callable[[Callable], Callable]:
         @functools.wraps(command)
         def called(**values):
             made = {
-                parameter: record_of(record, {one.name: values.pop(one.name) for one in fields(record)})
+                parameter: record_of(record, {one.name: values.pop(one.name) for one in record.all()})
                 for parameter, record in records.items()
             }
             return command(**values, **made)
 
         own = [each for each in inspect.signature(command).parameters.values() if each.name not in records]
-        own += [_flag(one, record.title) for record in records.values() for one in fields(record)]
-        called.__signature__ = inspect.Signature(own)
+        own += [_flag(one, record.title) for record in records.values() for one in record.all()]
+        called.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
         called.__annotations__ = {each.name: each.annotation for each in own}
         return called
 

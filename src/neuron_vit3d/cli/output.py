@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def note(text: str) -> None:
@@ -31,7 +32,8 @@ class Output:
     """
 
     def __init__(self, as_json: bool):
-        self.as_json, self.figures = as_json, {}
+        self.as_json = as_json
+        self.figures: dict[str, Any] = {}
 
     def tell(self, line: str, **figures) -> None:
         """Prints a line, or keeps its figures and the paths of files for the JSON object."""

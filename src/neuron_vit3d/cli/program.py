@@ -4,6 +4,7 @@ Errors that a user can cause are one line on standard error and exit status 2. H
 needed.
 """
 
+import io
 import os
 import sys
 
@@ -13,6 +14,8 @@ from .convert import convert
 from .errors import hide_bars, one_line_errors
 from .evaluate import evaluate
 from .group import OneLineGroup, program
+from .measure import measure
+from .options import example_of
 from .prepare import prepare
 from .publish import publish
 from .segment import segment
@@ -27,8 +30,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback(epilog="Example: neuron-vit3d segment image.tif -o out")(program)
-for command in (segment, trace, evaluate, convert, view, prepare, publish):
-    app.command(epilog=f"Example: {command.example}")(one_line_errors(command))
+for command in (segment, trace, measure, evaluate, convert, view, prepare, publish):
+    app.command(epilog=f"Example: {example_of(command)}")(one_line_errors(command))
 # Its options, and -h, are read by itself: they are the fields of a dataclass.
 app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 
@@ -39,5 +42,6 @@ def main() -> None:
     # torch takes memory in large pages: in float32 tiles take four fifths of the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     hide_bars()
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     app()

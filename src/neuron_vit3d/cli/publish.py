@@ -31,7 +31,7 @@ def publish(
     from ..hub import publish as publish_checkpoint
     from ..inference import DEFAULT_CHECKPOINT
 
-    folder = checkpoint
+    folder: str | Path = checkpoint
     if checkpoint == "default":
         folder, facts = DEFAULT_CHECKPOINT, facts or default_facts()
     out = Output(json)

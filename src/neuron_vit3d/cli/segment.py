@@ -81,7 +81,7 @@ def segment(
     projections of the image; the same command goes on where it was interrupted; --shard, --workers and --scheduler
     share the work out.
     """
-    voxel_size = parse_voxel_size(voxel_size)
+    size = parse_voxel_size(voxel_size)
     check_file(image)
     zarr = image.is_dir() if zarr is None else zarr
     work = Work(shard, scheduler, workers)
@@ -104,7 +104,7 @@ def segment(
     check_device(segmenting.device)
     out = Output(json)
     if zarr:
-        how = {"channel": channel, "voxel_size": voxel_size, "progress": not quiet}
+        how = {"channel": channel, "voxel_size": size, "progress": not quiet}
         if not segment_regions(image, model, segmenting, results[0], work, **how):
             note(f"{results[0]}: this shard is done; the same command without --shard ends the work")
             out.figures |= {"scores": results[0], "finished": False}
@@ -117,7 +117,7 @@ def segment(
         projections = projections_of(image, channel, segmenting.invert, scores=results[0])
     else:
         threshold, share, projections = segment_slabs(
-            image, model, segmenting, channel, voxel_size, tracing.threshold, results, quiet
+            image, model, segmenting, channel, size, tracing.threshold, results, quiet
         )
     out.tell(
         f"{results[0]}  {results[1]}  {told_share(share, threshold)}",
@@ -126,9 +126,10 @@ def segment(
     from ..evaluation.overlay import write_overlay
     from ..volumes.names import is_own_result
 
-    trees, figures = [], None
+    trees: list = []
+    figures = None
     if trace:
-        trees, figures = trace_scores(results[0], swc, image, replace(tracing, threshold=threshold), voxel_size)
+        trees, figures = trace_scores(results[0], swc, image, replace(tracing, threshold=threshold), size)
         if figures is not None:
             out.tell(described(figures))
     elif is_own_result(swc):

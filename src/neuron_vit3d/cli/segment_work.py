@@ -66,7 +66,7 @@ def projections_of(image: Path, channel: int | None, invert: bool, scores: Path)
     from ..volumes.formats.zarr_writer import attributes_of
 
     with ChannelReader(image, attributes_of(scores)[RESULT]["num_channels"], channel, invert=invert) as source:
-        projections = Projections(source.shape)
+        projections = Projections(source.shape, source.voxel_size)
         for box in source.boxes():
             projections.add_box(box, source.read_box(box).max(axis=0))
     return projections
@@ -140,7 +140,7 @@ def mask_of(slabs: Iterable[tuple], source, mask: Path, voxel_size, threshold: f
     from ..volumes import SlabWriter
     from ..volumes.names import SEGMENTED_BY
 
-    projections, positives = Projections(source.shape), 0
+    projections, positives = Projections(source.shape, voxel_size), 0
     with SlabWriter(mask, source.shape, np.uint8, voxel_size, made_by=SEGMENTED_BY) as mask_file:
         for z, scores in slabs:
             slab = scores >= threshold

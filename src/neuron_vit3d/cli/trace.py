@@ -1,7 +1,7 @@
 """neuron-vit3d trace: a mask or scores become trees."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +38,7 @@ def trace(
 
     Beside each, NAME.branches.csv has a row for each branch, with its confidence.
     """
-    voxel_size = parse_voxel_size(voxel_size)
+    size = parse_voxel_size(voxel_size)
     check_number("--neurons", neurons, at_least=1)
     if root and neurons > 1:
         raise ValueError("--neurons: cannot be used with --root, which says how many by itself")
@@ -66,13 +66,13 @@ def trace(
     from ..volumes import open_volume
 
     try:
-        roots = [parse_numbers(text, 3, "--root: expected x,y,z in voxels") for text in root or []]
+        roots: Any = [parse_numbers(text, 3, "--root: expected x,y,z in voxels") for text in root or []]
         with open_volume(mask, channel) as reader:
             trees = trace_neurons(
                 reader,
                 roots or neurons,
                 tracing,
-                voxel_size=voxel_size or reader.voxel_size,
+                voxel_size=size or reader.voxel_size,
             )
     except ValueError as error:
         raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error

@@ -126,7 +126,7 @@ def _parser(program: str | None):
 
     class HelpFormatter(ArgumentDefaultsHelpFormatter):
         def _get_help_string(self, action):
-            return super()._get_help_string(action).replace("{}", ", ".join(help_words(action.dest)))
+            return (super()._get_help_string(action) or "").replace("{}", ", ".join(help_words(action.dest)))
 
     class OptionParser(HfArgumentParser):
         def error(self, message: str):

@@ -15,7 +15,7 @@ def view(
     image: ImageArgument,
     tree: Annotated[Path, typer.Argument(help="SWC file, drawn in red.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file.", show_default=False)],
-    gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath.")] = None,
+    gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath, wider.")] = None,
     channel: ChannelOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -26,10 +26,10 @@ def view(
     check_target(output, *sources)
     from ..evaluation.comparison import read_gold, read_projections
     from ..evaluation.overlay import write_overlay
-    from ..morphology import read_swc
+    from ..morphology import read_tree
 
     projections = read_projections(image, channel)
-    write_overlay(output, projections, [read_swc(tree)], gold=read_gold(gold) if gold else None)
+    write_overlay(output, projections, [read_tree(tree)], gold=read_gold(gold) if gold else None)
     out = Output(json)
     out.tell(str(output), picture=output)
     out.end()

@@ -110,17 +110,16 @@ def check_alignment(
     trees = {name: _flattened(moved, shape) for name, moved in _hypotheses(tree, shape, voxel_size).items()}
     places = {name: _Places.of(moved, shape, np.random.default_rng(seed)) for name, moved in trees.items()}
     points = np.concatenate([place.points for place in places.values()])
-    best = None
+    found = []
     for channel, voxels in enumerate(image):
-        figures, start = {}, 0
+        figures: dict[str, float] = {}
+        start = 0
         brightness = _brightness(voxels, points)
         for name, place in places.items():
             figures[name] = place.figure(brightness[start : start + len(place.points)])
             start += len(place.points)
-        strength = max(map(_strength, figures.values()))
-        if best is None or strength > best[0]:
-            best = strength, channel, figures
-    _, channel, figures = best
+        found.append((max(map(_strength, figures.values())), channel, figures))
+    _, channel, figures = max(found, key=lambda one: one[0])  # the first of equals
     fit = _choose(figures, {name: moved.length for name, moved in trees.items()})
     return Alignment(fit, figures, tree if fit is None else trees[fit], channel)
 
@@ -128,7 +127,7 @@ def check_alignment(
 def _choose(figures: dict[str, float], lengths: dict[str, float]) -> str | None:
     """The hypothesis that fits, by the rule of `check_alignment`; figures and lengths (voxels) of all hypotheses."""
     strengths = {name: _strength(figure) for name, figure in figures.items()}
-    best = max(strengths, key=strengths.get)  # the first of equals, which is "as is"
+    best = max(strengths, key=strengths.__getitem__)  # the first of equals, which is "as is"
     if strengths[best] < FITS:
         return None
     if strengths[best] - strengths[AS_IS] < LEAD or lengths[best] < SHORTEST:

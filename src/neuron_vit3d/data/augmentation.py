@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Augmentation:
 
     @classmethod
     def none(cls) -> Augmentation:
-        off = {field.name: 0.0 for field in fields(cls)}
+        off: dict[str, Any] = {field.name: 0.0 for field in fields(cls)}
         return cls(**{**off, "flip": False, "zoom": 1.0, "gamma": 1.0, "anisotropy": 1.0})
 
     def draw_view(
@@ -70,8 +71,8 @@ class Augmentation:
         if farthest is not None:
             # The block's own slices always: a stored block that is too shallow repeats its outermost ones.
             around = np.clip(around, -max(farthest, num_slices // 2), max(farthest, num_slices // 2))
-        flips = tuple(bool(flip) for flip in rng.random(4) < 0.5) if self.flip else (False,) * 4
-        return View(tile_size, float(factor), float(angle), around, flips)
+        z, y, x, swap = (rng.random(4) < 0.5).tolist() if self.flip else [False] * 4
+        return View(tile_size, float(factor), float(angle), around, (z, y, x, swap))
 
 
 _NONE = Augmentation.none()
@@ -129,7 +130,7 @@ class View:
         np.add(along * cosine, -(along * sine)[:, None], out=grid[0, :, :, 0])
         np.add(along * sine, (along * cosine)[:, None], out=grid[0, :, :, 1])
         grid = torch.from_numpy(grid)
-        options = {"padding_mode": "border", "align_corners": False}
+        options: dict[str, Any] = {"padding_mode": "border", "align_corners": False}
         shape = (*image.shape[:2], self.tile_size, self.tile_size)
         image = grid_sample(torch.from_numpy(image).flatten(0, 1)[None], grid, mode="bilinear", **options)
         # Labels are small whole numbers: as float32 they pass unchanged.

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
@@ -194,7 +194,7 @@ def _plan(source: Source, output: Path, options: PreparationOptions, table) -> t
     return jobs, halves
 
 
-def _run(source: Source, jobs: list[Job], num_proc: int, scratch) -> Iterator[tuple[Job, PairReport]]:
+def _run(source: Source, jobs: list[Job], num_proc: int, scratch) -> Generator[tuple[Job, PairReport], None, None]:
     """Reports as they come.
 
     Neurons whose volumes are largest are begun first, so that no process is left alone at the end.
@@ -217,10 +217,10 @@ def _run(source: Source, jobs: list[Job], num_proc: int, scratch) -> Iterator[tu
     with ProcessPoolExecutor(min(num_proc, len(waiting)), multiprocessing.get_context("spawn")) as pool:
         running, finished = {}, 0
         try:
-            for job in [*waiting, None]:
-                if job is not None:
-                    running[pool.submit(_in_process, source.name, scratch, job)] = job
-                while len(running) > (num_proc if job is not None else 0):
+            for next_one in [*waiting, None]:
+                if next_one is not None:
+                    running[pool.submit(_in_process, source.name, scratch, next_one)] = next_one
+                while len(running) > (num_proc if next_one is not None else 0):
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         report, finished = future.result(), finished + 1
                         yield running.pop(future), report

@@ -14,7 +14,7 @@ them by
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,7 +123,7 @@ def write_block_rows(path: Path, rows: Iterable[dict]) -> int:
     return _write(path, schema, batches())
 
 
-def read_files(files: dict[str, Sequence[Path]], config: str) -> "DatasetDict":
+def read_files(files: Mapping[str, Sequence[Path]], config: str) -> "DatasetDict":
     """Memory-mapped datasets of the parts that have files, in the order of `PARTS`."""
     from datasets import Dataset, DatasetDict, concatenate_datasets
 

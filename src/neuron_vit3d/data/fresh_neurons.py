@@ -69,9 +69,9 @@ class FreshNeurons:
     def _make(self, stream: int, number: int) -> ArrayVolume:
         seed = int(np.random.SeedSequence([self.seed, stream, number]).generate_state(1, np.uint64)[0])
         if number % IMITATED == 0:
-            neuron = synthetic_neuron(self.shape, seed=seed, quality=None if number % 2 else "noisy")
-            labels = neuron.visible_labels()
+            imitated = synthetic_neuron(self.shape, seed=seed, quality=None if number % 2 else "noisy")
+            image, labels = imitated.volume.array, imitated.visible_labels()
         else:
-            neuron = wild_neuron(self.shape, seed=seed, without=self.without, backgrounds=self.backgrounds)
-            labels = neuron.labels
-        return ArrayVolume(f"synthetic neuron {stream}.{number}", neuron.volume.array[None], labels)
+            wild = wild_neuron(self.shape, seed=seed, without=self.without, backgrounds=self.backgrounds)
+            image, labels = wild.volume.array, wild.labels
+        return ArrayVolume(f"synthetic neuron {stream}.{number}", image[None], labels)

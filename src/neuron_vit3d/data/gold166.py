@@ -94,8 +94,8 @@ class Origins(dict[str, Origin]):
 
     def unmatched(self, images: Iterable[str]) -> list[str]:
         """The rows, by their paths, that say nothing about any of the images."""
-        tails = {next((tail for tail in _tails(image) if tail in self._by_tail), None) for image in images} - {None}
-        matched = {row for tail in tails if self._clear[tail] for row in self._by_tail[tail]}
+        tails = {next((tail for tail in _tails(image) if tail in self._by_tail), None) for image in images}
+        matched = {row for tail in tails if tail is not None and self._clear[tail] for row in self._by_tail[tail]}
         return [row for row in self if row not in matched]
 
 
@@ -155,7 +155,8 @@ def _read_rows(reader: csv.DictReader, name: str) -> Origins:
     }
     if columns["image"] is None:
         raise DataError(f"{name}: expected a CSV table with a column 'image', found {', '.join(names) or 'nothing'}")
-    rows, lines = {}, {}
+    rows: dict[str, Origin] = {}
+    lines: dict[str, int] = {}
     for row in reader:
         line = reader.line_num
         values = {key: (row.get(column) or "").strip() or None if column else None for key, column in columns.items()}
@@ -211,7 +212,7 @@ def read_pixel_size(text: str, name: str) -> tuple[float, float, float]:
     named = {axis: float(value) for axis, value in re.findall(rf"\b(xy|[xyz])\b\W*?({_NUMBER.pattern})", text.lower())}
     numbers = [float(value) for value in _NUMBER.findall(text)]
     if "z" in named and ("x" in named or "xy" in named):
-        x, z = named.get("x", named.get("xy")), named["z"]
+        x, z = named["x"] if "x" in named else named["xy"], named["z"]
         y = named.get("y", x)
     elif 1 <= len(numbers) <= 3:
         x, y, z = {1: numbers * 3, 2: [numbers[0], *numbers], 3: numbers}[len(numbers)]

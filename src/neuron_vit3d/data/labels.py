@@ -143,7 +143,7 @@ def draw_labels(
 
 
 def labels_of_window(
-    tree: Tree, image: np.ndarray, window: tuple[slice, slice, slice], policy: LabelPolicy, level: float | None
+    tree: Tree, image: np.ndarray, window: tuple[slice, ...], policy: LabelPolicy, level: float | None
 ) -> np.ndarray:
     """Draws the labels of a window (slices along z, y, x) inside the volume `image` (z, y, x).
 

@@ -20,7 +20,7 @@ never taken.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..volumes import is_volume_name, volume_stem
@@ -100,11 +100,11 @@ class _Pairing:
         self.trees = defaultdict(list)  # folder -> trees
         self.beside = ImageNames()
         self.ranked: dict[str, tuple[str, ...]] = {}  # image -> its trees
-        self.passed_over = defaultdict(dict)
-        self.notes = defaultdict(list)
+        self.passed_over: dict[str, dict[str, str]] = defaultdict(dict)
+        self.notes: dict[str, list[str]] = defaultdict(list)
         self.reasons: dict[str, str] = {}  # image or tree -> why it is left out, if nothing is found for it
         self.used: set[str] = set()
-        stems = {}
+        stems: dict[str, str] = {}
         for path in files:
             if path.lower().endswith(TREE_SUFFIXES):
                 self.trees[folder_name(path)].append(path)
@@ -155,7 +155,8 @@ class _Pairing:
         images = [image for images in self.images.values() for image in images]
         if not strays or not any(self._is_free(image) for image in images):
             return
-        index, own, unclear = ImageNames(), defaultdict(list), {}
+        index, own = ImageNames(), defaultdict(list)
+        unclear: dict[int, tuple[Sequence[str], list[str]]] = {}
         for image in images:
             index.add(image, _tails(folder_name(image)), has_tree=not self._is_free(image))
         for tree in strays:
@@ -166,8 +167,8 @@ class _Pairing:
                 unclear.setdefault(id(fit.images), (fit.images, []))[1].append(tree)
             elif fit:
                 self.reasons.setdefault(tree, "a tree whose image has another one beside it")
-        for images, trees in unclear.values():
-            for image in images:
+        for meant, trees in unclear.values():
+            for image in meant:
                 self.reasons[image] = (
                     f"no tree beside it, and this is not the only image that may be meant by {_names(trees)}"
                 )
@@ -224,7 +225,8 @@ class _Pairing:
 
     def _pixel_sizes(self) -> dict[str, str]:
         """The file that tells an image's voxel size: named after it, or the only one beside the only image."""
-        texts, found = defaultdict(list), {}
+        texts = defaultdict(list)
+        found: dict[str, str] = {}
         for path in self.files:
             if path.lower().endswith(PIXEL_SIZE_SUFFIX):
                 texts[folder_name(path)].append(path)
@@ -274,7 +276,7 @@ class _Pairing:
         Where no image fits, the whole name of the tree is looked at.
         """
         fit = self.beside.find(tree, readings_of(tree), [folder_name(tree)])
-        return bool(_AUTOMATIC.search(fit.reading.rest if fit else tree_stem(tree)))
+        return bool(_AUTOMATIC.search(fit.reading.rest if fit and fit.reading else tree_stem(tree)))
 
     def _read_annotation(self, path: str, text: str) -> None:
         """Notes which trees an `.ano` file names, and for which image.

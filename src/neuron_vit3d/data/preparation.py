@@ -100,8 +100,8 @@ class Job:
     @property
     def part(self) -> str:
         options = self.options
-        by = {"by": options.split_by, "fractions": options.fractions, "seed": options.seed}
-        return part_of(self.candidate.neuron_id, self.origin.lab, **by)
+        name, lab = self.candidate.neuron_id, self.origin.lab
+        return part_of(name, lab, by=options.split_by, fractions=options.fractions, seed=options.seed)
 
     def fingerprint(self) -> dict:
         told = {
@@ -215,7 +215,8 @@ def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
             tree, channel = found.tree, found.channel if channel is None else channel
         if image.ndim == 4:
             image = image[channel or 0]
-    notes = [job.note, *notes, size_note, *(str(one.message).split(": ", 1)[-1] for one in caught)]
+    told = [str(one.message).split(": ", 1)[-1] for one in caught]
+    notes = [note for note in (job.note, *notes, size_note, *told) if note]
     image = image.view(np.uint8) if image.dtype == bool else image
     with _named(path, candidate.image):
         check_finite(Volume(image, source=str(path)))
@@ -250,14 +251,15 @@ def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
         voxel_size=size,
         nodes=len(tree),
         neuron_voxels=neuron_voxels,
-        note="; ".join(note for note in notes if note),
+        note="; ".join(notes),
     )
     return _Neuron(image, tree, size, policy, level, is_dark, report)
 
 
 def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[str]]:
     """The best tree that can be read, its path, and what is to be told about the others."""
-    notes, first = [candidate.note], None
+    notes = [candidate.note] if candidate.note else []
+    first: Exception | None = None
     for swc in candidate.trees:
         try:
             with source.local(swc) as path, _named(path, swc):
@@ -267,7 +269,7 @@ def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[st
             first = first or error
             notes.append(f"passed over: {one_line(error)}")
     else:
-        raise first
+        raise first or DataError(f"{candidate.image}: has no tree")
     others = [PurePosixPath(path).name for path in candidate.passed_over if path != swc]
     return tree, swc, notes + ([f"not taken: {', '.join(others)}"] if others else [])
 

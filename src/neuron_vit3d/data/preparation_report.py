@@ -167,8 +167,9 @@ def write_pages(
 
 
 def _cells(row: PairReport) -> dict[str, object]:
-    shape, voxel_size = row.shape or ("",) * 3, row.voxel_size or ("",) * 3
-    cells = {f"figure {name}": round(figure, 4) for name, figure in row.figures.items()}
+    shape: Sequence = row.shape or ("",) * 3
+    voxel_size: Sequence = row.voxel_size or ("",) * 3
+    cells: dict[str, object] = {f"figure {name}": round(figure, 4) for name, figure in row.figures.items()}
     cells |= dict(zip(("slices", "height", "width"), shape, strict=True))
     cells |= dict(zip(("voxel_z_um", "voxel_y_um", "voxel_x_um"), voxel_size, strict=True))
     for name in ("neuron_id", "status", "fit", "channel", "dtype", "nodes", "neuron_voxels", "image", "swc", "note"):
@@ -190,10 +191,11 @@ def _projection(image: np.ndarray, size: tuple[int, int], *, dark: bool) -> np.n
     extreme = np.minimum if dark else np.maximum
     height, width = image.shape[1:]
     rows, columns = _starts(height, size[1]), _starts(width, size[0])
-    projection = None
+    projection: np.ndarray | None = None
     for plane in image:
         small = extreme.reduceat(extreme.reduceat(plane, rows, axis=0), columns, axis=1)
         projection = small.copy() if projection is None else extreme(projection, small, out=projection)
+    assert projection is not None  # an image has slices
     return np.nan_to_num(projection.astype(np.float32), posinf=0, neginf=0)
 
 
@@ -272,7 +274,7 @@ def _verdict(row: PairReport) -> str:
     """The line of a caption that says what became of a pair, with its figure."""
     if not row.figures:
         return row.status
-    fit = row.fit or max(row.figures, key=row.figures.get)
+    fit = row.fit or max(row.figures, key=row.figures.__getitem__)
     figure = f"{row.figures.get(fit, 0.5):.2f}"
     if row.fit is None:
         return f"{row.status}, at best {fit} {figure}"
@@ -315,7 +317,8 @@ def _cut_end(text: str, font) -> str:
 
 def _wrapped(text: str, font, *, lines: int) -> list[str]:
     """The text in at most so many lines, the last one cut off."""
-    done, words = [], text.split()
+    done: list[str] = []
+    words = text.split()
     while words and len(done) < lines - 1:
         line = words.pop(0)
         while words and font.getlength(f"{line} {words[0]}") <= THUMBNAIL:

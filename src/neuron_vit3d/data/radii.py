@@ -69,7 +69,7 @@ def _profiles_across(tree: Tree, image: np.ndarray, average) -> tuple[np.ndarray
     offsets = np.arange(-_HALF, _HALF + 1) * _STEP
     profiles = np.zeros((len(tree), len(offsets)))
     last = np.array(image.shape[::-1]) - 1
-    known = ((tree.xyz >= -0.5) & (tree.xyz <= last + 0.5)).all(axis=1)
+    known = np.all((tree.xyz >= -0.5) & (tree.xyz <= last + 0.5), axis=1)
     for first in range(0, len(tree), 1024):  # bounds the memory
         rows = slice(first, first + 1024)
         along = tangents[rows] @ rays.T  # (n, 8) cosine between branch and ray

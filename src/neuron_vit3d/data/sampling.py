@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,14 +18,18 @@ from .sources import DataError
 class VolumeWithLabels(Protocol):
     """What blocks can be cut from: `TracedVolume`, and `ArrayVolume` around what is in memory."""
 
-    name: str
-    shape: tuple[int, int, int]  # z, y, x
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """z, y, x."""
 
     @property
     def image(self) -> np.ndarray:
         """(channels, z, y, x), raw voxels."""
 
-    def labels(self, window: tuple[slice, slice, slice]) -> np.ndarray:
+    def labels(self, window: tuple[slice, ...]) -> np.ndarray:
         """uint8 labels (0, 1, 255) of a window (z, y, x) inside the volume."""
 
     def foreground_place(self, rng: np.random.Generator, slices: slice) -> tuple[int, int, int] | None:
@@ -43,9 +47,10 @@ class ArrayVolume:
 
     def __init__(self, name: str, image: np.ndarray, labels: np.ndarray, intensities=None, lab: str | None = None):
         self.name, self.image, self.shape, self.lab = name, image, labels.shape, lab
-        self._labels, self._intensities, self._foreground = labels, intensities, {}
+        self._labels, self._intensities = labels, intensities
+        self._foreground: dict[tuple[int, int], np.ndarray] = {}
 
-    def labels(self, window: tuple[slice, slice, slice]) -> np.ndarray:
+    def labels(self, window: tuple[slice, ...]) -> np.ndarray:
         return self._labels[window]
 
     def foreground_place(self, rng: np.random.Generator, slices: slice) -> tuple[int, int, int] | None:
@@ -101,7 +106,7 @@ class BlockDataset(Dataset):
         foreground_probability: float = 0.7,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        balance: Literal["neuron", "lab", "volume"] = "neuron",
+        balance: str = "neuron",
         fresh=None,
         fresh_share: float = 0.0,
     ):
@@ -115,7 +120,7 @@ class BlockDataset(Dataset):
         self.fresh, self.fresh_share = fresh, fresh_share
         if fresh is not None and not self.volumes:
             self.fresh_share = 1.0
-        self._odds = None if self.fresh_share == 1 else np.cumsum(_odds(self.volumes, balance))
+        self._odds = np.cumsum([] if self.fresh_share == 1 else _odds(self.volumes, balance))
         # In shared memory, so that what one worker has found out all know, and workers that live on hear of an epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._intensities = torch.full((len(self.volumes), 2, processor.num_channels), torch.nan, dtype=torch.float64)
@@ -158,7 +163,8 @@ class BlockDataset(Dataset):
         if not 0 <= index < self.length:  # without it a plain `for` over the dataset would never end
             raise IndexError(f"block {index} of {self.length}")
         rng = np.random.default_rng([self.seed, int(self._epoch), index])
-        chosen, origin = self._choose(rng, index), None
+        chosen = self._choose(rng, index)
+        origin: tuple = ()
 
         def cut(view: View, labelled: slice, rng: np.random.Generator, donor: bool):
             nonlocal origin
@@ -205,7 +211,7 @@ def choose_place(
         z = rng.integers(slices.start, slices.stop)
         corner = rng.integers(np.minimum(0, room), np.maximum(0, room) + 1)
     else:
-        z, shift = voxel[0], view.side // 3
+        z, shift = np.int64(voxel[0]), view.side // 3
         corner = np.array(voxel[1:]) - view.window // 2 + rng.integers(-shift, shift + 1, size=2)
     # Inside the volume where it is large enough, around it where it is not.
     corner = np.clip(corner, np.minimum(0, room), np.maximum(0, room))

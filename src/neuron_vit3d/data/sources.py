@@ -19,7 +19,7 @@ import struct
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
 
 from ..volumes import VolumeError, is_volume_folder, volume_stem
@@ -209,7 +209,8 @@ class ZipSource(Source):
     """The files of a zip archive; one at a time is copied out of it, and never more bytes than the archive says."""
 
     def __init__(self, path: Path, scratch: str | os.PathLike | None = None):
-        self.name, self.scratch, self.refused, self._entries = str(path), scratch, {}, {}
+        self.name, self.scratch, self.refused = str(path), scratch, {}
+        self._entries: dict[str, zipfile.ZipInfo] = {}
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -283,7 +284,7 @@ class ZipSource(Source):
             else:
                 self._entries[name] = entry
 
-    def _unpack(self, path: str) -> Iterator[bytes]:
+    def _unpack(self, path: str) -> Generator[bytes, None, None]:
         """An entry's bytes, as many as the archive says at most.
 
         Whatever goes wrong in reading is the entry's: DataError.

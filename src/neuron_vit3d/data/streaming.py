@@ -154,7 +154,7 @@ class StreamedBlocks(IterableDataset):
         used = max(0, -(-(batches - number) // workers)) * batch_size
         length = None if self.length is None else self.length // workers + (number < self.length % workers)
         consumer, consumers = self.rank * workers + number, self.world_size * workers
-        recent = deque(maxlen=_DONORS)
+        recent: deque = deque(maxlen=_DONORS)
         self._given = used
         # A few rows before the first that is used: another neuron may come from them. How many blocks a row gives
         # depends on all before.
@@ -175,11 +175,8 @@ class StreamedBlocks(IterableDataset):
         if self.balance == "volume":
             yield from rows
             return
-        rng, known, of_lab = (
-            np.random.default_rng(seed),
-            0,
-            defaultdict(set),
-        )  # rows that are known of; lab -> its neurons
+        rng, known = np.random.default_rng(seed), 0  # rows that are known of
+        of_lab: dict[str, set[str]] = defaultdict(set)  # lab -> its neurons
         for row in rows:
             neuron, count = _value(row, "neuron_id"), _value(row, "neuron_blocks")
             lab = _value(row, "lab") if self.balance == "lab" else neuron
@@ -239,7 +236,8 @@ class StreamedBlocks(IterableDataset):
         if not by_rows:
             waiting = waiting[consumer::consumers]
             seed = [*seed, consumer]
-        turns, opened = np.random.default_rng([*seed, 1]), []
+        turns = np.random.default_rng([*seed, 1])
+        opened: list[Iterator] = []
         for number in count():
             row = None
             while row is None:
@@ -285,7 +283,7 @@ def _value(row, column: str):
 def _place_among_processes(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if (rank is None) != (world_size is None):
         raise DataError(f"expected both rank and world_size or neither, got {rank} and {world_size}")
-    if rank is None:
+    if rank is None or world_size is None:
         distributed = torch.distributed
         if distributed.is_available() and distributed.is_initialized():
             rank, world_size = distributed.get_rank(), distributed.get_world_size()

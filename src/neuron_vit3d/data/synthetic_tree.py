@@ -127,7 +127,11 @@ class _Growth:
         # A thick tube in a small volume would fill it.
         self.trunk_radius = min(rng.uniform(*habit.trunk_radius), max(THINNEST, min(shape[1:]) / 20))
         self.size = 0
-        self.xyz, self.radii, self.parents, self.orders, self.headings = [], [], [], [], []
+        self.xyz: list[np.ndarray] = []
+        self.radii: list[np.ndarray] = []
+        self.parents: list[np.ndarray] = []
+        self.orders: list[np.ndarray] = []
+        self.headings: list[np.ndarray] = []
 
     def grow(self) -> Tree:
         rng, habit = self.rng, self.habit
@@ -160,7 +164,7 @@ class _Growth:
         if rng.random() < self.habit.soma_chance:
             soma_radius = min(rng.uniform(5, 12), 0.3 * extent[2], 0.12 * extent[:2].min())
             soma_radius = soma_radius if soma_radius > 1.5 * self.trunk_radius else 0.0
-        best = None
+        trials = []
         for _ in range(8):  # of a few trials the longest, lest it leaves the volume at once
             if soma_radius:
                 place = rng.uniform(0.15, 0.85, size=3)
@@ -171,9 +175,8 @@ class _Growth:
                 place += rng.normal(0, [0.12, 0.12, 0.18])
             start = np.clip(place, 0.03, 0.97) * extent
             path = self._walk(start, azimuth, rng.normal(0, 0.3 * self.tilt), rng.uniform(0.6, 1.5) * extent[:2].max())
-            if best is None or len(path[0]) > len(best[1][0]):
-                best = start, path
-        start, (points, headings) = best
+            trials.append((start, path))
+        start, (points, headings) = max(trials, key=lambda trial: len(trial[1][0]))  # the first of equals
         points, headings = np.vstack([start, points]), np.concatenate([headings[:1], headings])
         radii = self._radii(self.trunk_radius, len(points), taper=rng.uniform(0.5, 1.0))
         if soma_radius:

@@ -103,7 +103,7 @@ class TracedVolume:
         except SWCError as error:
             raise DataError(str(error)) from error
 
-    def labels(self, window: tuple[slice, slice, slice]) -> np.ndarray:
+    def labels(self, window: tuple[slice, ...]) -> np.ndarray:
         """Labels (0, 1, 255) of a window (z, y, x) inside the volume, uint8."""
         return labels_of_window(self.tree, self.image[0], window, self.policy, self.signal_level)
 
@@ -119,7 +119,7 @@ class TracedVolume:
             point = start[piece] + rng.random() * (end[piece] - start[piece])
             place = np.floor(point + 0.5).astype(int)[::-1]
             if (place >= 0).all() and (place < self.shape).all() and slices.start <= place[0] < slices.stop:
-                return tuple(int(i) for i in place)
+                return int(place[0]), int(place[1]), int(place[2])
         return None
 
     def intensity_range(self, processor) -> tuple[np.ndarray, np.ndarray]:

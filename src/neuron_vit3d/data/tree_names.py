@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..volumes import volume_stem
 
@@ -40,7 +41,7 @@ class Fit:
     images: Sequence[str]
     reading: Reading | None = None
     level: int = 0
-    place: Hashable = None
+    place: Any = None
 
     @property
     def image(self) -> str | None:
@@ -60,6 +61,7 @@ class Fit:
         if self.reading is None:
             return (0, is_annotated)
         after, later = _AFTER_THE_IMAGE.fullmatch(self.reading.rest), self.reading.sorted_later
+        assert after is not None  # with a reading that says otherwise nothing is found
         stamp, times_sorted = after["stamp"] or "", later + after["sorted"].lower().count("_sorted")
         kind = 3 if times_sorted else 2 if stamp else 1
         return (kind, is_annotated, re.sub(r"\D", "", stamp), times_sorted, later, -self.level)

@@ -89,7 +89,7 @@ def honeycomb(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarr
 
 def real_background(arrays: Sequence[np.ndarray], shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Crop, flip, turn and stretch one of some real stacks; the result lies mostly between 0 and 1."""
-    array = arrays[rng.integers(0, len(arrays))]
+    array = arrays[int(rng.integers(0, len(arrays)))]
     zoom = float(np.exp(rng.uniform(np.log(0.6), np.log(1.6))))
     if rng.random() < 0.5:
         array = array.transpose(0, 2, 1)

@@ -50,7 +50,7 @@ def add_noise(image: np.ndarray, sigma: float, level: float, dice: Dice) -> None
     flicker = kinds.uniform(0.02, 0.15) if dice.happens("noise_variety", 0.12) else 0.0
     salt = np.exp(kinds.uniform(np.log(1e-5), np.log(1e-3))) if dice.happens("noise_variety", 0.12) else 0.0
     gain = photons * sigma**2 / max(level, 1e-6)
-    spread = gain * image
+    spread: np.ndarray = gain * image
     spread += np.float32((1 - photons) * sigma**2)
     np.sqrt(spread, out=spread)
     if grain:

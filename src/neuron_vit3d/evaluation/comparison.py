@@ -8,13 +8,16 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..files import replacing
-from ..morphology import Tree, rasterize, read_swc, tree_distance
+from ..morphology import Tree, rasterize, read_tree, tree_distance
+from ..morphology.formats.registry import is_tree_name
 from ..volumes import (
     Volume,
     check_finite,
@@ -30,7 +33,6 @@ from .ranking import ranking_scores
 from .segmentation import segmentation_scores
 
 
-_TREE_SUFFIXES = (".swc", ".eswc")
 _LARGEST_SIDE = 20_000  # of a picture's background, in voxels
 # What says what a file is, and not which neuron it is of.
 _ROLES = (".scores", ".mask", ".labels", ".gold", ".compared")
@@ -51,12 +53,14 @@ class Comparison:
 
     def __init__(self, predicted: Path, gold: Path, threshold: float = 2.0):
         self.threshold, self.is_tree = threshold, is_tree(predicted)
+        self.predicted: Any  # of both kinds: Tree, or mask (z, y, x)
+        self.gold: Any
         if self.is_tree:
             if not is_tree(gold):
                 raise ValueError(
                     f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image"
                 )
-            self.predicted, self.gold = read_swc(predicted), read_gold(gold)
+            self.predicted, self.gold = read_tree(predicted), read_gold(gold)
             return
         voxels = read_labels(predicted)
         self.scores = voxels if voxels.dtype.kind == "f" else None
@@ -93,7 +97,7 @@ class Comparison:
             if background.shape != self.gold.shape:
                 raise ValueError(f"{image}: expected the masks' shape {self.gold.shape}, found {background.shape}")
             return write_mask_difference(path, background, self.predicted, self.gold)
-        trees = self.predicted, self.gold
+        trees = [self.predicted, self.gold]
         if image is None:
             trees, shape = _side_by_side(trees)
         background = Projections(shape) if image is None else read_projections(image)
@@ -201,13 +205,13 @@ def write_csv(path: Path, figures: dict[str, dict[str, float]]) -> None:
 
 
 def is_tree(path: Path) -> bool:
-    """Whether a file is an SWC file, by its name."""
-    return path.suffix.lower() in _TREE_SUFFIXES
+    """Whether a file is a tree, by its name."""
+    return is_tree_name(path)
 
 
 def read_gold(path: Path) -> Tree:
     """A tree that a human drew: what cutting and pasting leaves behind is mended, and told."""
-    return read_swc(path, mend_structure=True)
+    return read_tree(path, mend_structure=True)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -238,13 +242,13 @@ def read_projections(path: Path, channel: int | None = None) -> Projections:
     """
     with open_volume(path, channel) as reader:
         check_finite(reader)
-        projections = Projections(reader.shape)
+        projections = Projections(reader.shape, reader.voxel_size)
         for box in reader.boxes():
             projections.add_box(box, reader.read_box(box))
     return projections
 
 
-def _side_by_side(trees: tuple[Tree, Tree]) -> tuple[list[Tree], tuple[int, int, int]]:
+def _side_by_side(trees: Sequence[Tree]) -> tuple[list[Tree], tuple[int, int, int]]:
     """The trees moved together to where coordinates begin, and a volume (z, y, x) that they then lie in.
 
     Raises:

@@ -1,6 +1,11 @@
-"""Pictures to judge a result by: maximum projections with trees drawn on, or with what differs from the gold one."""
+"""Pictures to judge a result by: maximum projections with trees drawn on, or with what differs from the gold one.
+
+A gold tree is a wide line beneath a thin one, so that both are seen where they agree. Views have axes and a scale bar,
+in micrometres where the voxel size is known, and are then stretched as voxels are.
+"""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,24 +15,31 @@ from ..files import replacing
 from ..morphology.branches import DOUBTFUL as THRESHOLD
 from ..morphology.branches import doubtful_nodes
 from ..volumes.names import SEGMENTED_BY
+from .axes import BACKGROUND, LEFT, LEGEND_HEIGHT, TOP, Key, draw_legend, draw_scale_bar, draw_ticks
 
 
 PREDICTED, GOLD, DOUBTFUL = (255, 80, 60), (60, 220, 120), (255, 210, 0)
 # Told apart by those who see no red or no green, too.
-AGREES, MISSED, EXTRA = (86, 180, 255), (255, 210, 0), (255, 60, 60)
-_LEGEND = (("agrees", AGREES), ("missed", MISSED), ("extra", EXTRA))
-_LARGEST_SIDE, _SMALLEST_SIDE = 1600, 1000
+AGREES, MISSED, EXTRA, FOUND = (86, 180, 255), (255, 210, 0), (255, 60, 60), (0, 96, 96)
+_LEGEND = (Key("agrees", AGREES, 5), Key("missed", MISSED, 5), Key("extra", EXTRA, 5))
+_LARGEST_SIDE, _SMALLEST_SIDE, _GAP = 1600, 1000, 4
+_WIDE = 4  # pixels by which a gold line is wider than one that lies on it
+_MOST_STRETCHED = 20.0  # as voxels: sides that differ by more are a slip, or leave nothing to be seen of the others
 
 
 class Projections:
     """Maximum projections along z, y and x of a volume that comes part by part.
 
     It comes slab by slab, or box by box from its first voxel on; memory is that of the projections.
+
+    Args:
+        shape: (z, y, x) of the volume.
+        voxel_size: z, y, x in micrometres, or None.
     """
 
-    def __init__(self, shape: tuple[int, int, int]):
+    def __init__(self, shape: tuple[int, int, int], voxel_size: tuple[float, float, float] | None = None):
         depth, height, width = shape
-        self.shape = tuple(shape)
+        self.shape, self.voxel_size = tuple(shape), voxel_size
         self.xy = np.zeros((height, width), np.float32)
         self.xz = np.zeros((depth, width), np.float32)
         self.zy = np.zeros((height, depth), np.float32)
@@ -57,15 +69,18 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
         projections: of the image.
         trees: predicted trees (red), coordinates in the image's voxels. Branches whose confidence is known and below
             0.5 (`branches.DOUBTFUL`) are yellow; where there are any, a legend says so.
-        gold: the gold tree (green, drawn beneath), or None.
+        gold: the gold tree (green, wide, drawn beneath), or None.
     """
     plain = _panel(projections)
-    lines = [] if gold is None else [_lines(gold, GOLD)]
+    lines = [] if gold is None else [_lines(gold, GOLD)._replace(wide=True)]
     doubtful = [doubtful_nodes(tree) for tree in trees]
     for tree, nodes in zip(trees, doubtful, strict=True):
         lines += [_lines(tree, PREDICTED, ~nodes), _lines(tree, DOUBTFUL, nodes)]
-    legend = (("traced", PREDICTED), (f"doubtful: confidence below {THRESHOLD:g}", DOUBTFUL))
-    return _write(path, plain, _panel(projections, lines), legend if any(map(np.any, doubtful)) else ())
+    legend = [Key("gold", GOLD, 1 + _WIDE)] if gold is not None else []
+    legend += [Key("traced", PREDICTED, 2)] if trees else []
+    if any(map(np.any, doubtful)):
+        legend.append(Key(f"doubtful: confidence below {THRESHOLD:g}", DOUBTFUL, 2))
+    return _write(path, plain, _panel(projections, lines), legend)
 
 
 def write_tree_difference(
@@ -73,16 +88,23 @@ def write_tree_difference(
 ) -> Path:
     """Writes a PNG of the projections alone on the left, and with both trees on the right.
 
-    There the length of the predicted tree lies within `threshold` voxels of the gold one (agrees) or does not (extra),
-    and of the gold tree that length is drawn which the predicted one misses.
+    The gold tree is a wide line, in another colour where no predicted one lies within `threshold` voxels (missed); on
+    it lies the predicted tree, a thin one, whose length lies within `threshold` of the gold tree (agrees) or does not
+    (extra).
     """
     from ..morphology.distance import parts_apart
 
-    begin, end, apart = parts_apart(predicted, gold, threshold)
-    lines = [Lines(begin[~apart], end[~apart], AGREES), Lines(begin[apart], end[apart], EXTRA)]
     begin, end, apart = parts_apart(gold, predicted, threshold)
-    lines.append(Lines(begin[apart], end[apart], MISSED))
-    return _write(path, _plain(projections), _panel(projections, lines), _LEGEND)
+    lines = [Lines(begin[part], end[part], colour, wide=True) for part, colour in ((~apart, FOUND), (apart, MISSED))]
+    begin, end, apart = parts_apart(predicted, gold, threshold)
+    lines += [Lines(begin[part], end[part], colour) for part, colour in ((~apart, AGREES), (apart, EXTRA))]
+    legend = (
+        Key("gold, found", FOUND, 1 + _WIDE),
+        Key("gold, missed", MISSED, 1 + _WIDE),
+        Key("traced, agrees", AGREES, 2),
+        Key("traced, extra", EXTRA, 2),
+    )
+    return _write(path, _plain(projections), _panel(projections, lines), legend)
 
 
 def write_mask_difference(
@@ -109,6 +131,7 @@ class Lines(NamedTuple):
     end: np.ndarray
     colour: tuple[int, int, int]
     rings: np.ndarray = np.empty((0, 3))
+    wide: bool = False
 
 
 def _lines(tree, colour: tuple[int, int, int], nodes: np.ndarray | None = None) -> Lines:
@@ -122,22 +145,18 @@ def _lines(tree, colour: tuple[int, int, int], nodes: np.ndarray | None = None) 
     return Lines(tree.xyz[child[taken]], tree.xyz[parent[taken]], colour, tree.xyz[roots[nodes[roots]]])
 
 
-def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
-    """Writes two panels side by side (or the second alone), with the words of a legend in their colours below."""
+def _write(path: str | os.PathLike, plain, drawn, legend: Sequence[Key] = ()) -> Path:
+    """Writes two panels side by side (or the second alone), with a legend below the second."""
     from PIL import Image, ImageDraw
     from PIL.PngImagePlugin import PngInfo
 
-    path, below = Path(path), 16 if legend else 0
+    path, below = Path(path), LEGEND_HEIGHT if legend else 0
     left = 0 if plain is None else plain.width + 8
-    picture = Image.new("RGB", (left + drawn.width, drawn.height + below), (40, 40, 40))
+    picture = Image.new("RGB", (left + drawn.width, drawn.height + below), BACKGROUND)
     if plain is not None:
         picture.paste(plain, (0, 0))
     picture.paste(drawn, (left, 0))
-    left += 4
-    for word, colour in legend:
-        draw = ImageDraw.Draw(picture)
-        draw.text((left, drawn.height + 2), word, fill=colour)
-        left += round(draw.textlength(word)) + 16
+    draw_legend(ImageDraw.Draw(picture), left + LEFT, drawn.height, legend)
     info = PngInfo()
     info.add_text("Software", SEGMENTED_BY)
     with replacing(path) as partial:
@@ -145,29 +164,47 @@ def _write(path: str | os.PathLike, plain, drawn, legend=()) -> Path:
     return path
 
 
-def _panel(projections: Projections, lines: list[Lines] = (), paints: list[tuple[np.ndarray, tuple]] = ()):
-    """Draws xy with xz below and zy at the right, in one gray scale.
+class _Layout(NamedTuple):
+    """Where things lie on a panel: pixels per voxel (x, y, z), those per unit of the axes, and the unit."""
+
+    scale: np.ndarray
+    per_unit: float
+    unit: str
+
+
+def _layout(projections: Projections) -> _Layout:
+    shape, size = np.array(projections.shape[::-1]), projections.voxel_size
+    known = size is not None and max(size) <= _MOST_STRETCHED * min(size)
+    sides = np.array(size[::-1], float) if known and size is not None else np.ones(3)
+    stretched = sides / sides.min()
+    width, height, depth = shape * stretched
+    longest = max(height + depth, width + depth)
+    # Small stacks are enlarged so that lines of a pixel do not hide the neurite they follow.
+    scale = min(max(1, _SMALLEST_SIDE / longest), 8) if longest < _LARGEST_SIDE else _LARGEST_SIDE / longest
+    return _Layout(stretched * scale, scale / sides.min(), "um" if known else "voxels")
+
+
+def _panel(projections: Projections, lines: Sequence[Lines] = (), paints: Sequence[tuple[np.ndarray, tuple]] = ()):
+    """Draws xy with xz below and zy at the right, in one gray scale, with axes and a scale bar.
 
     Masks (z, y, x) are painted on with their colours, and lines drawn.
     """
     from PIL import Image, ImageDraw
 
-    depth, height, width = projections.shape
-    longest = max(height + depth, width + depth)
-    # Small stacks are enlarged so that lines of a pixel do not hide the neurite they follow.
-    scale = min(max(1, _SMALLEST_SIDE // longest), 8) if longest < _LARGEST_SIDE else _LARGEST_SIDE / longest
-    gap = 4
+    scale, per_unit, unit = _layout(projections)
+    width, height, depth = np.array(projections.shape[::-1]) * scale
     views = (
-        (projections.xy, (0, 0), (0, 1), lambda mask: mask.sum(0)),
-        (projections.xz, (0, height * scale + gap), (0, 2), lambda mask: mask.sum(1)),
-        (projections.zy, (width * scale + gap, 0), (2, 1), lambda mask: mask.sum(2).T),
+        (projections.xy, (LEFT, TOP), (0, 1), lambda mask: mask.sum(0)),
+        (projections.xz, (LEFT, TOP + height + _GAP), (0, 2), lambda mask: mask.sum(1)),
+        (projections.zy, (LEFT + width + _GAP, TOP), (2, 1), lambda mask: mask.sum(2).T),
     )
     low, high = np.percentile(projections.xy, (1, 99.7))
     high = high if high > low else float(projections.xy.max())  # a neuron smaller than the percentile leaves out
     span = high - low if high > low else 1.0
-    size = (round((width + depth) * scale) + gap, round((height + depth) * scale) + gap)
-    panel = Image.new("RGB", size, (40, 40, 40))
+    size = (LEFT + round(width + depth) + _GAP, TOP + round(height + depth) + _GAP)
+    panel = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(panel)
+    thin = 2 if scale.min() >= 1 else 1
     for projection, (left, top), axes, project in views:
         gray = (np.clip((projection - low) / span, 0, 1) ** 0.7 * 255).astype(np.uint8)
         pixels = np.repeat(gray[..., None], 3, axis=2)
@@ -176,13 +213,39 @@ def _panel(projections: Projections, lines: list[Lines] = (), paints: list[tuple
             seen = counts.any(-1)
             mixed = counts[seen] @ np.array([colour for _, colour in paints]) / counts[seen].sum(-1, keepdims=True)
             pixels[seen] = mixed.round().astype(np.uint8)
-        side = (max(1, round(projection.shape[1] * scale)), max(1, round(projection.shape[0] * scale)))
+        across, down = scale[list(axes)]
+        side = (max(1, round(projection.shape[1] * across)), max(1, round(projection.shape[0] * down)))
         resampling = Image.Resampling.NEAREST if paints else Image.Resampling.BICUBIC
-        panel.paste(Image.fromarray(pixels).resize(side, resampling), (round(left), round(top)))
-        for begin, end, colour, rings in lines:
-            ends = [(points[:, axes] + 0.5) * scale + (left, top) for points in (begin, end)]
-            for start, stop in zip(*ends, strict=True):
-                draw.line([tuple(start), tuple(stop)], fill=colour, width=1)
-            for x, y in (rings[:, axes] + 0.5) * scale + (left, top):
-                draw.ellipse([x - 3, y - 3, x + 3, y + 3], outline=colour)
+        view = Image.fromarray(pixels).resize(side, resampling)
+        _draw_lines(ImageDraw.Draw(view), lines, list(axes), scale, thin)
+        panel.paste(view, (round(left), round(top)))
+    _draw_axes(draw, projections, _Layout(scale, per_unit, unit))
     return panel
+
+
+def _draw_lines(draw, lines: Sequence[Lines], axes: list[int], scale: np.ndarray, thin: int) -> None:
+    """Draws lines and rings onto a view, whose pixels begin with the first voxel."""
+    for begin, end, colour, rings, wide in lines:
+        width = thin + _WIDE if wide else thin
+        ends = [(points + 0.5)[:, axes] * scale[axes] for points in (begin, end)]
+        for start, stop in zip(*ends, strict=True):
+            draw.line([tuple(start), tuple(stop)], fill=colour, width=width)
+        ring = 6 if wide else 3
+        for x, y in (rings + 0.5)[:, axes] * scale[axes]:
+            draw.ellipse([x - ring, y - ring, x + ring, y + ring], outline=colour, width=2 if wide else 1)
+
+
+def _draw_axes(draw, projections: Projections, layout: _Layout) -> None:
+    """Draws numbers along the views' outer sides, from the middle of the first voxel on, and a scale bar into xy."""
+    scale, per_unit, unit = layout
+    width, height, depth = np.array(projections.shape[::-1]) * scale
+    right, bottom = LEFT + width, TOP + height
+    xy = (LEFT, TOP, right, bottom)
+    xz, zy = (LEFT, bottom + _GAP, right, bottom + _GAP + depth), (right + _GAP, TOP, right + _GAP + depth, bottom)
+    for box, axis, name, upright in ((xy, 0, f"x ({unit})", False), (xy, 1, "y", True), (xz, 2, "z", True),
+                                     (zy, 2, "z", False)):  # fmt: skip
+        half = scale[axis] / 2
+        moved = (box[0] + half * (not upright), box[1] + half * upright, box[2], box[3])
+        pixels = box[3] - moved[1] if upright else box[2] - moved[0]
+        draw_ticks(draw, moved, float(pixels / per_unit), name, upright=upright)
+    draw_scale_bar(draw, xy, per_unit, unit)

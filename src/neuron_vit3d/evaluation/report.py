@@ -133,10 +133,10 @@ def study_tables(results: list[Result]) -> list[Table]:
             {variant or "plain": {**changed, "variant": variant} for variant in variants},
         )
         for title, (reference, rows) in studies.items():
-            rows = {name: [run for run in results if _fits(run, fields)] for name, fields in rows.items()}
-            rows = {name: runs for name, runs in rows.items() if runs}
-            if len(rows) > 1:
-                found.append(Table(f"{named}, {title}", rows, reference))
+            runs = {name: [run for run in results if _fits(run, fields)] for name, fields in rows.items()}
+            runs = {name: fitting for name, fitting in runs.items() if fitting}
+            if len(runs) > 1:
+                found.append(Table(f"{named}, {title}", runs, reference))
     return found
 
 
@@ -248,7 +248,7 @@ def paired_test(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 def _cell(runs: list[Result], key: str, decimals: int) -> str:
     """Mean over neurons, then mean and spread over seeds."""
-    by_seed = {}
+    by_seed: dict[int, list[float]] = {}
     for run in runs:
         by_seed.setdefault(run.experiment["seed"], []).extend(
             figures[key] for figures in run.test.values() if key in figures
@@ -256,7 +256,7 @@ def _cell(runs: list[Result], key: str, decimals: int) -> str:
     values = {seed: np.array(values)[np.isfinite(values)] for seed, values in by_seed.items()}
     means = [np.mean(finite) for finite in values.values() if len(finite)]
     mean, spread = mean_and_spread(means)
-    missing = sum(len(by_seed[seed]) - len(finite) for seed, finite in values.items())
+    missing = sum(map(len, by_seed.values())) - sum(map(len, values.values()))
     text = f"{mean:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if len(means) > 1 else "")
     return text + (f" ({missing} lost)" if missing else "")
 

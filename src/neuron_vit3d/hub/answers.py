@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from huggingface_hub import HfApi, RepoCard, constants, get_token
 from huggingface_hub.errors import (
@@ -38,7 +39,7 @@ def token_for(repo_id: str, token: str | None) -> str:
     return token
 
 
-def existing_repository(api: HfApi, repo_id: str, repo_type: str, private: bool) -> ModelInfo | DatasetInfo | None:
+def existing_repository(api: HfApi, repo_id: str, repo_type: str, private: bool) -> Any:
     """The state of a repository; None: there is none, or the token may not see it.
 
     Refuses a public one for `private`.
@@ -102,15 +103,16 @@ def one_clear_error(repo_id: str, when_cut_off: str, otherwise: str = "") -> Ite
 
 def _reason(repo_id: str, error: BaseException, when_cut_off: str, otherwise: str) -> str | None:
     """What to do about an error of huggingface_hub, from whatever lies beneath it; None: it is none of the Hub's."""
-    beneath = []
-    while error is not None and error not in beneath:
-        beneath.append(error)
-        error = error.__cause__ or error.__context__
-    for error in beneath:
-        if isinstance(error, OfflineModeIsEnabled):
+    beneath: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in beneath:
+        beneath.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for one in beneath:
+        if isinstance(one, OfflineModeIsEnabled):
             return "HF_HUB_OFFLINE=1 forbids to ask the Hub: unset it"
-        if isinstance(error, HfHubHTTPError):
-            return _reason_of_answer(repo_id, error, when_cut_off, otherwise)
+        if isinstance(one, HfHubHTTPError):
+            return _reason_of_answer(repo_id, one, when_cut_off, otherwise)
     network = [
         type(error).__name__ for error in beneath if type(error).__module__.partition(".")[0].startswith("http")
     ]

@@ -68,7 +68,7 @@ def assemble(
             processor.save_pretrained(partial)
         copy_record(checkpoint, partial, keep=facts.base_model.hub_id)
         if facts.picture:
-            target = partial / picture_path(facts)
+            target = partial / picture_path(facts.picture)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(facts.picture.file, target)
         model_card(partial, facts, repo_id).save(partial / "README.md")
@@ -101,7 +101,7 @@ def _facts_of(checkpoint: Path, facts: ModelFacts | str | os.PathLike | None) ->
             f"licences, limits); give them as facts=..., as model_cards/default.yaml has them, or put {FACTS_FILE} "
             "there"
         )
-    return read_facts(checkpoint / FACTS_FILE if facts is None else facts)
+    return read_facts(checkpoint / FACTS_FILE if facts is None else facts, ModelFacts)
 
 
 def _load(folder: Path) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImageProcessor]:

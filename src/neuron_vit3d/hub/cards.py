@@ -12,7 +12,7 @@ import jinja2
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
 from .evidence import EvaluationReport, read_config, read_report, read_training, stored_weights
-from .facts import CardError, DatasetFacts, ModelFacts, read_facts
+from .facts import CardError, DatasetFacts, ModelFacts, Picture, read_facts
 
 
 TEMPLATES = Path(__file__).parent
@@ -49,7 +49,8 @@ def model_card(
     Raises:
         CardError: facts, report, training log or configuration lack something or cannot be read.
     """
-    facts = facts if isinstance(facts, ModelFacts) else read_facts(facts)
+    if not isinstance(facts, ModelFacts):
+        facts = read_facts(facts, ModelFacts)
     folder = Path(checkpoint)
     reports = [read_report(evaluation.report) for evaluation in facts.evaluation]
     results = eval_results(reports)
@@ -71,7 +72,7 @@ def model_card(
         metadata=data.to_yaml(),
         facts=facts,
         repo_id=repo_id,
-        picture=picture_path(facts) if repo_id else None,
+        picture=picture_path(facts.picture) if repo_id and facts.picture else None,
         config=config,
         weights=stored_weights(folder),
         training=read_training(folder),
@@ -82,7 +83,8 @@ def model_card(
 
 def dataset_card(facts: DatasetFacts | str | os.PathLike, repo_id: str) -> DatasetCard:
     """The card of a data set on the Hub, from [`DatasetFacts`] or the path of their file. Raises CardError."""
-    facts = facts if isinstance(facts, DatasetFacts) else read_facts(facts, DatasetFacts)
+    if not isinstance(facts, DatasetFacts):
+        facts = read_facts(facts, DatasetFacts)
     volumes = sum(source.volumes for source in facts.data)
     data = DatasetCardData(
         license=facts.license,
@@ -96,7 +98,7 @@ def dataset_card(facts: DatasetFacts | str | os.PathLike, repo_id: str) -> Datas
         metadata=data.to_yaml(),
         facts=facts,
         repo_id=repo_id,
-        picture=picture_path(facts),
+        picture=picture_path(facts.picture) if facts.picture else None,
         volumes=volumes,
     )
     return DatasetCard(text)
@@ -128,9 +130,9 @@ def eval_results(reports: list[EvaluationReport]) -> list[EvalResult]:
     return results
 
 
-def picture_path(facts: ModelFacts | DatasetFacts) -> str | None:
+def picture_path(picture: Picture) -> str:
     """Where a published folder has the picture."""
-    return PICTURE + facts.picture.file.suffix.lower() if facts.picture else None
+    return PICTURE + picture.file.suffix.lower()
 
 
 def render(template: str, **values) -> str:

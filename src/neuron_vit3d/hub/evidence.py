@@ -98,7 +98,7 @@ def read_training(folder: Path) -> TrainingRecord | None:
     if not lines or not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
         raise CardError(f"{path}: expected a JSON object with a step in every line")
     evaluations = [line for line in lines if "best_threshold_dice" in line]
-    best = max(evaluations, key=lambda line: line["best_threshold_dice"], default={})
+    best: dict = max(evaluations, key=lambda line: line["best_threshold_dice"], default={})
     options = _read_json(folder / TRAINING_CONFIG) if (folder / TRAINING_CONFIG).is_file() else {}
     if not isinstance(options, dict):
         raise CardError(f"{folder / TRAINING_CONFIG}: expected the options of a training run")

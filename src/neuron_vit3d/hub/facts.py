@@ -1,8 +1,7 @@
 """What a human must say about a checkpoint or a data set: a YAML file of facts, read strictly.
 
-All other things on a card are read off the checkpoint and the evaluation reports. Every key below must be there, and
-no
-other: a fact that was forgotten or misspelled would leave a hole in the card.
+All other things on a card are read off the checkpoint and the evaluation reports. Every key below must be
+there, and no other: a fact that was forgotten or misspelled would leave a hole in the card.
 """
 
 import dataclasses
@@ -130,7 +129,14 @@ class DatasetFacts:
     make_again: Recipe
 
 
-def read_facts(path: str | os.PathLike, kind: type = ModelFacts) -> ModelFacts | DatasetFacts:
+Facts = typing.TypeVar("Facts", ModelFacts, DatasetFacts)
+
+
+@typing.overload
+def read_facts(path: str | os.PathLike) -> ModelFacts: ...
+@typing.overload
+def read_facts(path: str | os.PathLike, kind: type[Facts]) -> Facts: ...
+def read_facts(path, kind=ModelFacts):
     """Facts from a YAML file; paths in it are relative to it.
 
     Args:
@@ -168,7 +174,7 @@ def _read(kind, value, where: str, folder: Path):
             return None
         fitting = [one for one in kinds if one is not type(None) and isinstance(value, typing.get_origin(one) or one)]
         return _read((fitting or [one for one in kinds if one is not type(None)])[0], value, where, folder)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _read_keys(kind, value, where, folder)
     if typing.get_origin(kind) is list:
         if not isinstance(value, list):

@@ -94,7 +94,9 @@ def publish(
             head = _head(api, repo_id, private, revision, create_pr)
             files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
             stale = [file.rfilename for file in head.siblings or [] if _OF_A_CHECKPOINT.fullmatch(file.rfilename)]
-            operations = [CommitOperationAdd(name, path) for name, path in sorted(files.items())]
+            operations: list[CommitOperationAdd | CommitOperationDelete] = [
+                CommitOperationAdd(name, path) for name, path in sorted(files.items())
+            ]
             operations += [CommitOperationDelete(name, is_folder=False) for name in stale if name not in files]
             return api.create_commit(
                 repo_id,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
+from huggingface_hub.hf_api import RepoFile
 
 from .answers import (
     PublishError,
@@ -107,7 +108,7 @@ def publish_dataset(
         size_bytes=0,
         make_again=Recipe(needs, commands),
     )
-    shown = [CommitOperationAdd(picture_path(facts), facts.picture.file)] if facts.picture else []
+    shown = [CommitOperationAdd(picture_path(facts.picture), facts.picture.file)] if facts.picture else []
     with one_clear_error(repo_id, _WHEN_CUT_OFF), _without_bars_in_a_log():
         for name, parts in configs.items():
             parts = parts.shuffle(seed=0, keep_in_memory=True) if name == "blocks" else parts
@@ -115,7 +116,7 @@ def publish_dataset(
             parts.push_to_hub(repo_id, name, num_shards=shards, private=private or None, token=api.token)
         files = api.list_repo_tree(repo_id, repo_type="dataset", recursive=True)
         pushed = [file for file in files if file.path.endswith(".parquet") and file.path.partition("/")[0] in configs]
-        facts = dataclasses.replace(facts, size_bytes=sum(file.size for file in pushed))
+        facts = dataclasses.replace(facts, size_bytes=sum(file.size for file in pushed if isinstance(file, RepoFile)))
         written = _readme(api, repo_id)  # the upload's, or an older one with which files belong to which part
         operations = [CommitOperationAdd(_README, _merged(dataset_card(facts, repo_id), written).encode())]
         operations += shown if _is_ours(written.text) else []
@@ -151,7 +152,7 @@ def dataset_facts(
     """What is in a prepared dataset, by laboratory, for its card. Only small columns are read."""
     if "volumes" not in configs:
         raise PublishError("expected the configuration 'volumes', by which the neurons are counted")
-    labs = defaultdict(lambda: defaultdict(list))  # laboratory -> column or part -> values
+    labs: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))  # laboratory -> column or part -> values
     for part, dataset in configs["volumes"].items():
         columns = ["neuron_id", "lab", "species", "microscopy", "licence", "shape", "dtype"]
         for row in dataset.select_columns(columns):
@@ -220,7 +221,7 @@ def _checked_api(repo_id: str, license: str, private: bool, token: str | None) -
         check_may_write(api, repo_id, info)
         readme = _readme(api, repo_id) if info and any(f.rfilename == _README for f in info.siblings or []) else None
         card = readme or DatasetCard("---\nlicense: other\n---\n")
-        card.data.license = license
+        card.data["license"] = license
         check_card(repo_id, card, "the license" if readme is None else f"the license, or its {_README} there")
     if readme and not _is_ours(readme.text):
         warnings.warn(

@@ -1,6 +1,7 @@
 """The model that a run starts from, and what it is computed in."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
             raise TrainingError(
                 f"base_model {config.base_model}: expected a 2D vision transformer: {error}"
             ) from error
-    shape = {
+    shape: dict[str, Any] = {
         "num_slices": config.num_slices,
         "num_output_slices": config.num_output_slices,
         "decoder_hidden_size": config.decoder_hidden_size,

@@ -6,7 +6,7 @@ at the end list them; options, help texts and errors are made from the tables.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ _ERODING_STEPS = 3  # of the soft skeleton: what is wider than 2 * 3 + 2 voxels 
 _SHARPNESS = 4.0  # a center line of n voxels costs at most log(n) / 4 less than its weakest voxel
 _TOLERANCE = 2  # voxels that a predicted center line may lie beside the labelled neuron
 
-Sums = torch.Tensor  # (n,), float32: sums over the voxels of a batch, which processes can add up
+Sums: TypeAlias = torch.Tensor  # (n,), float32: sums over the voxels of a batch, which processes can add up
 
 
 class Batch(NamedTuple):

@@ -48,7 +48,8 @@ def parameter_groups(model: NeuronViT3DForSegmentation, config: TrainingConfig) 
     Raises:
         TrainingError: `unfreeze_steps` is so large that the lowest layers that are not frozen would never learn.
     """
-    groups, levels = {}, level_of(model)
+    levels = level_of(model)
+    groups: dict[tuple[int, bool], list] = {}
     top = max(model.config.out_indices)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

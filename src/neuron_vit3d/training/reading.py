@@ -1,6 +1,7 @@
 """What a training run reads: folders of pairs, or a prepared dataset."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .config import TrainingConfig, TrainingError
 _SLICES_OF_CHECKSUM = 8
 
 
-def read_data(config: TrainingConfig) -> tuple[list[LabelledVolume | TracedVolume], list[LabelledVolume]]:
+def read_data(config: TrainingConfig) -> tuple[Sequence[LabelledVolume | TracedVolume], list[LabelledVolume]]:
     """Volumes to train on and volumes to validate on.
 
     Raises:
@@ -86,7 +87,7 @@ def check_channels(volumes: list[LabelledVolume | TracedVolume], expected: int) 
             )
 
 
-def checksums(volumes: list[LabelledVolume | TracedVolume]) -> list[tuple[str, int]]:
+def checksums(volumes: Sequence[LabelledVolume | TracedVolume]) -> list[tuple[str, int]]:
     """Returns name and checksum of each volume: of its shape, voxels and labels.
 
     Of a volume that stays on disk some slices and its tree are taken.
@@ -106,7 +107,9 @@ def _checksum(volume: LabelledVolume | TracedVolume) -> int:
     return value
 
 
-def _refuse_same_image(train: list[LabelledVolume | TracedVolume], validation: list[LabelledVolume]) -> None:
+def _refuse_same_image(
+    train: Sequence[LabelledVolume | TracedVolume], validation: Sequence[LabelledVolume | TracedVolume]
+) -> None:
     """Raises TrainingError where one image, under whatever names, is in both."""
     for ours in validation:
         middle = ours.image.shape[1] // 2

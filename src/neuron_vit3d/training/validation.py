@@ -42,7 +42,7 @@ def segment_labelled(segmenter: Segmenter, volume: LabelledVolume) -> np.ndarray
 def best_threshold(dice_by_volume: dict[str, dict[float, float]]) -> tuple[float, float]:
     """The threshold with the highest mean Dice over the volumes, and that Dice."""
     mean = {t: float(np.mean([dice[t] for dice in dice_by_volume.values()])) for t in THRESHOLDS}
-    threshold = max(mean, key=mean.get)
+    threshold = max(mean, key=mean.__getitem__)
     return threshold, mean[threshold]
 
 

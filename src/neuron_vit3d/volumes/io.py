@@ -14,13 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
+from .formats.choice import only_image
 from .formats.registry import format_of, formats
 from .names import is_volume_name, volume_stem
 from .reader import VolumeReader, array_reader
+from .units import tell_of_uneven
 from .volume import Volume, VolumeError, native_copy
 
 
-def read_volume(path: str | os.PathLike, *, channel: int | None = None, memory_map: bool = True) -> Volume:
+def read_volume(
+    path: str | os.PathLike, *, channel: int | None = None, image: int | None = None, memory_map: bool = True
+) -> Volume:
     """Read a TIFF, Vaa3D or .npy file, or one of the other formats that docs/how-to/formats.md lists.
 
     Some of them need an extra, such as `pip install "neuron_vit3d[nrrd]"`.
@@ -28,6 +32,8 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None, memory_m
     Args:
         path: the file or folder; its content decides the format, not its suffix (but for those that bioio reads).
         channel: keep this channel (from 0); None keeps all.
+        image: read this image (from 0) of a file that holds several; None reads the largest stack of slices, with a
+            warning that lists them.
         memory_map: leave the voxels on disk until they are touched, where the file holds them uncompressed, in one
             piece and in this machine's byte order. Changes to a mapped array stay in memory, the file is never
             changed.
@@ -40,14 +46,23 @@ def read_volume(path: str | os.PathLike, *, channel: int | None = None, memory_m
             that is not installed (the message says which).
         OSError: the file cannot be opened.
     """
-    volume = format_of(Path(path)).read(Path(path), channel=channel)
+    path = Path(path)
+    format = format_of(path)
+    if format.has_images:
+        volume = format.read(path, channel=channel, image=image)
+    else:
+        only_image(image, str(path))
+        volume = format.read(path, channel=channel)
+    tell_of_uneven(volume.voxel_size, str(path))
     array = volume.array
     if array.dtype.isnative and (memory_map or not isinstance(array, np.memmap)):
         return volume
     return Volume(native_copy(array), volume.voxel_size, volume.source)
 
 
-def open_volume(source: str | os.PathLike | Volume | VolumeReader, channel: int | None = None) -> VolumeReader:
+def open_volume(
+    source: str | os.PathLike | Volume | VolumeReader, channel: int | None = None, image: int | None = None
+) -> VolumeReader:
     """Open one channel of a volume, to read a few slices at a time; close it, or use it in a `with` statement.
 
     Compressed TIFFs and OME-Zarr are decoded as asked for and uncompressed files are mapped. So memory is bounded by
@@ -60,12 +75,18 @@ def open_volume(source: str | os.PathLike | Volume | VolumeReader, channel: int 
     """
     if isinstance(source, VolumeReader):
         return source
-    if not isinstance(source, Volume):
-        path, format = Path(source), format_of(Path(source))
-        if format.open is not None:
-            return format.open(path, channel)
-        source = format.read(path)
-    return array_reader(source, channel)
+    if isinstance(source, Volume):
+        only_image(image, source.source)
+        return array_reader(source, channel)
+    path, format = Path(source), format_of(Path(source))
+    if not format.has_images:
+        only_image(image, str(path))
+    if format.open is None:
+        reader = array_reader(format.read(path), channel)
+    else:
+        reader = format.open(path, channel, image) if format.has_images else format.open(path, channel)
+    tell_of_uneven(reader.voxel_size, str(path))
+    return reader
 
 
 def write_volume(path: str | os.PathLike, volume: Volume) -> Path:

@@ -9,6 +9,7 @@ import io
 import math
 import os
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
@@ -17,7 +18,13 @@ import numpy as np
 FEATURES = datasets.Features({name: datasets.Value("large_binary") for name in ("predictions", "references")})
 
 
-class StoredAsBytes:
+if TYPE_CHECKING:
+    from evaluate import Metric
+else:
+    Metric = object
+
+
+class StoredAsBytes(Metric):
     """Comes before `evaluate.Metric` among the bases of a module, which defines
 
     `_packed(prediction, reference, names)`: the two as bytes by `pack`, or a ValueError that calls them by `names`.
@@ -59,7 +66,7 @@ class StoredAsBytes:
 def pack(**arrays: np.ndarray) -> bytes:
     """Arrays of numbers by name as one compressed .npz archive; dtypes and shapes are kept."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # it has a keyword of its own
     return buffer.getvalue()
 
 

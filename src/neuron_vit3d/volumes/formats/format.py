@@ -30,18 +30,20 @@ class Format:
         extra: the extra of this package that brings its library; "" where it needs none.
         is_folder: whether an image is a folder.
         headers: the suffixes of files whose voxels lie in other files.
+        has_images: whether a file may hold several images; `read` and `open` then take the number of one as `image`.
     """
 
     row: str
     suffixes: tuple[str, ...]
     signature: tuple[bytes, ...] | Callable[[Path, bytes], bool]
     read: Callable[..., Volume]
-    open: Callable[[Path, int | None], VolumeReader] | None = None
+    open: Callable[..., VolumeReader] | None = None
     write: Callable[[Path, Volume], object] | None = None
     writes: tuple[str, ...] = ()
     extra: str = ""
     is_folder: bool = False
     headers: tuple[str, ...] = ()
+    has_images: bool = False
 
     def recognises(self, path: Path, start: bytes) -> bool:
         """Whether a file or folder that begins with these bytes is of this format."""

@@ -23,4 +23,5 @@ FORMAT = Format(
     open=open_reader,
     write=write,
     writes=(".tif", ".tiff", ".btf"),
+    has_images=True,
 )

@@ -8,34 +8,35 @@ import math
 import re
 import warnings
 from dataclasses import dataclass
-from xml.etree import ElementTree
 
 import numpy as np
 
-from ..units import micrometres, voxel_size_of
+from ..units import micrometres, number, voxel_size_of
 from ..volume import VolumeError
+from .choice import tell_of_one_slice
 from .tiff_microscopes import microscope_axes
 
 
 # ImageJ shows at most 7. tifffile's imwrite(stack, imagej=True) without axes calls the slices channels.
 _MOST_IMAGEJ_CHANNELS = 7
+# Micrometres of the finest dots of printers and scanners, 4800 an inch: an image editor's inches are no microscope's.
+_FINEST_DOT = 25400 / 4800
 
 
 @dataclass(frozen=True)
 class Description:
-    """`index[z, c]` is a plane's number in the file's order; `voxel_size` is z, y, x in micrometres or None."""
+    """`index[z, c]` is a plane's number among the pages; `voxel_size` is z, y, x in micrometres or None."""
 
     index: np.ndarray
     voxel_size: tuple[float, float, float] | None
 
 
-def describe(tiff, first, pages: int, stored: int, samples: int, name: str) -> Description:
-    """Read the description of the first plane.
+def describe(tiff, pages: list, stored: int, samples: int, name: str) -> Description:
+    """Read the description of the first plane, other than an OME one (see `tiff_ome`).
 
     Args:
         tiff: the open tifffile.TiffFile.
-        first: its first full-size page.
-        pages: number of pages like it.
+        pages: those of one image, all of one size and type.
         stored: number of planes that the file has bytes for from the first one on, if it is a single uncompressed
             page; else 0. ImageJ (above 4 GB) and tifffile may describe only the first of many planes stored in one
             piece.
@@ -43,26 +44,25 @@ def describe(tiff, first, pages: int, stored: int, samples: int, name: str) -> D
         name: the file, for messages.
 
     Raises:
-        VolumeError: one 2D image, time points, or planes that do not fit the description.
+        VolumeError: time points, or planes that do not fit the description.
     """
-    if tiff.is_ome:
-        return _describe_ome(tiff.ome_metadata, pages, samples, name)
-    if tiff.is_imagej:
+    first, held = pages[0], max(len(pages), stored)
+    metadata, is_stack = {}, False
+    if tiff.is_imagej and first.index == 0:
         metadata = tiff.imagej_metadata
-        axes, lengths = _imagej_axes(metadata, pages, samples, name)
+        axes, lengths = _imagej_axes(metadata, len(pages), samples, name)
         # ImageJ never writes "slices=1"; who does means a volume of one slice, as tiff_writer does
         is_stack = "slices" in metadata
     elif first.shaped_description:
-        metadata = _tifffile_metadata(first, max(pages, stored), name)
+        metadata = _tifffile_metadata(first, held, name)
         axes, lengths = _tifffile_axes(metadata, first)
         is_stack = "Z" in axes
     else:
-        axes, lengths = microscope_axes(tiff, first, pages, name) or ("Z", (pages,))
-        metadata, is_stack = {}, False
-    index = _plane_index(axes, lengths, max(pages, stored), exact=not stored, name=name)
+        axes, lengths = microscope_axes(tiff, first, len(pages), name) or ("Z", (len(pages),))
+    index = plane_index(axes, lengths, held, exact=not stored, name=name)
     if len(index) == 1 and not is_stack:
-        raise _one_image(first.imagelength, first.imagewidth, max(samples, index.shape[1]), name)
-    return Description(index, _voxel_size(first, metadata))
+        tell_of_one_slice(first.imagelength, first.imagewidth, max(samples, index.shape[1]), name)
+    return Description(index, _voxel_size(first, metadata, name))
 
 
 def _imagej_axes(metadata: dict, pages: int, samples: int, name: str) -> tuple[str, tuple]:
@@ -84,7 +84,7 @@ def _tifffile_metadata(first, available: int, name: str) -> dict:
     if old is None:
         return json.loads(first.shaped_description)
     shape = tuple(int(length) for length in old[1].split(",") if length.strip())
-    if math.prod(shape) != available * first.size:
+    if math.prod(shape) not in (first.size, available * first.size):
         raise VolumeError(f"{name}: describes an array {shape}, but holds {available} planes {first.shape}")
     while len(shape) > len(first.shape) and shape[-1] == 1 < first.shape[-1]:
         shape = shape[:-1]
@@ -100,12 +100,21 @@ def _tifffile_axes(metadata: dict, first) -> tuple[str, tuple]:
     return "".join(axis for axis, _ in kept), tuple(length for _, length in kept)
 
 
-def _plane_index(axes: str, lengths: tuple, available: int, *, exact: bool, name: str) -> np.ndarray:
-    """(z, c) numbers of planes stored with `axes` (slowest first); an unnamed axis (I, Q) stands in for z."""
+def plane_index(axes: str, lengths: tuple, available: int, *, exact: bool, name: str) -> np.ndarray:
+    """(z, c) numbers of planes stored with `axes` (slowest first); an unnamed axis (I, Q) stands in for z.
+
+    Of more planes than are available those that are there are taken (an acquisition was stopped), with a warning. A
+    description of a single plane says nothing of those behind it (each was written by itself).
+    """
     if not all(isinstance(length, int) and length > 0 for length in lengths):
         raise VolumeError(f"{name}: expected a positive length for each of the axes {axes!r}, got {lengths}")
+    stated = math.prod(lengths)
+    if stated == 1 and available > 1 and exact:
+        axes, lengths = "Z", (available,)
     for unnamed in "IQ":
         axes = axes if "Z" in axes else axes.replace(unnamed, "Z", 1)
+    if stated > available and exact:
+        lengths = _there(lengths, available)
     depth = channels = 1
     for axis, length in zip(axes, lengths, strict=True):
         if axis == "Z":
@@ -116,9 +125,15 @@ def _plane_index(axes: str, lengths: tuple, available: int, *, exact: bool, name
             what = f"{length} time points" if axis == "T" else f"an axis {axis!r} of length {length}"
             raise VolumeError(f"{name}: expected one stack of slices, got {what}; save one, or rename that axis to z")
     count = depth * channels
-    if count > available or (exact and count != available):
-        stated = f"describes {depth} slices x {channels} channels, {count} planes"
-        raise VolumeError(f"{name}: {stated}, but holds {available}")
+    if count > available or (exact and count != available and stated < available):
+        described = f"describes {depth} slices x {channels} channels, {count} planes"
+        raise VolumeError(f"{name}: {described}, but holds {available}")
+    if stated > available:
+        warnings.warn(
+            f"{name}: describes {stated} planes, but holds {available} (stopped early?): "
+            f"{depth} slices x {channels} channels are read",
+            stacklevel=7,
+        )
     if depth == 1 and channels > _MOST_IMAGEJ_CHANNELS:
         warnings.warn(f"{name}: {channels} channels of one slice are read as {channels} slices", stacklevel=7)
         depth, channels = channels, 1
@@ -128,74 +143,33 @@ def _plane_index(axes: str, lengths: tuple, available: int, *, exact: bool, name
     return index.reshape(depth, channels)
 
 
-def _one_image(height: int | str, width: int | str, channels: int, name: str) -> VolumeError:
-    with_channels = f" with {channels} channels" if channels > 1 else ""
-    return VolumeError(f"{name}: expected a stack of slices, got one 2D image {height} x {width}{with_channels}")
+def _there(lengths: tuple[int, ...], available: int) -> tuple[int, ...]:
+    """The lengths of what is whole of an array, slowest axis first, of which only the first planes are there."""
+    held: list[int] = []
+    for i, length in enumerate(lengths):
+        whole = available // math.prod(lengths[i + 1 :])
+        held.append(max(1, min(length, whole)))
+        if whole:
+            return (*held, *lengths[i + 1 :])
+    return tuple(held)
 
 
-def _describe_ome(xml: str, pages: int, samples: int, name: str) -> Description:
-    """The first image of an OME-TIFF (OME data model 2016-06, "Pixels" and "TiffData")."""
-    if "<!DOCTYPE" in xml:  # OME-XML has none; entities could blow it up
-        raise VolumeError(f"{name}: expected OME-XML without a document type")
-    root = ElementTree.fromstring(xml)
-    pixels = next((element for element in root.iter() if element.tag.endswith("Pixels")), None)
-    if pixels is None:
-        raise VolumeError(f"{name}: expected an OME-XML description with pixels; it may be one file of a set")
-    axes = pixels.attrib["DimensionOrder"][:1:-1]
-    sizes = {axis: int(pixels.attrib[f"Size{axis}"]) for axis in "ZCT"}
-    if min(sizes.values()) < 1 or sorted(axes) != ["C", "T", "Z"]:
-        raise VolumeError(f"{name}: expected positive OME sizes in an order of Z, C and T, got {sizes}, {axes!r}")
-    if samples > 1 and sizes["C"] % samples == 0:
-        sizes["C"] //= samples
-    lengths = tuple(sizes[axis] for axis in axes)
-    count = sizes["Z"] * sizes["C"] * sizes["T"]
-    if count > pages:
-        raise VolumeError(f"{name}: describes {count} planes {sizes}, but holds {pages}; it may be one file of a set")
-    index = _plane_index(axes, lengths, count, exact=True, name=name)
-    if len(index) == 1:
-        raise _one_image(pixels.attrib["SizeY"], pixels.attrib["SizeX"], int(pixels.attrib["SizeC"]), name)
-    stored_at = _ome_pages(pixels, root.get("UUID"), axes, lengths, pages, name)
-    voxel_size = [
-        float(pixels.attrib.get(f"PhysicalSize{axis}", "nan"))
-        * micrometres(pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm"))
-        for axis in "ZYX"
-    ]
-    return Description(stored_at[index], voxel_size_of(voxel_size))
-
-
-def _ome_pages(pixels, uuid: str | None, axes: str, lengths: tuple, pages: int, name: str) -> np.ndarray:
-    """Page in the file of every plane, in the order of `axes`."""
-    count = int(np.prod(lengths))
-    stored_at = np.full(count, -1)
-    entries = [element for element in pixels if element.tag.endswith("TiffData")]
-    for entry in entries:
-        other = next((child.text for child in entry if child.tag.endswith("UUID")), uuid)
-        if other != uuid and uuid is not None:
-            continue
-        start = int(entry.get("IFD", 0))
-        planes = int(entry.get("PlaneCount", entry.get("NumPlanes", 1 if "IFD" in entry.attrib else count)))
-        place = [int(entry.get(f"First{axis}", 0)) for axis in axes]
-        if all(0 <= i < n for i, n in zip(place, lengths, strict=True)):
-            plane = int(np.ravel_multi_index(place, lengths))
-            planes = max(0, min(planes, count - plane))
-            stored_at[plane : plane + planes] = np.arange(start, start + planes)
-    if not entries:
-        stored_at = np.arange(count)
-    held = int(np.count_nonzero((stored_at >= 0) & (stored_at < pages)))
-    if held < count:
-        raise VolumeError(
-            f"{name}: holds {held} of the {count} planes that its OME-XML names; the others are in other files"
-        )
-    return stored_at
-
-
-def _voxel_size(first, metadata: dict) -> tuple[float, float, float] | None:
+def _voxel_size(first, metadata: dict, name: str) -> tuple[float, float, float] | None:
     """From `unit` and `spacing` of ImageJ or tifffile and the resolution tags; ImageJ leaves a spacing of 1 out."""
     units = [str(metadata.get(key, metadata.get("unit", ""))).strip().lower() for key in ("zunit", "yunit", "unit")]
-    steps = [metadata.get("spacing", 1.0)]
+    steps = [number(metadata.get("spacing", 1.0))]
     for tag in ("YResolution", "XResolution"):
         pixels, per = first.tags.valueof(tag, default=(0, 1))
         steps.append(per / pixels if pixels else np.nan)
-    if not isinstance(steps[0], int | float):
+    voxel_size = voxel_size_of([abs(step) * micrometres(unit) for step, unit in zip(steps, units, strict=True)])
+    if voxel_size and "in" in {unit[:2] for unit in units} and max(voxel_size[1:]) > _FINEST_DOT:
+        warnings.warn(
+            f"{name}: its resolution is in inches, as image editors write it: no voxel size is taken from it "
+            "(--voxel-size tells it)",
+            stacklevel=7,
+        )
         return None
-    return voxel_size_of([abs(step) * micrometres(unit) for step, unit in zip(steps, units, strict=True)])
+    if isinstance(metadata.get("spacing"), str):
+        read_as = "read so" if voxel_size else "not used"
+        warnings.warn(f"{name}: its spacing {metadata['spacing'][:20]!r} is no number, and {read_as}", stacklevel=7)
+    return voxel_size

@@ -1,0 +1,120 @@
+"""Trees measured, and what is told of them: text, JSON, and CSV tables of figures, branches and Sholl crossings."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..files import replacing
+from ..morphology import Tree
+from ..morphology.formats.format import voxel_size_of
+from ..morphology.formats.registry import read_tree
+from ..morphology.measures import MEASURED_BRANCH, SHOLL, Measures, measure
+
+
+LARGEST_PICTURE = 8  # trees; each has a row of its own
+_DIGITS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A file with its tree, in voxels, its voxel size (z, y, x in micrometres, or None) and its measures."""
+
+    path: Path
+    tree: Tree
+    voxel_size: tuple[float, float, float] | None
+    measures: Measures
+
+    @classmethod
+    def read(cls, path: Path, voxel_size: tuple[float, float, float] | None, sholl_step: float) -> Measured:
+        """Reads a tree and measures it, with the voxel size given or else the one that its file tells.
+
+        Raises:
+            ValueError: it cannot be read or measured; the message names the file.
+        """
+        tree = read_tree(path, mend_structure=True)
+        voxel_size = voxel_size or voxel_size_of(tree)
+        try:
+            return cls(path, tree, voxel_size, measure(tree, voxel_size=voxel_size, sholl_step=sholl_step))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @property
+    def figures(self) -> dict:
+        """The file's name and all figures."""
+        return {"file": str(self.path), **self.measures.figures}
+
+
+def as_text(measured: list[Measured]) -> str:
+    """Text: a line for each figure, and a column for each tree; of more than four trees a line for each of them."""
+    rows = [one.figures for one in measured]
+    keys = _keys(rows)
+    if len(rows) > 4:
+        few = ("file", "unit", "length", "branches", "branch_points", "tips", "strahler", "sholl_max")
+        table = [few, *([_word(row.get(key)) for key in few] for row in rows)]
+    else:
+        table = [[key, *(_word(row.get(key)) for row in rows)] for key in keys]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    lines = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in table]
+    return "\n".join(
+        "  ".join([first[0].ljust(widths[0]), *line[1:]]) for first, line in zip(table, lines, strict=True)
+    )
+
+
+def as_json(measured: list[Measured]) -> str:
+    """JSON: a list with an object for each tree, which holds its Sholl crossings as well."""
+    whole = [
+        {
+            **{key: _known(value) for key, value in one.figures.items()},
+            "sholl": {name: one.measures.sholl[name].tolist() for name in SHOLL.names or ()},
+        }
+        for one in measured
+    ]
+    return json.dumps(whole)
+
+
+def write_table(path: Path, measured: list[Measured]) -> None:
+    """Writes a CSV file with the figures, a row for each tree."""
+    rows = [one.figures for one in measured]
+    keys = _keys(rows)
+    _write_csv(path, keys, ([_plain(row.get(key)) for key in keys] for row in rows))
+
+
+def write_tables(measured: list[Measured], *, sholl: Path | None = None, branches: Path | None = None) -> None:
+    """Writes CSV files with the Sholl crossings and with the branches of all trees, where they are asked for."""
+    for path, kind, record in ((sholl, "sholl", SHOLL), (branches, "branches", MEASURED_BRANCH)):
+        if path is not None:
+            rows = (
+                [str(one.path), *(_plain(value) for value in row)]
+                for one in measured
+                for row in getattr(one.measures, kind).tolist()
+            )
+            _write_csv(path, ["file", *(record.names or ())], rows)
+
+
+def _write_csv(path: Path, header: list[str], rows: Iterable[list]) -> None:
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _keys(rows: list[dict]) -> list[str]:
+    """The figures of any tree, in order: a tree within one Sholl step has none of Sholl's."""
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _word(value) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _plain(value):
+    return "" if value is None else round(value, _DIGITS) if isinstance(value, float) else value
+
+
+def _known(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value
