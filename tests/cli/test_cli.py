@@ -36,6 +36,7 @@ from neuron_vit3d.cli import main
 from neuron_vit3d.data.pairs import DataError, find_pairs
 from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
+from neuron_vit3d.evaluation.topology import topology_figures
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
 from neuron_vit3d.option_fields import flags
@@ -454,7 +455,8 @@ def parse(text: str) -> dict[str, float]:
 
 def test_evaluate_trees(files, neuron):
     succeed("trace", "drawn.tif")
-    expected = tree_distance(read_swc("drawn.swc"), neuron.tree)
+    drawn = read_swc("drawn.swc")
+    expected = tree_distance(drawn, neuron.tree) | topology_figures(drawn, neuron.tree)
     assert json.loads(succeed("evaluate", "drawn.swc", "gold.swc", "--json")) == expected
     assert parse(succeed("evaluate", "drawn.swc", "gold.swc")) == pytest.approx(expected, abs=1e-4)
     stricter = json.loads(succeed("evaluate", "drawn.swc", "gold.swc", "--json", "--threshold", "0.2"))
