@@ -1,7 +1,7 @@
-"""Puts the tables of reports/ into README.md and docs/, so that no number is typed.
+"""Puts the tables of results into README.md and docs/, so that no number is typed.
 
-They stand between `<!-- reports/NAME.md -->` and `<!-- end -->`. The table of image formats, between `<!-- formats
--->` and `<!-- end -->`, comes from the package's list of them.
+They stand between `<!-- benchmarks/results/NAME.md -->`, or a path in experiments/results/, and `<!-- end -->`. The
+table of image formats, between `<!-- formats -->` and `<!-- end -->`, comes from the package's list of them.
 """
 
 import os
@@ -12,7 +12,7 @@ from neuron_vit3d.volumes.formats.registry import as_table
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_PLACE = re.compile(r"<!-- (reports/\S+\.md|formats) -->\n.*?<!-- end -->", re.DOTALL)
+_PLACE = re.compile(r"<!-- ((?:benchmarks|experiments)/results/\S+\.md|formats) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def main() -> int:
