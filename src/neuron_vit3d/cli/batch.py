@@ -27,7 +27,10 @@ from .summary import DONE, FAILED, Row, read_summary, write_summary
 class Work(Protocol):
     """What a batch does."""
 
-    settings: str  # all that decides the results beside the inputs, in words
+    @property
+    def settings(self) -> str:
+        """All that decides the results beside the inputs, in words."""
+        ...
 
     def results(self, input: Input) -> list[Path]:
         """All files that an input may become."""
@@ -67,11 +70,11 @@ class Batch:
         """
         check_folder(self.folder)
         summary = self.folder / "summary.csv"
-        earlier = read_summary(summary)
+        earlier, settings = read_summary(summary), work.settings  # first: without a model nothing can be done
         with _alone(summary), _warnings_of_the_log():
             rows = []
             for input in self.inputs:
-                row, key = earlier.get(input.name), self._made_with(input, work)
+                row, key = earlier.get(input.name), self._made_with(input, work, settings)
                 is_done = row is not None and row.status == DONE and key and row.made_with == key
                 rows.append(row if row is not None and is_done else Row(str(input.path), input.name))
             kept = [row.name for row in rows if row.status == DONE]
@@ -86,7 +89,7 @@ class Batch:
                 for number, (input, row, size) in enumerate(zip(self.inputs, rows, sizes, strict=True), 1):
                     if row.status != DONE:
                         bar.tell(file=f"{number} of {len(rows)}")
-                        self._do(input, row, work, sources, bar, size)
+                        self._do(input, row, work, settings, sources, bar, size)
                         write_summary(summary, rows)
                         if row.status == FAILED and self.strict:
                             break
@@ -94,7 +97,9 @@ class Batch:
                         self._print_json(row, work.results(input), {"from_earlier_run": True}, bar)
         self._end(rows, summary)
 
-    def _do(self, input: Input, row: Row, work: Work, sources: set[Path], bar: Progress, size: int) -> None:
+    def _do(
+        self, input: Input, row: Row, work: Work, settings: str, sources: set[Path], bar: Progress, size: int
+    ) -> None:
         """Does one input, and fills its row."""
         out, heard, begun, counted = Output(as_json=True), [], time.monotonic(), bar.done
 
@@ -113,7 +118,7 @@ class Batch:
                 work.do(input, out, progress)
             row.status = DONE
             row.fill(out.figures)
-            row.made_with = self._made_with(input, work)
+            row.made_with = self._made_with(input, work, settings)
         except Exception as error:
             row.status, row.error = FAILED, told(error) or ""
             if not row.error:
@@ -139,7 +144,7 @@ class Batch:
         written = [path for path in results if path.exists()] if row.status == DONE else []
         bar.write(json.dumps({**figures, **row.public(), "written": written}, default=str), file=sys.stdout)
 
-    def _made_with(self, input: Input, work: Work) -> str:
+    def _made_with(self, input: Input, work: Work, settings: str) -> str:
         """A word for an input, how it is done, and its results as they lie on disk; none where it cannot be told."""
         from neuron_vit3d import __version__
 
@@ -149,7 +154,7 @@ class Batch:
         if has_voxels_elsewhere(input.path):
             return ""
         try:
-            words = [__version__, self.command, work.settings, input.path.resolve(), on_disk(input.path)]
+            words = [__version__, self.command, settings, input.path.resolve(), on_disk(input.path)]
             for path in work.results(input):
                 words += [path.name, on_disk(path) if path.exists() else None]
         except (OSError, ValueError):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..inference.options import SegmentOptions
 from ..tracing.options import TraceOptions
@@ -120,6 +121,6 @@ def segment_image(
         remove_other_trees(image, swc, neurons.count)
     elif is_own_result(swc):
         note(f"{swc}: is of an earlier run, and may not be this mask's tree", is_warning=True)
-    told = {"tree": figures[0] if figures else None}
+    told: dict[str, Any] = {"tree": figures[0] if figures else None}
     told |= {"trees": figures} if neurons.count > 1 else {}
     out.tell(str(write_overlay(picture, projections, trees)), **told, picture=picture)
