@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_measures import FORKED, trees
 
 from neuron_vit3d import Tree, tree_distance
 from neuron_vit3d.evaluation.comparison import Comparison
@@ -17,6 +16,7 @@ from neuron_vit3d.morphology.diadem import diadem_score
 from neuron_vit3d.morphology.runs import run_lengths
 from neuron_vit3d.morphology.swc import SWCError
 from support.program import fail, succeed
+from support.trees import FORKED, trees
 
 
 def along_x(*ends: tuple[float, float]) -> Tree:

@@ -40,6 +40,7 @@ from neuron_vit3d.evaluation.topology import topology_figures
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
 from neuron_vit3d.option_fields import flags
+from support.places import REPOSITORY
 from support.program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
 from support.tiny_models import tiny_model
 
@@ -694,7 +695,7 @@ def test_trees_of_another_number_of_neurons_do_not_stay(files):
 
 @pytest.mark.slow
 def test_the_script_evaluates_as_the_program_does(files, neuron):
-    script = Path(__file__).resolve().parents[1] / "scripts" / "evaluate.py"
+    script = REPOSITORY / "scripts" / "evaluate.py"
     command = [sys.executable, script, "gold.swc", "gold.swc", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert json.loads(done.stdout)["f1"] == 1
