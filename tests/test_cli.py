@@ -39,6 +39,7 @@ from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
 from neuron_vit3d.option_fields import flags
+from support import processes
 from support.program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
 from support.tiny_models import tiny_model
 
@@ -530,7 +531,8 @@ def test_the_program_in_a_process_of_its_own(files, neuron):
     specks[7, 60:, 60:] = True
     specks[7, 60, 60] = False
     write_volume(files / "specks.tif", Volume(specks))
-    done = in_a_process("trace", "specks.tif", "-o", "new.swc")
+    command = [sys.executable, "-m", "neuron_vit3d.cli", "trace", "specks.tif", "-o", "new.swc"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("new.swc  ") and "; dropped " in done.stdout
 
@@ -693,6 +695,5 @@ def test_trees_of_another_number_of_neurons_do_not_stay(files):
 @pytest.mark.slow
 def test_the_script_evaluates_as_the_program_does(files, neuron):
     script = Path(__file__).resolve().parents[1] / "scripts" / "evaluate.py"
-    command = [sys.executable, script, "gold.swc", "gold.swc", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    done = processes.run([script, "gold.swc", "gold.swc", "--json"], check=True)
     assert json.loads(done.stdout)["f1"] == 1
