@@ -13,7 +13,6 @@ import json
 import os
 import runpy
 import select
-import signal
 import socket
 import sys
 import threading
@@ -25,17 +24,21 @@ def serve(address: str) -> list[str] | None:
     server = socket.socket(socket.AF_UNIX)
     server.bind(address)
     server.listen()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait for the copies
     print("ready", flush=True)
     while True:
         readable, _, _ = select.select([server, 0], [], [])
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if 0 in readable:
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    os.wait()
             return None
         connection, _ = server.accept()
         if os.fork():
             connection.close()
             continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         server.close()
         said, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
         while not said.endswith(b"\n"):

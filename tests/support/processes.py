@@ -10,6 +10,7 @@ is heavy is imported beforehand. Elsewhere than on Linux, and for more than one 
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -174,11 +175,15 @@ def _server(everything: bool) -> str:
     else:
         command = [sys.executable, SERVER, address, *LIBRARIES]
         with open(reading) as stdin, open(tells, "w") as stdout:
-            subprocess.Popen(command, env=environment, stdin=stdin, stdout=stdout)
-    _KEPT.append(writing)  # when this process ends, so does the server
+            process = subprocess.Popen(command, env=environment, stdin=stdin, stdout=stdout)
+        atexit.register(_end, process)
+    atexit.register(os.close, writing)  # when this process ends, so does the server
     with open(told) as said:
         assert said.readline() == "ready\n", "the process that is copied could not be started"
     return address
 
 
-_KEPT: list[int] = []
+def _end(process: subprocess.Popen) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    process.kill()
