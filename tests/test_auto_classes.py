@@ -102,6 +102,7 @@ print([thread.is_alive() for thread in threads])
     assert run(code)[-1] == "[False, False]"
 
 
+@pytest.mark.slow
 def test_asking_for_the_configurations_loads_none_of_ours_and_modules_look_as_without_the_package():
     code = """
 import sys, neuron_vit3d

@@ -290,10 +290,15 @@ def test_segment_says_that_there_is_nothing_to_trace(files, model):
     assert names(files / "out") == ["image.mask.tif", "image.png", "image.scores.tif"]
 
 
-def test_the_embedded_default_traces_a_neuron(files, neuron):
-    """The checkpoint that the package brings: all of the main job, offline, as a shell runs it."""
-    done = in_a_process("segment", "image.tif", "-o", "out", "--quiet")
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.parametrize("anew", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["here", "in a process"])
+def test_the_embedded_default_traces_a_neuron(anew, files, neuron):
+    """The checkpoint that the package brings: all of the main job, offline, also as a shell runs it."""
+    words = "segment", "image.tif", "-o", "out", "--quiet"
+    if anew:
+        done = in_a_process(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        succeed(*words)
     assert names(files / "out") == [
         "image.branches.csv", "image.mask.tif", "image.png", "image.scores.tif", "image.swc",
     ]  # fmt: skip
@@ -531,7 +536,7 @@ def test_the_program_in_a_process_of_its_own(files, neuron):
     specks[7, 60:, 60:] = True
     specks[7, 60, 60] = False
     write_volume(files / "specks.tif", Volume(specks))
-    command = [sys.executable, "-m", "neuron_vit3d.cli", "trace", "specks.tif", "-o", "new.swc"]
+    command = [Path(sys.executable).with_name("neuron-vit3d"), "trace", "specks.tif", "-o", "new.swc"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("new.swc  ") and "; dropped " in done.stdout

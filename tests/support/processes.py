@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -96,13 +96,16 @@ class Process:
         return texts[0], texts[1]
 
 
-def start(words: Sequence, *, env: dict | None = None, cwd=None, files: Sequence = ()) -> Process | subprocess.Popen:
+def start(
+    words: Sequence, *, env: dict | None = None, cwd=None, files: Sequence = (), server: str | None = None
+) -> Process | subprocess.Popen:
     """Starts Python with these words, as subprocess.Popen does with pipes for its output.
 
     Args:
         words: what follows `python`: a script, or -c and code, or -m and a module; then what they are given.
         env, cwd: environment and folder. Default: those of the test.
         files: three open files, in place of nothing to read and of pipes.
+        server: address of the process that is copied, where it is one of the caller's own.
     """
     environment = {name: str(value) for name, value in (os.environ if env is None else env).items()}
     words, folder = list(map(str, words)), os.getcwd() if cwd is None else cwd
@@ -114,12 +117,13 @@ def start(words: Sequence, *, env: dict | None = None, cwd=None, files: Sequence
         )  # fmt: skip
     if not files:
         files = (open(os.devnull), tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+"))
-    return Process(_server(_settings(environment) == _settings(os.environ)), words, environment, folder, files)
+    server = server or server_of(_settings(environment) == _settings(os.environ))
+    return Process(server, words, environment, folder, files)
 
 
-def run(words: Sequence, *, env: dict | None = None, cwd=None, timeout: float = 300, check: bool = False):
+def run(words: Sequence, *, env=None, cwd=None, timeout: float = 300, check: bool = False, server: str | None = None):
     """Runs Python with these words, as subprocess.run does with `capture_output` and `text`."""
-    process = start(words, env=env, cwd=cwd)
+    process = start(words, env=env, cwd=cwd, server=server)
     try:
         out, err = process.communicate(timeout)
     except subprocess.TimeoutExpired:
@@ -158,29 +162,40 @@ def _settings(environment) -> dict[str, str]:
 
 
 @functools.cache
-def _server(everything: bool) -> str:
-    """Starts the process that is copied: with the libraries, or a copy of that with everything. Its address."""
+def server_of(everything: bool) -> str:
+    """Starts the process that is copied, with everything or with the libraries. Its address."""
+    if everything:
+        return serve(EVERYTHING, os.environ, of=server_of(False))
+    return serve(LIBRARIES, os.environ)
+
+
+def serve(modules: Sequence[str], environment: Mapping[str, str], *, of: str | None = None) -> str:
+    """Starts a process that has imported modules and can be copied; it ends when this one does.
+
+    Args:
+        modules: their names.
+        environment: with one thread; copies may have another, see above.
+        of: address of such a process, of which it is a copy.
+
+    Returns:
+        Its address.
+    """
     folder = tempfile.mkdtemp(prefix="copies")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    address = f"{folder}/socket"
-    environment = os.environ | {name: "1" for name in THREADS}
-    reading, writing = os.pipe()
-    told, tells = os.pipe()
-    if everything:
-        words = [SERVER, address, *EVERYTHING]
-        paths = os.pathsep.join(filter(None, [str(SERVER.parents[1]), environment.get("PYTHONPATH")]))
-        with open(reading) as stdin, open(tells, "w") as stdout, open(f"{folder}/stderr", "w") as stderr:
-            server = _server(False)
-            Process(server, words, environment | {"PYTHONPATH": paths}, folder, (stdin, stdout, stderr))
-    else:
-        command = [sys.executable, SERVER, address, *LIBRARIES]
-        with open(reading) as stdin, open(tells, "w") as stdout:
-            process = subprocess.Popen(command, env=environment, stdin=stdin, stdout=stdout)
-        atexit.register(_end, process)
-    atexit.register(os.close, writing)  # when this process ends, so does the server
+    paths = os.pathsep.join(filter(None, [str(SERVER.parents[1]), environment.get("PYTHONPATH")]))
+    environment = {**environment, **dict.fromkeys(THREADS, "1"), "PYTHONPATH": paths}
+    words = [str(SERVER), f"{folder}/socket", *modules]
+    (reading, writing), (told, tells) = os.pipe(), os.pipe()
+    with open(reading) as stdin, open(tells, "w") as stdout, open(f"{folder}/stderr", "w") as stderr:
+        if of is None:
+            process = subprocess.Popen([sys.executable, *words], env=environment, stdin=stdin, stdout=stdout)
+            atexit.register(_end, process)
+        else:
+            Process(of, words, environment, folder, (stdin, stdout, stderr))
+    atexit.register(os.close, writing)
     with open(told) as said:
-        assert said.readline() == "ready\n", "the process that is copied could not be started"
-    return address
+        assert said.readline() == "ready\n", Path(folder, "stderr").read_text()
+    return f"{folder}/socket"
 
 
 def _end(process: subprocess.Popen) -> None:
