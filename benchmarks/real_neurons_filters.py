@@ -20,7 +20,7 @@ _VOXELS_AT_ONCE = 1 << 20
 def sato(image: np.ndarray, sigmas: tuple[float, ...] = SATO_SIGMAS) -> np.ndarray:
     """Finds bright lines by their tubeness (Sato et al. 1998, Med. Image Anal. 2:143).
 
-    It gives what `skimage.filters.sato` with `black_ridges=False` gives (tests/test_real_neurons.py compares the two),
+    It gives what `skimage.filters.sato` with `black_ridges=False` gives (test_real_neurons.py compares the two),
     in an eighth of its time: eigenvalues come from the closed formula instead of LAPACK, and kernels end where nothing
     is left of them.
 

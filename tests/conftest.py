@@ -3,7 +3,9 @@
 Hubs are switched off before any Hugging Face library is imported: their constants freeze.
 """
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 
@@ -14,7 +16,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+SUPPORT = Path(__file__).with_name("support")
+# `support` is imported by this name, and no folder of tests is on sys.path: no test file can hide another module.
+pytest.register_assert_rewrite("support")
+_spec = importlib.util.spec_from_file_location(
+    "support", SUPPORT / "__init__.py", submodule_search_locations=[str(SUPPORT)]
+)
+sys.modules["support"] = importlib.util.module_from_spec(_spec)
+
+from support.places import REPOSITORY  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from neuron_vit3d.volumes.formats.registry import FORMATS
+from support.places import REPOSITORY
 
 
-PACKAGE = Path(__file__).resolve().parents[1] / "src" / "neuron_vit3d"
+PACKAGE = REPOSITORY / "src" / "neuron_vit3d"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # transformers copies the modules that import each other, and so not `__init__.py`
 MODEL_FILES = sorted(path for path in (PACKAGE / "model").glob("*.py") if path.stem != "__init__")
@@ -249,3 +250,29 @@ def test_functions_take_at_most_12_parameters(path):
         count = len([each for each in arguments if each.arg not in ("self", "cls")])
         if name not in MANY_PARAMETERS and node.name not in MANY_PARAMETERS:
             assert count <= 12, f"line {node.lineno}: {name} takes {count} parameters; a record can hold them"
+
+
+TESTS = sorted(path for path in (REPOSITORY / "tests").rglob("test_*.py"))
+# What has tests beside the package.
+BESIDE = ("scripts", "benchmarks", "experiments")
+
+
+def folders_of(module: str) -> set[str]:
+    """The folders that hold a module of this name, as tests/ mirrors them; the model's end in `_neuron_vit3d`."""
+    inside = {path.parent.relative_to(PACKAGE).as_posix() for path in FILES}
+    names = (f"{module}.py", f"{module}_neuron_vit3d.py")
+    found = {folder for folder in inside for name in names if (PACKAGE / folder / name).is_file()}
+    return found | {folder for folder in BESIDE if (REPOSITORY / folder / f"{module}.py").is_file()}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_tests_lie_where_what_they_test_lies(path):
+    folder = path.parent.relative_to(REPOSITORY / "tests").as_posix()
+    homes = folders_of(path.stem.removeprefix("test_"))
+    assert folder in BESIDE or (PACKAGE / folder).is_dir(), f"{folder} mirrors nothing"
+    assert not homes or folder in homes, f"{path.name} belongs into tests/{' or tests/'.join(sorted(homes))}"
+
+
+def test_folders_of_modules_are_known():
+    assert folders_of("kept") == {"volumes"} and folders_of("swc") == {"morphology", "morphology/formats"}
+    assert folders_of("modeling") == {"model"} and folders_of("files") == {"."} and folders_of("train_script") == set()

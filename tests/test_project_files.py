@@ -4,13 +4,13 @@ versions."""
 import re
 import runpy
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 
+from support.places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 SCRIPT = runpy.run_path(str(REPOSITORY / "scripts" / "lowest_requirements.py"))
 GITHUB = REPOSITORY / ".github"

@@ -16,12 +16,12 @@ import pytest
 from neuron_vit3d import Volume, synthetic_neuron, write_volume
 from neuron_vit3d.data.synthetic import write_synthetic_pairs
 from support.hub_server import HubServer
+from support.places import REPOSITORY
 from support.program import save_checkpoint
 from support.tiny_models import write_dino_checkpoint
 from support.warm import WarmProgram
 
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 SMALL = " --max-steps 2 --batch-size 2 --tile-size 32 --num-workers 0"
 

@@ -21,6 +21,9 @@ def evaluate(
     picture: Annotated[
         Path | None, typer.Option(help="PNG file of what agrees, is missed and is extra; of folders: a folder.")
     ] = None,
+    ignore_lone_nodes: Annotated[
+        bool, typer.Option("--ignore-lone-nodes", help="Leave out nodes without an edge, as Vaa3D does.")
+    ] = False,
     image: Annotated[Path | None, typer.Option(help="Image to draw the picture over; of folders: a folder.")] = None,
 ) -> None:
     """Compare trees with gold trees, or masks with gold masks (or with the tubes of the gold trees).
@@ -52,6 +55,8 @@ def evaluate(
         threshold = 2.0
     elif not is_tree(pairs[0][1]):
         raise ValueError(f"--threshold: is the distance within which trees agree, but {pairs[0][1]} is no tree")
+    if ignore_lone_nodes and not is_tree(pairs[0][1]):
+        raise ValueError(f"--ignore-lone-nodes: is for trees, but {pairs[0][1]} is none")
     images = find_images(image, [name for name, *_ in pairs]) if many and image else {pairs[0][0]: image}
     sources = [path for pair in pairs for path in pair[1:]] + [path for path in images.values() if path is not None]
     for target in (csv, None if many else picture):
@@ -61,7 +66,7 @@ def evaluate(
         check_folder(picture)
     figures: dict[str, Any] = {}
     for name, ours, theirs in pairs:
-        comparison = Comparison(ours, theirs, threshold)
+        comparison = Comparison(ours, theirs, threshold, lone_nodes=not ignore_lone_nodes)
         figures[name] = comparison.figures()
         if picture is not None:
             comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name))

@@ -31,6 +31,7 @@ from ..volumes import (
 from .overlay import Projections, write_mask_difference, write_tree_difference
 from .ranking import ranking_scores
 from .segmentation import segmentation_scores
+from .topology import topology_figures, without_lone_nodes
 
 
 _LARGEST_SIDE = 20_000  # of a picture's background, in voxels
@@ -45,13 +46,14 @@ class Comparison:
         predicted: SWC file; or a mask, or scores, whose mask are those of at least 0.5.
         gold: SWC file, whose tubes a mask is compared with; or a mask.
         threshold: distance in voxels within which trees agree.
+        lone_nodes: whether nodes without an edge count. Vaa3D's `neuron_distance` leaves them out.
 
     Raises:
         ValueError: a file cannot be read as what it is, a tree is to be compared with a mask, or masks differ in
             shape.
     """
 
-    def __init__(self, predicted: Path, gold: Path, threshold: float = 2.0):
+    def __init__(self, predicted: Path, gold: Path, threshold: float = 2.0, *, lone_nodes: bool = True):
         self.threshold, self.is_tree = threshold, is_tree(predicted)
         self.predicted: Any  # of both kinds: Tree, or mask (z, y, x)
         self.gold: Any
@@ -60,7 +62,8 @@ class Comparison:
                 raise ValueError(
                     f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image"
                 )
-            self.predicted, self.gold = read_tree(predicted), read_gold(gold)
+            trees = [(predicted, read_tree(predicted)), (gold, read_gold(gold))]
+            self.predicted, self.gold = (tree if lone_nodes else _with_edges(path, tree) for path, tree in trees)
             return
         voxels = read_labels(predicted)
         self.scores = voxels if voxels.dtype.kind == "f" else None
@@ -73,12 +76,13 @@ class Comparison:
             )
 
     def figures(self) -> dict[str, float]:
-        """Returns what `tree_distance` says of trees, and `segmentation_scores` of masks.
+        """Returns what `tree_distance` and `topology_figures` say of trees, and `segmentation_scores` of masks.
 
         For scores, `ranking_scores` is asked besides, which leaves out what a gold tree is not sure of.
         """
         if self.is_tree:
-            return tree_distance(self.predicted, self.gold, threshold=self.threshold)
+            figures = tree_distance(self.predicted, self.gold, threshold=self.threshold)
+            return figures | topology_figures(self.predicted, self.gold, threshold=self.threshold)
         figures = segmentation_scores(self.predicted, self.gold)
         if self.scores is not None:
             figures |= ranking_scores(self.scores, self.gold if self.gold_tree is None else self.gold_tree)
@@ -207,6 +211,14 @@ def write_csv(path: Path, figures: dict[str, dict[str, float]]) -> None:
 def is_tree(path: Path) -> bool:
     """Whether a file is a tree, by its name."""
     return is_tree_name(path)
+
+
+def _with_edges(path: Path, tree: Tree) -> Tree:
+    """A tree without the nodes that have no edge. Raises ValueError, with the file's name, if there is no other."""
+    try:
+        return without_lone_nodes(tree)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def read_gold(path: Path) -> Tree:

@@ -74,3 +74,40 @@ def shared_nodes(predicted: Tree, gold: Tree, distance: float = NODE_DISTANCE) -
         result[f"{name}_recall"] = both / len(theirs) if len(theirs) else none
         result[f"{name}_f1"] = 2 * both / (len(ours) + len(theirs)) if len(ours) + len(theirs) else none
     return result
+
+
+def node_distances(predicted: Tree, gold: Tree, distance: float = NODE_DISTANCE) -> dict[str, float]:
+    """Measures how far matched branch points and matched tips are apart.
+
+    Args:
+        predicted, gold: trees in voxels.
+        distance: the farthest that matched nodes may be apart, in voxels.
+
+    Returns:
+        branch_points_distance, tips_distance: the mean over the pairs, voxels. NaN where nothing is matched.
+    """
+    pairs = zip(("branch_points", "tips"), critical_nodes(predicted), critical_nodes(gold), strict=True)
+    found = {f"{name}_distance": matched_distances(ours, theirs, distance) for name, ours, theirs in pairs}
+    return {name: float(apart.mean()) if len(apart) else np.nan for name, apart in found.items()}
+
+
+def matched_distances(first: np.ndarray, second: np.ndarray, distance: float = NODE_DISTANCE) -> np.ndarray:
+    """Returns the distances (p,) of matched points: of the largest matchings the one with the least sum of them.
+
+    Arguments as in `match_points`.
+    """
+    if not len(first) or not len(second):
+        return np.empty(0)
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+    from scipy.spatial import cKDTree
+
+    near = cKDTree(first).sparse_distance_matrix(cKDTree(second), distance, output_type="ndarray")
+    # Every first point may stay alone, at a price that is higher than all distances together. All weights are one
+    # more, for a weight of 0 would be no edge.
+    rows, price = np.arange(len(first)), distance * (len(first) + 1.0)
+    edges = np.append(near["i"], rows), np.append(near["j"], len(second) + rows)
+    weights = np.append(near["v"], np.full(len(rows), price)) + 1.0
+    graph = sparse_graph(edges, (len(first), len(second) + len(first)), weights)
+    row, column = min_weight_full_bipartite_matching(graph)
+    paired = column < len(second)
+    return np.linalg.norm(first[row[paired]] - second[column[paired]], axis=1)

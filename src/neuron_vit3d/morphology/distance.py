@@ -127,7 +127,7 @@ def parts_apart(tree: Tree, other: Tree, threshold: float = 2.0) -> tuple[np.nda
     first = begin[edge] + number[:, None] * step
     if not len(other):
         return first, first + step, np.ones(len(first), bool)
-    return first, first + step, _nearest_segments(first + step / 2, *_segments(other))[0] > threshold
+    return first, first + step, nearest_segments(first + step / 2, *_segments(other))[0] > threshold
 
 
 class _Way(NamedTuple):
@@ -142,7 +142,7 @@ class _Way(NamedTuple):
 
 def _one_way(source: Tree, target: Tree, threshold: float, *, gold_is_source: bool) -> _Way:
     points, sample, weights, radii = _samples(source)
-    distance, segment = _nearest_segments(points, *_segments(target))
+    distance, segment = nearest_segments(points, *_segments(target))
     within = distance <= threshold
     if gold_is_source:
         within_wide = within | (distance <= radii)
@@ -215,7 +215,7 @@ def _samples(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     return np.concatenate([tree.xyz, points]), sample, weights, np.concatenate([radii, inner_radii])
 
 
-def _nearest_segments(points: np.ndarray, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_segments(points: np.ndarray, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Finds the exact distance (s,) of points (s, 3) to the nearest of m segments, and which segment (s,) that is.
 
     Segments go from (m, 3) to (m, 3).

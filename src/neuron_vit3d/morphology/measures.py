@@ -201,8 +201,8 @@ def _branches(tree: Tree) -> np.recarray:
     order_of_ids = np.argsort(tree.ids)
     rows = order_of_ids[np.searchsorted(tree.ids, np.stack([found.start, found.end]), sorter=order_of_ids)]
     distance = np.linalg.norm(tree.xyz[rows[0]] - tree.xyz[rows[1]], axis=1)
-    result.distance, result.tortuosity = distance, np.nan
-    np.divide(result.length, distance, out=result.tortuosity, where=distance > 0)
+    result.distance = distance
+    result.tortuosity = np.where(distance > 0, found["length"] / np.where(distance > 0, distance, 1.0), np.nan)
     return result[found.start != found.end]
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from test_tracing import assert_one_sound_tree, tube
 
 from neuron_vit3d.tracing import trace
 from neuron_vit3d.tracing.cavities import cavities
 from neuron_vit3d.tracing.foreground import Foreground
+from support.trees import assert_one_sound_tree, tube
 
 
 def hollow_tube(radius: float) -> np.ndarray:

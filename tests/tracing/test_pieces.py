@@ -3,21 +3,14 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from test_tracing import random_tree
 
 from neuron_vit3d.morphology import rasterize
 from neuron_vit3d.tracing import TraceError, pieces, trace
 from neuron_vit3d.tracing.pieces import Levels, Pieces, look_through
 from neuron_vit3d.tracing.smoothing import Gaussian
 from neuron_vit3d.volumes import reader as reader_module
-from neuron_vit3d.volumes.reader import VolumeReader
-
-
-def reader_of(array: np.ndarray, piece: tuple[int, int, int]) -> VolumeReader:
-    read = lambda z0, z1: array[z0:z1]  # noqa: E731
-    return VolumeReader(
-        array.shape, array.dtype, (2.0, 1.0, 1.0), "scores", read, read_box=lambda box: array[box], piece=piece
-    )
+from support.readers import reader_of
+from support.trees import random_tree
 
 
 @pytest.mark.parametrize("piece", [(1, 20, 30), (4, 7, 9), (8, 20, 16)])

@@ -16,10 +16,11 @@ from neuron_vit3d.training import checkpoints
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.trainer import train
 from support import processes
+from support.places import REPOSITORY
 from support.tiny_runs import forget_accelerate, hidden, log_of, run_of_a_test, same, stop_at, weights
 
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+SCRIPT = REPOSITORY / "scripts" / "train.py"
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 TORCH_SAYS = RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 4864 vs 4758")
 

@@ -16,10 +16,8 @@ from neuron_vit3d.hub.cards import TEMPLATES, render
 from neuron_vit3d.inference import DEFAULT_CHECKPOINT
 from support import processes
 from support.hub_server import HubServer
+from support.places import REPOSITORY
 from support.tiny_cards import FACTS, LOG, REPORT, save_facts, save_run
-
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")

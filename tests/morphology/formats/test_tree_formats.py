@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_measures import FORKED, trees
 
 from neuron_vit3d import Tree, Volume, read_swc, read_tree, write_tree, write_volume
 from neuron_vit3d.morphology.formats import registry
 from neuron_vit3d.morphology.formats.format import voxel_size_of
 from neuron_vit3d.morphology.swc import SWCError
 from support.program import fail, run, succeed
+from support.trees import FORKED, trees
 
 
 SIDES = (0.7, 0.3, 0.25)

@@ -36,10 +36,12 @@ from neuron_vit3d.cli import main
 from neuron_vit3d.data.pairs import DataError, find_pairs
 from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.overlay import AGREES, GOLD, PREDICTED
+from neuron_vit3d.evaluation.topology import topology_figures
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
 from neuron_vit3d.option_fields import flags
 from support import processes
+from support.places import REPOSITORY
 from support.program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
 from support.tiny_models import tiny_model
 
@@ -459,7 +461,8 @@ def parse(text: str) -> dict[str, float]:
 
 def test_evaluate_trees(files, neuron):
     succeed("trace", "drawn.tif")
-    expected = tree_distance(read_swc("drawn.swc"), neuron.tree)
+    drawn = read_swc("drawn.swc")
+    expected = tree_distance(drawn, neuron.tree) | topology_figures(drawn, neuron.tree)
     assert json.loads(succeed("evaluate", "drawn.swc", "gold.swc", "--json")) == expected
     assert parse(succeed("evaluate", "drawn.swc", "gold.swc")) == pytest.approx(expected, abs=1e-4)
     stricter = json.loads(succeed("evaluate", "drawn.swc", "gold.swc", "--json", "--threshold", "0.2"))
@@ -699,6 +702,6 @@ def test_trees_of_another_number_of_neurons_do_not_stay(files):
 
 @pytest.mark.slow
 def test_the_script_evaluates_as_the_program_does(files, neuron):
-    script = Path(__file__).resolve().parents[1] / "scripts" / "evaluate.py"
+    script = REPOSITORY / "scripts" / "evaluate.py"
     done = processes.run([script, "gold.swc", "gold.swc", "--json"], check=True)
     assert json.loads(done.stdout)["f1"] == 1

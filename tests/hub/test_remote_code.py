@@ -18,10 +18,11 @@ from neuron_vit3d import synthetic_neuron
 from neuron_vit3d.model.configuration_neuron_vit3d import AUTO_MAP
 from support import processes
 from support.hub_server import HubServer
+from support.places import REPOSITORY
 from support.program import save_checkpoint
 
 
-FACTS = str(Path(__file__).resolve().parents[1] / "model_cards" / "default.yaml")
+FACTS = str(REPOSITORY / "model_cards" / "default.yaml")
 
 PUBLISH = """
 import sys

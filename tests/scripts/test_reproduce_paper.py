@@ -11,10 +11,11 @@ import pytest
 import tifffile
 
 from neuron_vit3d.data.synthetic import synthetic_neuron, write_synthetic_pairs
+from support.places import REPOSITORY
 from support.tiny_runs import forget_accelerate, save_base
 
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "reproduce_paper.py"
+SCRIPT = REPOSITORY / "scripts" / "reproduce_paper.py"
 SPLIT = {"train": ["neuron_0000", "neuron_0001"], "validation": ["neuron_0002"], "test": ["neuron_0003"]}
 
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import cKDTree
-from test_pieces import reader_of
-from test_tracing import assert_one_sound_tree, random_tree, tube
 
 from neuron_vit3d import synthetic_neuron
 from neuron_vit3d.morphology import Tree, rasterize, tree_distance
 from neuron_vit3d.tracing import TraceError, by_region, trace, trace_neurons
 from neuron_vit3d.tracing import teasar as tracing
+from support.readers import reader_of
+from support.trees import assert_one_sound_tree, random_tree, tube
 
 
 @pytest.fixture

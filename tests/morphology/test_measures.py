@@ -14,22 +14,7 @@ from neuron_vit3d.evaluation.sholl_picture import IN_2D, IN_3D
 from neuron_vit3d.morphology.measures import sholl_crossings
 from neuron_vit3d.morphology.swc import SWCError
 from support.program import fail, run, succeed
-
-
-# A trunk along x with twigs at 30 and 60.
-FORKED = Tree.from_parents(
-    [[0.0, 0, 0], [30, 0, 0], [60, 0, 0], [90, 0, 0], [30, 20, 0], [60, 0, 20]], np.ones(6), [-1, 0, 1, 2, 1, 2]
-)
-
-
-@st.composite
-def trees(draw) -> Tree:
-    """A random tree of up to 40 nodes on a grid, whose points may be listed twice."""
-    count = draw(st.integers(2, 40))
-    xyz = np.array(draw(st.lists(st.tuples(*[st.integers(0, 60)] * 3), min_size=count, max_size=count)), float)
-    parents = [-1, *(draw(st.integers(0, row - 1)) for row in range(1, count))]
-    radii = np.array(draw(st.lists(st.integers(1, 5), min_size=count, max_size=count)), float)
-    return Tree.from_parents(xyz, radii, parents)
+from support.trees import FORKED, trees
 
 
 def test_figures_known_by_hand():

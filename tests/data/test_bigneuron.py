@@ -16,6 +16,7 @@ from neuron_vit3d.data.bigneuron import DataError, PreparationOptions, prepare
 from neuron_vit3d.data.block_rows import choose_blocks, intensity_range
 from neuron_vit3d.data.labels import LabelPolicy
 from support import processes
+from support.places import REPOSITORY
 from support.release import NAMES, neuron, vaa3d, write_bad_samples, write_release, write_sample, write_zip
 
 
@@ -320,7 +321,7 @@ def test_untraced_signal_of_dark_neurons_is_not_ignored_and_told(tmp_path):
     assert load_bigneuron(tmp_path / "out")["train"]["ignore_untraced"] == [False]
 
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_bigneuron.py"
+SCRIPT = REPOSITORY / "scripts" / "prepare_bigneuron.py"
 WITHOUT_THE_PACKAGE = """
 import sys
 sys.modules["neuron_vit3d"] = None  # importing it fails

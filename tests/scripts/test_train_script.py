@@ -23,11 +23,12 @@ from neuron_vit3d.training.config import TrainingConfig
 from neuron_vit3d.training.trainer import train
 from support import processes
 from support.hub_server import HubServer
+from support.places import REPOSITORY
 from support.tiny_cards import save_facts
 from support.tiny_runs import hidden, log_of, run_of_a_test, same, weights
 
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+SCRIPT = REPOSITORY / "scripts" / "train.py"
 
 
 @pytest.fixture

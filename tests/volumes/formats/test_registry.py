@@ -16,6 +16,7 @@ from neuron_vit3d.volumes import VolumeError, open_volume
 from neuron_vit3d.volumes.formats import registry
 from neuron_vit3d.volumes.formats.format import START_BYTES, Format
 from support.pbd_files import PBD, encode_pbd, header
+from support.places import REPOSITORY
 
 
 FOLDER = Path(registry.__file__).parent
@@ -56,7 +57,7 @@ def test_help_texts_name_the_formats():
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """The example of CONTRIBUTING.md, as if its module and its line were there."""
-    text = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text()
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
     text = text.partition("\n## Add an image format\n")[2].partition("\n## ")[0]
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     name, line = re.search(r'"(\w+)": Line\(".*?"\)', text), re.search(r'Line\((".*?")\)', text)

@@ -134,7 +134,7 @@ def test_the_search_is_exact_however_coarse_its_pieces(seed, max_pieces):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distance, "_MAX_PIECES", max_pieces)
         patch.setattr(distance, "_DISTANCES_AT_ONCE", 64)
-        found, nearest = distance._nearest_segments(points, begin, end)
+        found, nearest = distance.nearest_segments(points, begin, end)
         np.testing.assert_allclose(found, expected, rtol=1e-12)
         to_nearest = offset - position[..., None] * along
         np.testing.assert_allclose(np.linalg.norm(to_nearest[np.arange(40), nearest], axis=1), expected, rtol=1e-12)

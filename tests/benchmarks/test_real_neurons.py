@@ -4,7 +4,6 @@ import json
 import math
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +12,11 @@ from hypothesis import strategies as st
 
 from neuron_vit3d import Volume, rasterize, synthetic_neuron, write_volume
 from neuron_vit3d.morphology import Tree
+from support.places import REPOSITORY
 from support.tubes import line, picture_of
 
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
 import real_neurons
 from real_neurons_figures import score_figures, tiles_of, tree_figures, wrong_length_inside

@@ -4,16 +4,16 @@ the same."""
 import json
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
 
 from neuron_vit3d.data.bigneuron import load_bigneuron
+from support.places import REPOSITORY
 from support.program import fail, succeed
 from support.release import NAMES, write_release, write_sample
 
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_bigneuron.py"
+SCRIPT = REPOSITORY / "scripts" / "prepare_bigneuron.py"
 HOW = ["--fractions", "1", "0", "0", "--block-shape", "5", "40", "40"]
 
 

@@ -19,12 +19,13 @@ from neuron_vit3d.model.loading import CheckpointError
 from support import processes
 from support.hub_client import hub_client
 from support.hub_server import HubServer
+from support.places import REPOSITORY
 from support.program import fail, succeed
 from support.tiny_cards import HOME, save_facts, save_run
 from support.tiny_models import tiny_block
 
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = REPOSITORY / "scripts"
 CODE = {path.name for path in Path(sys.modules["neuron_vit3d.model"].__file__).parent.glob("*.py")} - {"__init__.py"}
 RECORD = {"README.md", "training_log.jsonl", "training_config.json", "figures/example.png"}
 FILES = CODE | RECORD | {"config.json", "model.safetensors", "preprocessor_config.json"}

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,11 @@ from neuron_vit3d.hub.publish_dataset import check_can_publish
 from support import processes
 from support.hub_client import hub_client
 from support.hub_server import HubServer
+from support.places import REPOSITORY
 from support.release import NAMES, neuron, write_release
 
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_bigneuron.py"
+SCRIPT = REPOSITORY / "scripts" / "prepare_bigneuron.py"
 READ = """
 import json, sys
 sys.modules["neuron_vit3d"] = None  # importing it fails

@@ -1,0 +1,61 @@
+"""How a predicted tree is connected, beside gold: DIADEM score, runs without an error, distances of matched nodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from ..morphology import Tree
+from ..morphology.critical_nodes import node_distances
+from ..morphology.diadem import diadem_score
+from ..morphology.runs import run_lengths
+from ..morphology.swc import SWCError
+
+
+_OF_RUNS = (
+    "splits",
+    "merges",
+    "split_edges",
+    "omitted_edges",
+    "merged_edges",
+    "edge_accuracy",
+    "expected_run_length",
+    "normalized_run_length",
+)
+
+
+def topology_figures(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> dict[str, float]:
+    """Compares how two trees are connected.
+
+    Args:
+        predicted, gold: trees in voxels.
+        threshold: voxels, see [`run_lengths`].
+
+    Returns:
+        What `node_distances`, `run_lengths` and `diadem_score` say; `diadem` is 0 where the prediction has no edge.
+        All but the first are NaN where gold has no edge with a length.
+    """
+    figures = node_distances(predicted, gold)
+    if not gold.length > 0:
+        return figures | {"diadem": math.nan} | dict.fromkeys(_OF_RUNS, math.nan)
+    diadem = diadem_score(predicted, gold) if len(predicted.edges) else 0.0
+    return figures | {"diadem": diadem} | run_lengths(predicted, gold, threshold=threshold)
+
+
+def without_lone_nodes(tree: Tree) -> Tree:
+    """Leaves out the nodes without an edge.
+
+    Raises:
+        SWCError: there is no other.
+    """
+    has_edge = np.zeros(len(tree), bool)
+    has_edge[tree.edges] = True
+    if has_edge.all():
+        return tree
+    if not has_edge.any():
+        raise SWCError(f"expected a tree with edges, found {len(tree)} nodes without any")
+    names = ("ids", "types", "xyz", "radii", "parents", "scores", "bridged")
+    kept = {name: getattr(tree, name)[has_edge] for name in names if getattr(tree, name) is not None}
+    return dataclasses.replace(tree, **kept)
