@@ -47,7 +47,7 @@ RUN_DIFFERENCES = (
     "The repair there gives every stretch of gold without a label that touches one label this label, missing ends of "
     "branches too; so less is omitted. Here such a stretch must lie between two parts of one fragment. There a piece "
     "with one end outside is a split edge (labels differ), here an omitted one, as in the paper; splits are labels "
-    "less one there, and pieces less one here. Merges are places there, of which those within 30 of one another are one; "
+    "less one there, and pieces less one here. Merges are places there, those within 30 of one another one; "
     "here they are parts of fragments that lead far from gold. ERL there is averaged over what has a label, and of "
     "each label one connected piece counts; here over all of gold, and every piece counts. Positions are whole voxels "
     "there, which makes trees longer."
