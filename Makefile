@@ -12,6 +12,8 @@ WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many processes, which begin sooner where modules are kept compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # What the quick tests leave out; those of transformers and on real data are all slow.

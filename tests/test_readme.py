@@ -19,7 +19,7 @@ from support.hub_server import HubServer
 from support.places import REPOSITORY
 from support.program import save_checkpoint
 from support.tiny_models import write_dino_checkpoint
-from support.warm import warm_program
+from support.warm import WarmProgram
 
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -108,8 +108,7 @@ def warm(tmp_path_factory):
     with HubServer() as hub:
         environment = hub.environment(folder / "home")
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        with warm_program(folder, environment) as program:
-            yield hub, program
+        yield hub, WarmProgram(folder, environment)
 
 
 @pytest.fixture
@@ -142,7 +141,7 @@ def succeeded(done: subprocess.CompletedProcess) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
 def test_code_blocks_of_a_page_run_one_after_the_other(page, place):
     folder, hub, program = place
-    environment = program.environment if page.name != "README.md" else program.cold_environment
+    environment = program.environment
     if name_of(page) in WITH_CHECKPOINT:
         save_checkpoint(folder / "runs" / "first")
     if name_of(page) in WITH_RESULTS:
@@ -155,9 +154,6 @@ def test_code_blocks_of_a_page_run_one_after_the_other(page, place):
         if language == "bash":
             command = ["bash", "-euxo", "pipefail", "-c", "".join(codes)]
             run(command, environment, folder)
-        elif page.name == "README.md":  # each with names of its own, in one process, for importing takes long
-            code = f"for code in {codes!r}:\n    exec(compile(code, code, 'exec'), {{'__name__': '__main__'}})\n"
-            run([sys.executable, "-c", code], environment, folder)
         else:
             succeeded(program.run_python(codes, folder))
     if name_of(page) == "docs/how-to/publish.md":

@@ -40,6 +40,7 @@ from neuron_vit3d.evaluation.topology import topology_figures
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
 from neuron_vit3d.option_fields import flags
+from support import processes
 from support.places import REPOSITORY
 from support.program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
 from support.tiny_models import tiny_model
@@ -291,10 +292,15 @@ def test_segment_says_that_there_is_nothing_to_trace(files, model):
     assert names(files / "out") == ["image.mask.tif", "image.png", "image.scores.tif"]
 
 
-def test_the_embedded_default_traces_a_neuron(files, neuron):
-    """The checkpoint that the package brings: all of the main job, offline, as a shell runs it."""
-    done = in_a_process("segment", "image.tif", "-o", "out", "--quiet")
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.parametrize("anew", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["here", "in a process"])
+def test_the_embedded_default_traces_a_neuron(anew, files, neuron):
+    """The checkpoint that the package brings: all of the main job, offline, also as a shell runs it."""
+    words = "segment", "image.tif", "-o", "out", "--quiet"
+    if anew:
+        done = in_a_process(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        succeed(*words)
     assert names(files / "out") == [
         "image.branches.csv", "image.mask.tif", "image.png", "image.scores.tif", "image.swc",
     ]  # fmt: skip
@@ -533,7 +539,8 @@ def test_the_program_in_a_process_of_its_own(files, neuron):
     specks[7, 60:, 60:] = True
     specks[7, 60, 60] = False
     write_volume(files / "specks.tif", Volume(specks))
-    done = in_a_process("trace", "specks.tif", "-o", "new.swc")
+    command = [Path(sys.executable).with_name("neuron-vit3d"), "trace", "specks.tif", "-o", "new.swc"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("new.swc  ") and "; dropped " in done.stdout
 
@@ -696,6 +703,5 @@ def test_trees_of_another_number_of_neurons_do_not_stay(files):
 @pytest.mark.slow
 def test_the_script_evaluates_as_the_program_does(files, neuron):
     script = REPOSITORY / "scripts" / "evaluate.py"
-    command = [sys.executable, script, "gold.swc", "gold.swc", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    done = processes.run([script, "gold.swc", "gold.swc", "--json"], check=True)
     assert json.loads(done.stdout)["f1"] == 1

@@ -3,8 +3,6 @@
 import csv
 import os
 import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 from dataclasses import replace
@@ -17,6 +15,7 @@ from neuron_vit3d import NeuronViT3DImageProcessor, Tree, load_bigneuron, raster
 from neuron_vit3d.data.bigneuron import DataError, PreparationOptions, prepare
 from neuron_vit3d.data.block_rows import choose_blocks, intensity_range
 from neuron_vit3d.data.labels import LabelPolicy
+from support import processes
 from support.places import REPOSITORY
 from support.release import NAMES, neuron, vaa3d, write_bad_samples, write_release, write_sample, write_zip
 
@@ -337,17 +336,17 @@ print(sum(row["mask"].count(1) for row in blocks) > 0)
 
 @pytest.mark.slow
 def test_read_without_this_package(prepared, tmp_path):
-    words = [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(prepared), str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    words = ["-c", WITHOUT_THE_PACKAGE, prepared, tmp_path]
+    done = processes.run(words, check=True)
     expected = sum(int(neuron(seed % 4).volume.array.sum()) for seed in range(len(NAMES)))
     assert done.stdout.split() == [str(expected), "True"]
 
 
 @pytest.mark.slow
 def test_the_script_in_two_processes(release, prepared, tmp_path):
-    words = [sys.executable, str(SCRIPT), str(release), str(tmp_path / "out"), "--num-proc", "2"]
+    words = [SCRIPT, release, tmp_path / "out", "--num-proc", "2"]
     words += ["--fractions", "1", "0", "0", "--block-shape", "5", "40", "40"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = processes.run(words)
     assert (done.returncode, done.stdout) == (
         0,
         f"6 used, 0 repaired, 0 left out: {tmp_path / 'out' / 'report.csv'}\ntrain 6, validation 0, test 0\n",
@@ -356,11 +355,9 @@ def test_the_script_in_two_processes(release, prepared, tmp_path):
     bad = tmp_path / "bad"
     write_sample(bad, "a.v3draw", "a.swc")
     (bad / "a.swc").write_text("")
-    nothing = subprocess.run(
-        [*words[:2], str(bad), str(tmp_path / "none")], capture_output=True, text=True, check=False
-    )
+    nothing = processes.run([SCRIPT, bad, tmp_path / "none"])
     assert nothing.returncode == 2 and "prepare_bigneuron.py: no pair could be used: " in nothing.stderr
-    done = subprocess.run([*words, "--shard", "2/2"], capture_output=True, text=True, check=False)
+    done = processes.run([*words, "--shard", "2/2"])
     assert (
         done.returncode == 2
         and done.stderr == "prepare_bigneuron.py: --shard: expected i/n with i from 0 to n - 1, got '2/2'\n"
@@ -370,27 +367,14 @@ def test_the_script_in_two_processes(release, prepared, tmp_path):
 @pytest.mark.slow
 def test_killed_and_run_again(release, prepared, tmp_path):
     """Killed by SIGKILL after the first neurons: what is there is whole, is kept, and the rest follows."""
-    words = [
-        sys.executable,
-        str(SCRIPT),
-        str(release),
-        str(tmp_path / "out"),
-        "--fractions",
-        "1",
-        "0",
-        "0",
-        "--block-shape",
-        "5",
-        "40",
-        "40",
-    ]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = [SCRIPT, release, tmp_path / "out", "--fractions", "1", "0", "0", "--block-shape", "5", "40", "40"]
+    process = processes.start(words)
     while process.poll() is None and len(list(tmp_path.glob("out/.prepared/*.json"))) < 2:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/.prepared/*.json")}
-    subprocess.run(words, check=True, capture_output=True)
+    processes.run(words, check=True)
     assert arrow_files(tmp_path / "out") == arrow_files(prepared)
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
     assert not list(tmp_path.glob("out/**/.*.tmp"))

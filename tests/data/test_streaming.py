@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import islice, pairwise
 
@@ -18,6 +16,7 @@ from neuron_vit3d.data.augmentation import Augmentation
 from neuron_vit3d.data.dataset_files import features
 from neuron_vit3d.data.sources import DataError
 from neuron_vit3d.data.streaming import StreamedBlocks
+from support import processes
 from support.hub_server import HubServer
 
 
@@ -324,10 +323,8 @@ def test_streamed_from_a_hub(neurons, tmp_path):
     neurons.save_to_disk(tmp_path / "rows")
     with HubServer() as hub:
         environment = hub.environment(tmp_path / "home")
-        subprocess.run([sys.executable, "-c", PUSH, str(tmp_path / "rows")], env=environment, check=True, timeout=300)
-        read = subprocess.run(
-            [sys.executable, "-c", READ], env=environment, check=True, timeout=300, capture_output=True, text=True
-        )
+        processes.run(["-c", PUSH, tmp_path / "rows"], env=environment, check=True)
+        read = processes.run(["-c", READ], env=environment, check=True)
     whole, rest = json.loads(read.stdout.splitlines()[-1])
     assert len(whole) == 20 and len(set(whole)) == 20
     assert rest == whole[7:]
@@ -374,8 +371,8 @@ accelerator.wait_for_everyone()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_stopped_run_goes_on_with_the_same_blocks(neurons, tmp_path, processes):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_stopped_run_goes_on_with_the_same_blocks(neurons, tmp_path, ranks):
     """Real processes: drawn from volumes by accelerate's loader, and streamed, by rows and by shards; 8 batches a
     rank."""
     from test_traced_volume import row as volume_row
@@ -388,18 +385,20 @@ def test_a_stopped_run_goes_on_with_the_same_blocks(neurons, tmp_path, processes
     alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
 
     def run(name: str, first: int, stop: int) -> list[dict[str, list[str]]]:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes == 2 else []
-        arguments = [str(script), str(tmp_path), str(tmp_path / name), str(first), str(stop)]
+        words = [script, tmp_path, tmp_path / name, first, stop]
         environment = {**alone, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, *launcher, *arguments], env=environment, check=True, timeout=300)
-        results = [json.loads((tmp_path / f"{name}.{rank}.json").read_text()) for rank in range(processes)]
-        assert all(count == processes for count, _ in results)
+        if ranks == 2:
+            processes.run_ranks(2, words, env=environment)
+        else:
+            processes.run(words, env=environment, check=True)
+        results = [json.loads((tmp_path / f"{name}.{rank}.json").read_text()) for rank in range(ranks)]
+        assert all(count == ranks for count, _ in results)
         return [digests for _, digests in results]
 
     whole, stopped, resumed = run("whole", 0, 99), run("stopped", 0, 3), run("resumed", 3, 99)
-    for rank in range(processes):
+    for rank in range(ranks):
         for name, expected in whole[rank].items():
-            assert len(expected) == (16 if name == "drawn" and processes == 1 else 8)
+            assert len(expected) == (16 if name == "drawn" and ranks == 1 else 8)
             assert stopped[rank][name] == expected[:3]
             assert resumed[rank][name] == expected[3:]
     everything = [digest for digests in whole for one in digests.values() for digest in one]

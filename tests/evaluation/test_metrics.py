@@ -3,7 +3,6 @@
 import doctest
 import os
 import re
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -19,6 +18,7 @@ from hypothesis.extra import numpy as arrays
 from neuron_vit3d import Tree, Volume, read_swc, segmentation_scores, tree_distance, write_volume
 from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.metrics import METRICS
+from support import processes
 
 
 SHAPES = st.tuples(*[st.integers(1, 6)] * 3)
@@ -414,14 +414,6 @@ def test_in_a_fresh_process_without_a_network(tmp_path):
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))}
     environment |= {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = processes.run(["-c", script], env=environment, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "1.0\n1.0\n"), done.stderr
     assert (tmp_path / "hf" / "modules" / "evaluate_modules").is_dir()

@@ -4,8 +4,6 @@ error."""
 import copy
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from neuron_vit3d.hub import CardError, DatasetFacts, dataset_card, model_card, read_facts
 from neuron_vit3d.hub.cards import TEMPLATES, render
 from neuron_vit3d.inference import DEFAULT_CHECKPOINT
+from support import processes
 from support.hub_server import HubServer
 from support.places import REPOSITORY
 from support.tiny_cards import FACTS, LOG, REPORT, save_facts, save_run
@@ -276,8 +275,7 @@ print(json.dumps([[result.dataset_name, result.metric_type, result.metric_value]
 @pytest.mark.slow
 def test_the_hub_accepts_the_embedded_defaults_card_and_its_results_are_the_reports(tmp_path):
     with HubServer() as hub:
-        words = [sys.executable, "-c", VALIDATE, str(DEFAULT_CHECKPOINT / "README.md")]
-        done = subprocess.run(words, env=hub.environment(tmp_path), capture_output=True, text=True, check=False)
+        done = processes.run(["-c", VALIDATE, DEFAULT_CHECKPOINT / "README.md"], env=hub.environment(tmp_path))
         assert done.returncode == 0, done.stderr
         assert [path for _, path in hub.requests] == ["/api/validate-yaml"]
     report = json.loads((REPOSITORY / "benchmarks" / "results" / "default_on_real.json").read_text())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support import processes
 from support.hub_server import HubServer, check_card
 
 
@@ -36,8 +37,7 @@ def client(hub, tmp_path):
         home = home or tmp_path / f"home{next(count)}"
         start = f"import json\ndef say(x): print('SAY', json.dumps(x))\nfolder = {str(tmp_path / 'folder')!r}\n"
         environment = hub.environment(home, token) | more
-        command = [sys.executable, "-c", start + code]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        done = processes.run(["-c", start + code], env=environment, timeout=120)
         assert done.returncode == 0, done.stderr
         return [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("SAY ")]
 

@@ -5,7 +5,6 @@ import json
 import os
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from neuron_vit3d.hub import CardError, PublishError, assemble, publish
 from neuron_vit3d.model.loading import CheckpointError
+from support import processes
 from support.hub_client import hub_client
 from support.hub_server import HubServer
 from support.places import REPOSITORY
@@ -332,8 +332,7 @@ print(type(pipe).__module__, result["scores"].shape, result["mask"].dtype)
 def test_what_was_published_needs_no_package(hub, published, tmp_path):
     published("user/alone")
     environment = hub.environment(tmp_path, token=None)
-    words = [sys.executable, "-c", REMOTE_CODE]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = processes.run(["-c", REMOTE_CODE], env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     module, *rest = done.stdout.split()
     assert module.startswith("transformers_modules.") and " ".join(rest) == "(4, 40, 40) bool"
@@ -378,9 +377,8 @@ def test_the_program_shows_what_it_would_publish(run, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_script_publishes_the_embedded_default(hub, tmp_path):
-    words = [sys.executable, SCRIPTS / "push_to_hub.py", "default", "user/default", "--private", "--revision", "v1"]
-    environment = hub.environment(tmp_path)
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    words = [SCRIPTS / "push_to_hub.py", "default", "user/default", "--private", "--revision", "v1"]
+    done = processes.run(words, env=hub.environment(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == f"{hub.url}/user/default/commit/{hub.commits('user/default', 'v1')[-1].oid}"
     assert set(hub.files("user/default", "v1")) == FILES | {".gitattributes"}

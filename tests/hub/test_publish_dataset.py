@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCard, constants
 from neuron_vit3d.data.bigneuron import load_bigneuron
 from neuron_vit3d.hub import PublishError, publish_dataset
 from neuron_vit3d.hub.publish_dataset import check_can_publish
+from support import processes
 from support.hub_client import hub_client
 from support.hub_server import HubServer
 from support.places import REPOSITORY
@@ -38,7 +39,7 @@ print(json.dumps({"images": images, "streamed": streamed, "stored": len(stored)}
 
 
 def run(*words, env) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *map(str, words)], env=env, capture_output=True, text=True, check=False)
+    return processes.run(words, env=env)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import pytest
 
 from neuron_vit3d import synthetic_neuron
 from neuron_vit3d.model.configuration_neuron_vit3d import AUTO_MAP
+from support import processes
 from support.hub_server import HubServer
 from support.places import REPOSITORY
 from support.program import save_checkpoint
@@ -96,8 +97,7 @@ def test_published_then_loaded_by_name_without_the_package(tmp_path):
     volume, published, read = (str(tmp_path / name) for name in ("volume.npy", "published.npy", "read.npy"))
     with HubServer() as hub:
         publisher = hub.environment(tmp_path / "publisher")
-        words = [sys.executable, "-c", PUBLISH, str(checkpoint), FACTS, volume, published]
-        done = subprocess.run(words, env=publisher, capture_output=True, text=True, timeout=300, check=False)
+        done = processes.run(["-c", PUBLISH, checkpoint, FACTS, volume, published], env=publisher)
         assert done.returncode == 0, done.stderr[-3000:]
 
         reader = hub.environment(tmp_path / "reader", token=None)  # its cache is empty

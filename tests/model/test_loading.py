@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor, NeuronViT3DModel, segment
 from neuron_vit3d.inference import load_checkpoint
 from neuron_vit3d.model.loading import CheckpointError, conversion_line, picture_statistics
+from support import processes
 from support.hub_server import HubServer
 from support.program import save_checkpoint
 from support.tiny_models import model_2d, save_2d, tiny_block, tiny_model
@@ -73,8 +74,8 @@ print(json.dumps(said))
 
 def ask(environment: dict, names, doors="from_pretrained from_pretrained_2d load_checkpoint") -> dict[str, str]:
     """What the doors say of each name, asked in a process of its own: the clients read their settings once."""
-    words = [sys.executable, "-c", ASK, doors, *names]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    at_once = "import time; time.sleep = lambda seconds: None\n"  # the clients wait before they try again
+    done = processes.run(["-c", at_once + ASK, doors, *names], env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -177,10 +178,9 @@ def test_revision_token_and_cache_are_those_that_were_asked_for(tmp_path):
             "import sys; from huggingface_hub import upload_folder; upload_folder(repo_id='user/growing', "
             "folder_path=sys.argv[1])",
         ]
-        subprocess.run([sys.executable, *upload, str(wider)], env=environment, check=True, capture_output=True)
+        processes.run([*upload, wider], env=environment, check=True)
         environment = hub.environment(tmp_path / "home", token=None)
-        words = [sys.executable, "-c", WHERE, first, str(tmp_path / "cache")]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        done = processes.run(["-c", WHERE, first, tmp_path / "cache"], env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "widths": [48, 32, 32],
@@ -205,8 +205,7 @@ def test_sharded_weights_are_found_in_the_cache_when_there_is_no_network(tmp_pat
         hub.add_folder("user/sharded", tmp_path / "sharded")
         environment = hub.environment(tmp_path / "home")
         for changes in ({}, {"HF_HUB_OFFLINE": "1"}):
-            words = [sys.executable, "-c", SHARDED]
-            done = subprocess.run(words, env={**environment, **changes}, capture_output=True, text=True, check=False)
+            done = processes.run(["-c", SHARDED], env={**environment, **changes})
             assert done.returncode == 0, done.stderr[-2000:]
             printed.append(int(done.stdout))
     assert printed[0] == printed[1] > 0

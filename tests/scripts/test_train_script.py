@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from neuron_vit3d.data.synthetic import write_synthetic_pairs
 from neuron_vit3d.training.config import TrainingConfig
 from neuron_vit3d.training.trainer import train
+from support import processes
 from support.hub_server import HubServer
 from support.places import REPOSITORY
 from support.tiny_cards import save_facts
@@ -99,32 +100,30 @@ def test_bad_input_to_the_script_is_one_line_and_status_2(arguments, complaint, 
     assert [path.name for path in tmp_path.iterdir()] in ([], ["options.json"])
 
 
-def start(*command, **environment) -> subprocess.Popen:
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+
+def start(*command):
     """A process with one thread, on the CPU."""
-    given = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **environment}
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        env=os.environ | given,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return processes.start(command, env=os.environ | ONE_THREAD)
 
 
 def run_two_processes(config: TrainingConfig) -> str:
     """As torchrun starts them on CPU; on GPUs it is `accelerate launch`. Returns what they print."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    process = start(*launcher, SCRIPT, *arguments_of(config), ACCELERATE_USE_CPU="true")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err[-3000:]
-    return out
+    environment = os.environ | ONE_THREAD | {"ACCELERATE_USE_CPU": "true"}
+    return processes.run_ranks(2, [SCRIPT, *arguments_of(config)], env=environment)
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(config):
     """Killed and started again, they go on."""
     config = replace(config, batch_size=1, max_steps=4)
-    assert run_two_processes(config).split()[-1:] == [config.output_dir]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
+    environment = os.environ | ONE_THREAD | {"ACCELERATE_USE_CPU": "true"}
+    words = [*map(str, command), *arguments_of(config)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split()[-1:] == [config.output_dir]
     folder = Path(config.output_dir)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step_0000002", "step_0000004"]
     assert len(log_of(folder, "loss")) == 4
@@ -265,10 +264,10 @@ def test_a_launcher_that_starts_one_process_instead_of_two_is_told_of(tmp_path):
 def test_the_trained_model_is_published(config, tmp_path):
     facts = save_facts(tmp_path, evaluation=[], picture=None)
     hub_options = ["--push_to_hub", "user/trained", "--hub_facts", str(facts), "--hub_private", "true"]
-    command = [sys.executable, str(SCRIPT), *arguments_of(replace(config, max_steps=1)), *hub_options]
+    command = [SCRIPT, *arguments_of(replace(config, max_steps=1)), *hub_options]
 
     def run(environment):
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        return processes.run(command, env=environment)
 
     with HubServer() as hub:
         refused = run(hub.environment(tmp_path / "home", token=None))

@@ -3,11 +3,11 @@
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from support import processes
 from support.hub_server import HubServer
 
 
@@ -18,20 +18,21 @@ def hub_client(hub: HubServer, folder: Path, program: str) -> Iterator[Callable[
     Gives the function that asks it (keywords are the object); the program's standard error goes to `folder/stderr`.
     """
     log = folder / "stderr"
-    with log.open("w") as stderr:
-        words = [sys.executable, "-c", program]
-        environment = hub.environment(folder / "home") | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        process = subprocess.Popen(words, env=environment, stdin=-1, stdout=-1, stderr=stderr, text=True)
+    environment = hub.environment(folder / "home") | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    (asked, ask_by), (told_by, told) = os.pipe(), os.pipe()
+    with open(asked) as stdin, open(told, "w") as stdout, log.open("w") as stderr:
+        process = processes.start(["-c", program], env=environment, files=(stdin, stdout, stderr))
 
-    def ask(**call) -> dict:
-        process.stdin.write(json.dumps(call, default=str) + "\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            if line.startswith("SAY "):
-                return json.loads(line[4:])
-        raise AssertionError(log.read_text()[-3000:])
+    with open(ask_by, "w") as calls, open(told_by) as answers:
 
-    yield ask
-    process.stdin.close()
-    process.wait(timeout=60)
-    process.stdout.close()
+        def ask(**call) -> dict:
+            calls.write(json.dumps(call, default=str) + "\n")
+            calls.flush()
+            for line in answers:
+                if line.startswith("SAY "):
+                    return json.loads(line[4:])
+            raise AssertionError(log.read_text()[-3000:])
+
+        yield ask
+        calls.close()
+        process.wait(timeout=60)

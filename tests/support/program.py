@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
@@ -10,6 +9,7 @@ from typer.testing import CliRunner
 
 from neuron_vit3d import NeuronViT3DImageProcessor, Volume, write_volume
 from neuron_vit3d.cli import app
+from support import processes
 from support.tiny_models import tiny_model
 
 
@@ -43,8 +43,7 @@ def fail(*arguments) -> str:
 
 def in_a_process(*arguments) -> subprocess.CompletedProcess:
     """Runs the program as a shell does."""
-    command = [sys.executable, "-m", "neuron_vit3d.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return processes.run(["-m", "neuron_vit3d.cli", *arguments])
 
 
 def names(folder: Path) -> list[str]:

@@ -4,8 +4,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from neuron_vit3d.training import checkpoints
 from neuron_vit3d.training.config import TrainingConfig, TrainingError
 from neuron_vit3d.training.trainer import train
+from support import processes
 from support.places import REPOSITORY
 from support.tiny_runs import forget_accelerate, hidden, log_of, run_of_a_test, same, stop_at, weights
 
@@ -146,14 +145,7 @@ def test_a_disk_that_is_full_ends_the_script_in_one_line(step, complaint, stoppe
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); sys.argv = sys.argv[1:]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(SCRIPT), str(tmp_path / "options.json")],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = processes.run(["-c", program, SCRIPT, tmp_path / "options.json"])
     lines = [line for line in done.stderr.splitlines() if line.startswith("train.py: ")]
     assert (done.returncode, len(lines)) == (2, 1), done.stderr[-3000:]
     assert f"{complaint} could not be written (" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
