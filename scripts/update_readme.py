@@ -1,7 +1,8 @@
-"""Puts the tables of reports/ into README.md and docs/, so that no number is typed.
+"""Puts the tables of results into README.md and docs/, so that no number is typed.
 
-They stand between `<!-- reports/NAME.md -->` and `<!-- end -->`. The tables of image formats and tree formats,
-between `<!-- formats -->` or `<!-- tree formats -->` and `<!-- end -->`, come from the package's lists of them.
+They stand between `<!-- benchmarks/results/NAME.md -->`, or a path in experiments/results/, and `<!-- end -->`. The
+tables of image formats and of tree formats, between `<!-- formats -->` or `<!-- tree formats -->` and `<!-- end -->`,
+come from the package's lists of them.
 """
 
 import os
@@ -13,7 +14,9 @@ from neuron_vit3d.volumes.formats.registry import as_table
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_PLACE = re.compile(r"<!-- (reports/\S+\.md|formats|tree formats) -->\n.*?<!-- end -->", re.DOTALL)
+_PLACE = re.compile(
+    r"<!-- ((?:benchmarks|experiments)/results/\S+\.md|(?:tree )?formats) -->\n.*?<!-- end -->", re.DOTALL
+)
 
 
 def main() -> int:
