@@ -113,7 +113,7 @@ def our_tree(scores: np.ndarray, threshold: float, volume: Volume, *, is_probabi
 def kimimaro_tree(mask: np.ndarray) -> Tree:
     """kimimaro's center lines in a mask, with its parameters for neurons, gaps joined as widely as ours are."""
     sys.path.append(str(REPOSITORY / "scripts"))
-    from benchmark_tracing_peers import by_kimimaro, trimmed
+    from tracing_peers import by_kimimaro, trimmed
 
     if not mask.any():
         return EMPTY

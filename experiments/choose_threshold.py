@@ -5,7 +5,7 @@ Neurites are rare in them.
 python experiments/choose_threshold.py runs/wild --real data/wild/real/validation
 
 Prints, by the logit of the score that is taken for the threshold, the mean Dice and the mean wide F1 of the trees over
-five noisy synthetic stacks, and with --real the mean Dice of the labelled volumes there. `scripts/embed_default.py
+five noisy synthetic stacks, and with --real the mean Dice of the labelled volumes there. `experiments/embed_default.py
 --logit` takes the choice.
 """
 

@@ -27,6 +27,7 @@ from neuron_vit3d import TraceError, read_swc, segment, trace, tree_distance
 from neuron_vit3d.data.wild import INGREDIENTS
 from neuron_vit3d.evaluation import ranking_scores
 from neuron_vit3d.evaluation.ranking import center_line_labels
+from neuron_vit3d.files import append_line
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.training.config import TrainingConfig
 from neuron_vit3d.volumes import open_volume
@@ -147,8 +148,7 @@ def run(study: str, base_model: str, work_dir: Path, data_dir: Path, backgrounds
                     "stack": stack.name,
                     **figures(segmenter, stack),
                 }
-                with (RESULTS / f"default_{study}.jsonl").open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                append_line(RESULTS / f"default_{study}.jsonl", json.dumps(line))
             print(f"{arm.name}, seed {seed}: done", flush=True)
     report(study)
 

@@ -12,14 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from prepare_default_data import prepare_real
 from transformers import HfArgumentParser
 
 from neuron_vit3d.data.wild import wild_neuron
 from neuron_vit3d.volumes import Volume, write_volume
-
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-from prepare_default_data import prepare_real
 
 
 # Far from the seeds that training draws.

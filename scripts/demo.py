@@ -13,7 +13,7 @@ from neuron_vit3d import read_swc, read_volume, segmentation_scores, synthetic_n
 from neuron_vit3d.data.labels import IGNORE_INDEX
 
 
-SEED = 2026  # not among the seeds of the training data (scripts/prepare_default_data.py)
+SEED = 2026  # not among the seeds of the training data (experiments/prepare_default_data.py)
 
 
 def main() -> int:

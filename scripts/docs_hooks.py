@@ -1,4 +1,4 @@
-"""What mkdocs does for the site besides: reports become pages, and the command line and the options write their own
+"""What mkdocs does for the site besides: results become pages, and the command line and the options write their own
 reference."""
 
 import os
@@ -12,9 +12,11 @@ from mkdocs.structure.files import File
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FOLDERS = ("reports", "benchmarks/results", "experiments/results")
+FOLDERS = ("benchmarks/results", "experiments/results")
 PAGES = {
-    "src/neuron_vit3d/assets/default/README.md": "reports/default_card.md",
+    "src/neuron_vit3d/assets/default/README.md": "default_card.md",
+    "benchmarks/README.md": "benchmarks/README.md",
+    "experiments/README.md": "experiments/README.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }

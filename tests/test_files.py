@@ -1,5 +1,6 @@
 """Files and folders appear whole or not at all, and what killed runs leave is taken over or removed."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from neuron_vit3d.files import (
+    append_line,
     hidden,
     locked,
     new_folder,
@@ -142,3 +144,34 @@ def test_a_file_is_kept_from_others(tmp_path):
         path.write_text("ours")
     with locked(path):
         assert path.read_text() == "ours"
+
+
+def _append(path, word):
+    for number in range(40):
+        append_line(path, f"{word * 3000}{number}")
+
+
+def test_lines_of_several_writers_do_not_mix(tmp_path):
+    path = tmp_path / "lines"
+    writers = [multiprocessing.get_context("fork").Process(target=_append, args=(path, word)) for word in "abcd"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == sorted(f"{word * 3000}{number}" for word in "abcd" for number in range(40))
+
+
+@pytest.mark.parametrize(("before", "kept"), [("", ""), ("one\n", "one\n"), ("one\ntw", "one\n"), ("on", "")])
+def test_a_line_that_was_cut_off_gives_way(tmp_path, before, kept):
+    path = tmp_path / "lines"
+    path.write_text(before)
+    append_line(path, "three")
+    assert path.read_text() == f"{kept}three\n"
+
+
+def test_a_line_is_one(tmp_path):
+    with pytest.raises(ValueError, match="lines: expected one line, got 2"):
+        append_line(tmp_path / "lines", "one\ntwo")
+    assert not (tmp_path / "lines").exists()

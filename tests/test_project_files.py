@@ -80,3 +80,18 @@ def test_what_the_tests_run_with_is_not_below_the_lowest():
         name, _, lowest = line.partition("==")
         if name in with_versions:
             assert parts(with_versions[name]) >= parts(lowest), line
+
+
+@pytest.mark.parametrize("name", ["benchmarks", "experiments"])
+def test_scripts_and_results_are_listed_in_their_folder(name):
+    """A script that is a part of another is named in that one's row."""
+    folder = REPOSITORY / name
+    text = (folder / "README.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert [link for link in links if not (folder / link).exists()] == []
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")} - {"README.md"} <= set(links)
+    scripts = {path.name for path in folder.glob("*.py") if not path.name.startswith("real_neurons_")}
+    assert [script for script in scripts if f"`{script}`" not in text] == []
+    pages = {path for path in (folder / "results").rglob("*.md") if path.stem != "summary"}
+    listed = re.findall(rf"\]\(\.\./({name}/[^)]+)\)", (REPOSITORY / "docs" / "reports.md").read_text())
+    assert {path.relative_to(REPOSITORY).as_posix() for path in pages} | {f"{name}/README.md"} == set(listed)

@@ -49,7 +49,12 @@ INSTEAD = [
 # is quick.
 WITH_DATASET = ("docs/how-to/train.md",)
 WITH_CHECKPOINT = ("docs/how-to/publish.md",)
-WITH_RESULTS = ("docs/how-to/evaluate.md", "docs/how-to/measure.md", "docs/how-to/trace.md")
+WITH_RESULTS = (
+    "docs/how-to/evaluate.md",
+    "docs/how-to/measure.md",
+    "docs/how-to/other-programs.md",
+    "docs/how-to/trace.md",
+)
 
 
 def name_of(page: Path) -> str:
@@ -87,7 +92,8 @@ def prepare(folder: Path) -> None:
     (folder / "scripts").symlink_to(REPOSITORY / "scripts")
     for name in ("default.yaml", "default.png"):
         shutil.copy(REPOSITORY / "model_cards" / name, folder / name.replace("default.yaml", "facts.yaml"))
-    (folder.parent / "reports").symlink_to(REPOSITORY / "reports")
+    for name in ("benchmarks", "experiments"):
+        (folder.parent / name).symlink_to(REPOSITORY / name)
 
 
 def save_results(folder: Path) -> None:
@@ -184,9 +190,10 @@ def test_tables_are_those_of_the_reports_and_of_the_list_of_formats():
     places = 0
     for page in PAGES:
         text = page.read_text()
-        assert text.count("<!-- reports/") + text.count("<!-- formats -->") == text.count("<!-- end -->")
+        tables = len(re.findall("<!-- (?:benchmarks|experiments)/results/", text))
+        assert tables + text.count("formats -->") == text.count("<!-- end -->")
         assert script.with_reports(text, page) == text, f"{name_of(page)}: run scripts/update_readme.py"
-        places += text.count("<!-- reports/")
+        places += tables
     assert places >= 15
 
 
@@ -201,7 +208,9 @@ def test_links_lead_somewhere(page):
 def test_the_readme_is_short_and_lines_are_too():
     assert len(PAGES[0].read_text().splitlines()) <= 160
     for page in PAGES:
-        prose = re.sub(r"<!-- reports/.*?<!-- end -->", "", page.read_text(), flags=re.DOTALL)
+        prose = re.sub(
+            r"<!-- (?:benchmarks|experiments)/results/.*?<!-- end -->", "", page.read_text(), flags=re.DOTALL
+        )
         long = [line for line in prose.splitlines() if len(line) > 119 and not line.startswith(("|", "!["))]
         assert long == [], name_of(page)
 
@@ -215,5 +224,5 @@ def test_every_page_is_in_the_menu():
 def test_the_tree_of_files_names_files_that_exist():
     tree = (REPOSITORY / "docs" / "reference" / "source.md").read_text()
     for name in set(re.findall(r"\b(\w+\.py)\b", tree)):
-        places = [REPOSITORY / "src", REPOSITORY / "scripts", REPOSITORY / "tests"]
+        places = [REPOSITORY / folder for folder in ("src", "scripts", "benchmarks", "experiments", "tests")]
         assert [found for place in places for found in place.rglob(name)], name

@@ -4,6 +4,7 @@
         temporary.write_text(text)
     write_whole(path, text)                # the same in one call
     with new_folder(path) as folder:       # the same for a folder
+    append_line(path, text)                # a line at the end of a file that others may add to
 
 A rename within a folder is one step, so whoever looks finds what was there before, or all of what is new. A program
 that is killed leaves the hidden file or folder behind. A writer that is alone takes it over (`alone=True`); others
@@ -71,6 +72,32 @@ def write_whole(
             _name_unless_there(temporary, path)
         else:
             os.replace(temporary, path)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file, whole or not at all, whoever else adds lines meanwhile; it is on disk then.
+
+    What a writer that was killed has left of a last line is cut off first. Where there are no locks, a line is
+    written in one step all the same, and nobody may be killed meanwhile.
+
+    Args:
+        path: the file; it is made where it is not there.
+        line: a text of one line, without its end.
+    """
+    if "\n" in line:
+        raise ValueError(f"{path}: expected one line, got {line.count(chr(10)) + 1}")
+    with path.open("a+b") as file:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a disk without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        if end and file.read() != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sweep(path: Path) -> None:

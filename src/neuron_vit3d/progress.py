@@ -6,7 +6,7 @@ A log that a batch system keeps shall hold no carriage returns, and not nothing 
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 
 SECONDS = 30.0  # between two lines
@@ -51,12 +51,13 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(figures)
 
-    def write(self, line: str) -> None:
-        """Prints a line on standard error, above the bar where there is one."""
+    def write(self, line: str, file: TextIO | None = None) -> None:
+        """Prints a line, above the bar where there is one; on standard error, where no other file is given."""
+        file = sys.stderr if file is None else file
         if self._bar is not None:
-            self._bar.write(line, file=sys.stderr)
+            self._bar.write(line, file=file)
         else:
-            print(line, file=sys.stderr)
+            print(line, file=file, flush=True)
 
     def _tell(self) -> None:
         now = time.monotonic()

@@ -233,7 +233,7 @@ def test_a_data_set_has_a_card(tmp_path):
 
 
 def test_the_embedded_default_has_the_card_that_is_made_of_its_facts():
-    """Nobody edits it by hand: python scripts/embed_default.py --card-only"""
+    """Nobody edits it by hand: python experiments/embed_default.py --card-only"""
     card = model_card(DEFAULT_CHECKPOINT, REPOSITORY / "model_cards" / "default.yaml")
     assert (DEFAULT_CHECKPOINT / "README.md").read_text() == str(card)
     assert (REPOSITORY / "model_cards" / "default.png").stat().st_size < 300_000
@@ -245,7 +245,7 @@ def test_every_facts_file_can_be_read_and_its_results_were_measured(path):
     assert facts.evaluation
     for evaluation in facts.evaluation:
         report = json.loads(evaluation.report.read_text())
-        assert report["command"].startswith("scripts/benchmark.py volumes")
+        assert report["command"].startswith("benchmarks/basics.py volumes")
         assert len(report["volumes"]) == {"default": 13, "three_slices": 3}[path.stem]
         assert all({"name", "dice", "tree_f1", "seconds"} <= volume.keys() for volume in report["volumes"])
 
@@ -278,7 +278,7 @@ def test_the_hub_accepts_the_embedded_defaults_card_and_its_results_are_the_repo
         done = processes.run(["-c", VALIDATE, DEFAULT_CHECKPOINT / "README.md"], env=hub.environment(tmp_path))
         assert done.returncode == 0, done.stderr
         assert [path for _, path in hub.requests] == ["/api/validate-yaml"]
-    report = json.loads((REPOSITORY / "reports" / "default_on_real.json").read_text())
+    report = json.loads((REPOSITORY / "benchmarks" / "results" / "default_on_real.json").read_text())
     expected = [
         [volume["name"], key, value] for volume in report["volumes"] for key, value in volume.items()
         if key not in ("name", "seconds")

@@ -135,12 +135,12 @@ def test_what_is_known_before_the_hub_is_asked(run, monkeypatch):
 CLIENT = """
 import json, sys
 from huggingface_hub import constants
+import torch
 from neuron_vit3d import NeuronViT3DForSegmentation, publish
-from support.tiny_models import tiny_block
 
-def logits(repo_id, **where):
+def logits(repo_id, block, **where):
     model = NeuronViT3DForSegmentation.from_pretrained(repo_id, **where)
-    return {"logits": model(tiny_block()).logits.flatten()[:5].tolist()}
+    return {"logits": model(torch.tensor(block)).logits.flatten()[:5].tolist()}
 
 def ask(call, endpoint=None, **arguments):
     before = constants.ENDPOINT
@@ -207,7 +207,9 @@ def test_one_commit_holds_everything(hub, client, published, run, tmp_path):
     assert set(first.files) == {".gitattributes"} and not hub.is_private("user/whole")
     model = NeuronViT3DForSegmentation.from_pretrained(run)
     expected = model(tiny_block()).logits.flatten()[:5].tolist()
-    assert client("logits", repo_id="user/whole")["logits"] == pytest.approx(expected, abs=1e-5)
+    assert client("logits", repo_id="user/whole", block=tiny_block().tolist())["logits"] == pytest.approx(
+        expected, abs=1e-5
+    )
     again, proposed = published("user/whole"), published("user/whole", create_pr=True)  # nothing has changed
     assert (again["oid"], proposed["oid"], proposed["pull_request"]) == (done["oid"], done["oid"], None)
     assert len(hub.commits("user/whole")) == 2
@@ -384,7 +386,7 @@ def test_the_script_publishes_the_embedded_default(hub, tmp_path):
 
 
 def test_a_run_becomes_the_embedded_default(run, monkeypatch, tmp_path):
-    script = runpy.run_path(str(SCRIPTS / "embed_default.py"))
+    script = runpy.run_path(str(REPOSITORY / "experiments" / "embed_default.py"))
     target = tmp_path / "assets" / "default"
     target.mkdir(parents=True)
     (target / "old.txt").write_text("")

@@ -26,24 +26,31 @@ def one_line_errors(command: Callable, quiet: bool = True) -> Callable:
             if quiet:
                 quiet_libraries()
             with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *_: note(str(message))
+                warnings.showwarning = lambda message, *_: note(str(message), is_warning=True)
                 return command(*args, **kwargs)
-        except (ValueError, OSError, MemoryError) as error:
-            note(f"error: {str(error) or type(error).__name__}")
-            raise typer.Exit(2) from error
-        except RuntimeError as error:
-            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                note(f"error: --compile: cannot compile here: {str(error).strip().splitlines()[0]}")
-                raise typer.Exit(2) from error
-            if "memory" not in str(error):
-                raise
-            note(f"error: not enough memory, a smaller --tile-size or --batch-size needs less: {error}")
-            raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             note(str(error) or "interrupted")
             raise typer.Exit(130) from None
+        except Exception as error:
+            line = told(error)
+            if line is None:
+                raise
+            note(f"error: {line}")
+            raise typer.Exit(2) from error
 
     return wrapped
+
+
+def told(error: Exception) -> str | None:
+    """The line that tells of an error which the input or the machine caused; None of a mistake of the program."""
+    if isinstance(error, ValueError | OSError | MemoryError):
+        return str(error) or type(error).__name__
+    if isinstance(error, RuntimeError):
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            return f"--compile: cannot compile here: {str(error).strip().splitlines()[0]}"
+        if "memory" in str(error):
+            return f"not enough memory, a smaller --tile-size or --batch-size needs less: {error}"
+    return None
 
 
 def exit_status(script: str, call: Callable, *args, **kwargs) -> int:

@@ -15,6 +15,19 @@ from ..volumes.formats.registry import in_words
 
 
 ImageArgument = Annotated[Path, typer.Argument(help=f"{in_words()}.", show_default=False)]
+ImagesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...", help=f"{in_words()}; folders of them; patterns as '*.czi'.", show_default=False
+    ),
+]
+RootOption = Annotated[
+    list[str] | None,
+    typer.Option(help="x,y,z in voxels, e.g. of the soma; repeat it for several neurons. Default: the thickest."),
+]
+NeuronsOption = Annotated[int, typer.Option(help="How many to trace, the largest; each to a file of its own.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Of many: stop at the first that fails.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell how far it is.")]
 ChannelOption = Annotated[int | None, typer.Option(help="Channel to use, from 0, where the image has several.")]
 VoxelSizeOption = Annotated[
     str | None,
@@ -22,7 +35,7 @@ VoxelSizeOption = Annotated[
 ]
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object of what was written, and of the figures, instead of lines."),
+    typer.Option("--json", help="Print a JSON object of what was written, and of the figures, instead of lines."),
 ]
 
 

@@ -7,13 +7,38 @@ import dataclasses
 import json
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 
-def note(text: str) -> None:
-    """Prints a line on standard error."""
-    print(f"neuron-vit3d: {' '.join(text.split())}", file=sys.stderr)
+_LISTENER: ContextVar[Callable[[str, bool], None] | None] = ContextVar("listener", default=None)
+
+
+def note(text: str, *, is_warning: bool = False) -> None:
+    """Prints a line on standard error, or gives it to who listens.
+
+    Args:
+        text: what to tell.
+        is_warning: it says that a result may not be what was meant; a batch lists it in its summary.
+    """
+    line, listener = " ".join(text.split()), _LISTENER.get()
+    if listener is not None:
+        listener(line, is_warning)
+    else:
+        print(f"neuron-vit3d: {line}", file=sys.stderr)
+
+
+@contextmanager
+def listening(listener: Callable[[str, bool], None]) -> Iterator[None]:
+    """Gives all notes, and whether they are warnings, to a function while the block runs."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
 
 def signed(tree, source: Path):
@@ -29,11 +54,16 @@ class Output:
 
     Args:
         as_json: whether JSON was asked for.
+
+    Attributes:
+        figures: what the JSON object has.
+        warnings: what of the lines says that a result may not be what was meant.
     """
 
     def __init__(self, as_json: bool):
         self.as_json = as_json
         self.figures: dict[str, Any] = {}
+        self.warnings: list[str] = []
 
     def tell(self, line: str, **figures) -> None:
         """Prints a line, or keeps its figures and the paths of files for the JSON object."""
@@ -47,20 +77,28 @@ class Output:
             print(json.dumps(self.figures, default=str))
 
 
-def tree_figures(path: Path, tree) -> dict:
-    """What there is to tell of a traced tree and the table of its branches; length in voxels.
+def tree_figures(path: Path, tree, voxel_size: tuple[float, float, float] | None) -> dict:
+    """What there is to tell of a traced tree and the table of its branches.
 
-    `left_out` says in words what tracing left out, and which fragments it kept.
+    `length` is in voxels, `length_um` in micrometres where the voxel size (z, y, x) is known. `left_out` says in words
+    what tracing left out, and which fragments it kept.
     """
+    import numpy as np
+
     from ..morphology.branches import DOUBTFUL
+    from ..morphology.critical_nodes import critical_nodes
 
     branches = tree.branches
+    child, parent = tree.edges.T
+    edges = (tree.xyz[child] - tree.xyz[parent]) * (voxel_size or (1.0, 1.0, 1.0))[::-1]
     return {
         "swc": path,
         "branches_csv": branches_of(path),
         "nodes": len(tree),
         "length": round(float(tree.length), 3),
+        "length_um": None if voxel_size is None else round(float(np.linalg.norm(edges, axis=1).sum()), 3),
         "branches": len(branches),
+        "tips": len(critical_nodes(tree)[1]),
         "doubtful_branches": int((branches.confidence < DOUBTFUL).sum()),
         "left_out": [comment for comment in tree.comments if comment.startswith(("dropped", "kept"))],
     }
@@ -79,7 +117,28 @@ def branches_of(swc: Path) -> Path:
     return swc.with_name(f"{swc.stem if swc.suffix.lower() in ('.swc', '.eswc') else swc.name}.branches.csv")
 
 
-def write_tree(swc: Path, tree) -> dict:
+def write_trees(
+    trees: list, paths: list[Path], source: Path, voxel_size: tuple[float, float, float] | None
+) -> tuple[list, list[dict]]:
+    """Writes trees with a comment on their source, and removes what an earlier run made of it in other numbers.
+
+    Args:
+        trees: as they were traced.
+        paths: where they go; there may be more of them than trees.
+        source: what was segmented or traced.
+        voxel_size: z, y, x in micrometres, where it is known.
+
+    Returns:
+        The trees with their comment, and what there is to tell of each.
+    """
+    trees = [signed(tree, source) for tree in trees]
+    figures = [write_tree(path, tree, voxel_size) for tree, path in zip(trees, paths, strict=False)]
+    for path in paths[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
+        remove_tree(path)
+    return trees, figures
+
+
+def write_tree(swc: Path, tree, voxel_size: tuple[float, float, float] | None = None) -> dict:
     """Writes a tree and the table of its branches, each whole or not at all; returns what there is to tell."""
     from ..files import replacing
     from ..morphology.branches import branches_text
@@ -87,7 +146,7 @@ def write_tree(swc: Path, tree) -> dict:
     with replacing(branches_of(swc)) as partial:
         partial.write_text(branches_text(tree.branches), encoding="utf-8")
         tree.write(swc)  # so late that a full disk leaves an earlier pair as it was
-    return tree_figures(swc, tree)
+    return tree_figures(swc, tree, voxel_size)
 
 
 def remove_tree(swc: Path) -> None:

@@ -1,6 +1,5 @@
-"""neuron-vit3d segment: an image becomes scores, a mask, a tree and a picture."""
+"""neuron-vit3d segment: an image becomes scores, a mask, a tree and a picture; or many images do."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -8,25 +7,24 @@ import typer
 
 from ..inference.options import SegmentOptions
 from ..tracing.options import TraceOptions
-from .input import (
-    check_device,
-    check_file,
-    check_folder,
-    check_not_made_by_hand,
-    check_target,
-    image_name,
-    parse_voxel_size,
-)
+from .input import check_device, check_file, image_name, parse_voxel_size
+from .many import find_images, is_one
+from .neurons import Neurons
 from .options import (
     ChannelOption,
-    ImageArgument,
+    ImagesArgument,
     JsonOption,
+    NeuronsOption,
+    QuietOption,
+    RootOption,
+    StrictOption,
     VoxelSizeOption,
     example,
     takes,
 )
-from .output import Output, branches_of, described, note
-from .segment_work import Work, projections_of, segment_regions, segment_slabs, threshold_of, told_share, trace_scores
+from .output import Output
+from .segment_image import Settings, segment_image
+from .segment_work import Work
 
 
 LARGE = "Large volumes"
@@ -35,7 +33,7 @@ LARGE = "Large volumes"
 @takes(tracing=TraceOptions, segmenting=SegmentOptions)
 @example("neuron-vit3d segment image.tif -o out --voxel-size 0.5,0.2,0.2")
 def segment(
-    image: ImageArgument,
+    images: ImagesArgument,
     segmenting: SegmentOptions,
     tracing: TraceOptions,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("."),
@@ -45,6 +43,8 @@ def segment(
     channel: ChannelOption = None,
     voxel_size: VoxelSizeOption = None,
     trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
+    root: RootOption = None,
+    neurons: NeuronsOption = 1,
     zarr: Annotated[
         bool | None,
         typer.Option(
@@ -68,71 +68,48 @@ def segment(
             help="Address of a dask scheduler whose workers do it, e.g. tcp://host:8786.", rich_help_panel=LARGE
         ),
     ] = None,
+    strict: StrictOption = False,
     json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell how far it is.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Segment and trace IMAGE: NAME.scores.tif, NAME.mask.tif, NAME.swc, NAME.branches.csv and NAME.png in the output
     folder.
 
     The table has a row for each branch of the tree, with its confidence; the picture shows doubtful ones in another
-    colour.
+    colour. Several neurons go to NAME_1.swc, NAME_2.swc ...
+
+    Many images, folders of them and patterns as "*.czi" are done one after the other, and summary.csv has a row for
+    each; what cannot be read is told of, and the others are done. The same command goes on where it was interrupted.
 
     Of an OME-Zarr image NAME.scores.ome.zarr and NAME.mask.ome.zarr, whatever its size: a region is in memory, and
     projections of the image; the same command goes on where it was interrupted; --shard, --workers and --scheduler
     share the work out.
     """
     size = parse_voxel_size(voxel_size)
-    check_file(image)
-    zarr = image.is_dir() if zarr is None else zarr
+    one = is_one(images)
+    if one:
+        check_file(Path(images[0]))
     work = Work(shard, scheduler, workers)
     work.check()
-    if not zarr and work != Work():
-        raise ValueError("--shard, --workers and --scheduler: expected an OME-Zarr image, or --zarr")
-    name = image_name(image)
-    check_folder(output)
-    kind = "ome.zarr" if zarr else "tif"
-    results = [output / f"{name}.{suffix}" for suffix in (f"scores.{kind}", f"mask.{kind}", "swc", "png")]
-    for result in results[2 if zarr else 0 :]:
-        check_target(result, image)
-    _, mask, swc, png = results
-    branches = branches_of(swc)
-    if trace:
-        check_target(branches, image)
-    for result, is_made in ((mask, not zarr), (swc, trace), (branches, trace), (png, True)):
-        if is_made:
-            check_not_made_by_hand(result)
+    asked = Neurons.parsed(root, neurons, tracing)
+    if not trace and asked != Neurons():
+        raise ValueError("--no-trace: cannot be used with --root or --neurons")
+    settings = Settings(segmenting, tracing, asked, channel, size, trace, zarr)
+    if one:
+        image = Path(images[0])
+        out = Output(json)
+        check_device(segmenting.device)
+        stem = output / image_name(image)
+        segment_image(image, stem, settings, out, model=model, work=work, progress=not quiet)
+        out.end()
+        return
+    if shard is not None:
+        raise ValueError("--shard: is for one image; give each job some of the images, and a folder of its own")
+    if root:
+        raise ValueError("--root: is a place in one image, and cannot be used for many")
+    inputs = find_images(images)
     check_device(segmenting.device)
-    out = Output(json)
-    if zarr:
-        how = {"channel": channel, "voxel_size": size, "progress": not quiet}
-        if not segment_regions(image, model, segmenting, results[0], work, **how):
-            note(f"{results[0]}: this shard is done; the same command without --shard ends the work")
-            out.figures |= {"scores": results[0], "finished": False}
-            out.end()
-            return
-        from ..inference.large import write_mask
+    from .batch import Batch
+    from .segment_many import segment_many
 
-        threshold = threshold_of(results[0], tracing.threshold)
-        share = write_mask(results[0], results[1], threshold, progress=not quiet)
-        projections = projections_of(image, channel, segmenting.invert, scores=results[0])
-    else:
-        threshold, share, projections = segment_slabs(
-            image, model, segmenting, channel, size, tracing.threshold, results, quiet
-        )
-    out.tell(
-        f"{results[0]}  {results[1]}  {told_share(share, threshold)}",
-        **{"scores": results[0], "mask": results[1], "neuron_share": float(share), "threshold": float(threshold)},
-    )
-    from ..evaluation.overlay import write_overlay
-    from ..volumes.names import is_own_result
-
-    trees: list = []
-    figures = None
-    if trace:
-        trees, figures = trace_scores(results[0], swc, image, replace(tracing, threshold=threshold), size)
-        if figures is not None:
-            out.tell(described(figures))
-    elif is_own_result(swc):
-        note(f"{swc}: is of an earlier run, and may not be this mask's tree")
-    out.tell(str(write_overlay(results[3], projections, trees)), tree=figures, picture=results[3])
-    out.end()
+    segment_many(Batch("segment", inputs, output, as_json=json, quiet=quiet, strict=strict), settings, model, work)

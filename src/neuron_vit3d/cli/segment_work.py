@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .input import check_number, parse_shard
-from .output import note, remove_tree, signed, write_tree
+from .output import note
 
 
 # Of real stacks with traces the default takes 0.1 to 1 % for neuron.
@@ -47,14 +47,15 @@ class Work:
         return Cluster(address=self.scheduler, workers=self.workers)
 
 
-def segment_regions(image: Path, model: str | None, options, scores: Path, work: Work, **how) -> bool:
+def segment_regions(image: Path, model, options, scores: Path, work: Work, **how) -> bool:
     """Writes the scores; False where other shards may still be missing."""
     from ..inference.large import segment_large
+    from ..inference.segmenter import Segmenter
 
+    given = None if isinstance(model, Segmenter) else options  # a Segmenter has them already
     with work.engine() as engine:
         return (
-            segment_large(image, model, options, out=scores, shard=work.parsed_shard(), engine=engine, **how)
-            is not None
+            segment_large(image, model, given, out=scores, shard=work.parsed_shard(), engine=engine, **how) is not None
         )
 
 
@@ -72,10 +73,18 @@ def projections_of(image: Path, channel: int | None, invert: bool, scores: Path)
     return projections
 
 
-def segment_slabs(image, model, options, channel, voxel_size, threshold, results, quiet):
+def segment_slabs(image: Path, model, settings, results: list[Path], progress):
     """Writes scores and mask as TIFF, slab by slab.
 
-    Returns the threshold, the mask's share of neuron, and the image's projections.
+    Args:
+        image: a file.
+        model: a checkpoint's name, or a Segmenter.
+        settings: of `segment_image`.
+        results: scores and mask.
+        progress: as in `segment_image`.
+
+    Returns:
+        The threshold, the mask's share of neuron, and the image's projections.
     """
     import numpy as np
 
@@ -87,9 +96,11 @@ def segment_slabs(image, model, options, channel, voxel_size, threshold, results
     from ..volumes.on_disk import on_disk
 
     scores, mask = results[:2]
-    segmenter = Segmenter(model, options)
+    channel = settings.channel
+    segmenter = model if isinstance(model, Segmenter) else Segmenter(model, settings.segmenting)
     with segmenter.open(image, channel) as source:
-        voxel_size = voxel_size or source.voxel_size
+        settings.neurons.check_inside(image, source.shape)
+        voxel_size = settings.voxel_size or source.voxel_size
         _, size, changed = on_disk(image)
         made_with = (__version__, segmenter.key(source.shape), channel, voxel_size, image.resolve(), size, changed)
         # What lies in a second file may change unnoticed.
@@ -104,9 +115,11 @@ def segment_slabs(image, model, options, channel, voxel_size, threshold, results
                 first = scores_file.slices_written
                 if first:
                     note(f"{scores}: {first} of {source.shape[0]} slices are there from an interrupted run")
-                for _, slab in segmenter.slabs(source, progress=not quiet, first=first):
+                for z, slab in segmenter.slabs(source, progress=progress is True, first=first):
                     scores_file.write(slab)
-        threshold = threshold_of(scores, threshold)
+                    if callable(progress):
+                        progress((z + len(slab)) / source.shape[0])
+        threshold = threshold_of(scores, settings.tracing.threshold)
         with open_volume(scores) as reader:
             slabs = ((z, reader.read(z, z + 1)) for z in range(reader.shape[0]))
             return threshold, *mask_of(slabs, source, mask, voxel_size, threshold)
@@ -123,10 +136,14 @@ def threshold_of(scores: Path, threshold: float | None) -> float:
         return threshold_from_noise(reader)
 
 
-def told_share(share: float, threshold: float) -> str:
-    """Says what share of a volume is neuron, with a doubt where it is more than neurons fill."""
-    doubt = ", more than neurons fill: is it the right --channel, and bright on dark?" if share > MUCH_NEURON else ""
-    return f"{share:.3%} of the voxels are neuron (scores of at least {threshold:.3g}){doubt}"
+def share_in_words(share: float, threshold: float) -> str:
+    """Says what share of a volume is neuron."""
+    return f"{share:.3%} of the voxels are neuron (scores of at least {threshold:.3g})"
+
+
+def doubt_of(share: float) -> str:
+    """Says what is doubtful where more than neurons fill is taken for neuron; else nothing."""
+    return "more than neurons fill: is it the right --channel, and bright on dark?" if share > MUCH_NEURON else ""
 
 
 def mask_of(slabs: Iterable[tuple], source, mask: Path, voxel_size, threshold: float):
@@ -161,18 +178,19 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
         raise
 
 
-def trace_scores(scores: Path, swc: Path, image: Path, options, voxel_size) -> tuple[list, dict | None]:
-    """Writes the tree of a file of scores and returns it in a list, which is empty where there is none,
-    with what there is to tell of it."""
-    from ..tracing import TraceError, trace
+def trace_scores(scores: Path, neurons, options, voxel_size) -> tuple[list, tuple[float, float, float] | None]:
+    """Traces a file of scores.
+
+    Returns:
+        The trees, none where there is nothing to trace, which is told; and the voxel size.
+    """
+    from ..tracing import TraceError, trace_neurons
     from ..volumes import open_volume
 
-    try:
-        with open_volume(scores) as reader:
-            tree = trace(reader, options, voxel_size=voxel_size or reader.voxel_size)
-    except TraceError as error:
-        remove_tree(swc)  # an earlier run's would not be this mask's
-        note(f"no tree was written: {error}")
-        return [], None
-    tree = signed(tree, image)
-    return [tree], write_tree(swc, tree)
+    with open_volume(scores) as reader:
+        voxel_size = voxel_size or reader.voxel_size
+        try:
+            return trace_neurons(reader, neurons.asked(), options, voxel_size=voxel_size), voxel_size
+        except TraceError as error:
+            note(f"no tree was written: {error}", is_warning=True)
+            return [], voxel_size

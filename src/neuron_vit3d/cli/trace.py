@@ -1,88 +1,144 @@
 """neuron-vit3d trace: a mask or scores become trees."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..tracing.options import TraceOptions
-from .input import (
-    check_file,
-    check_not_made_by_hand,
-    check_number,
-    check_target,
-    image_name,
-    parse_numbers,
-    parse_voxel_size,
+from .input import check_file, image_name, parse_voxel_size
+from .many import Input, find_scores, is_one
+from .neurons import Neurons
+from .options import (
+    ChannelOption,
+    JsonOption,
+    NeuronsOption,
+    QuietOption,
+    RootOption,
+    StrictOption,
+    VoxelSizeOption,
+    example,
+    takes,
 )
-from .options import ChannelOption, JsonOption, VoxelSizeOption, example, takes
-from .output import Output, branches_of, described, numbered, remove_other_trees, remove_tree, signed, write_tree
+from .output import Output, branches_of, described, remove_other_trees, write_trees
 
 
 @takes(tracing=TraceOptions)
 @example("neuron-vit3d trace out/image.scores.tif -o tree.swc --bridge-distance 8")
 def trace(
-    mask: Annotated[Path, typer.Argument(help="Mask (not 0) or scores (floats in [0, 1]).", show_default=False)],
+    masks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MASK...",
+            help="Mask (not 0) or scores (floats in [0, 1]); folders of them; patterns as '*.scores.tif'.",
+            show_default=False,
+        ),
+    ],
     tracing: TraceOptions,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="SWC file. Default: beside the input.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="SWC file, of many a folder. Default: beside the input, of many here."),
+    ] = None,
     channel: ChannelOption = None,
     voxel_size: VoxelSizeOption = None,
-    root: Annotated[
-        list[str] | None,
-        typer.Option(help="x,y,z in voxels, e.g. of the soma; repeat it for several neurons. Default: the thickest."),
-    ] = None,
-    neurons: Annotated[int, typer.Option(help="How many to trace, the largest; each to a file of its own.")] = 1,
+    root: RootOption = None,
+    neurons: NeuronsOption = 1,
+    strict: StrictOption = False,
     json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Trace a mask or scores to an SWC file; several neurons to NAME_1.swc, NAME_2.swc ...
 
     Beside each, NAME.branches.csv has a row for each branch, with its confidence.
+
+    Of many, folders and patterns, NAME.swc and summary.csv are written to the output folder; of a folder its scores
+    are traced, or if it has none its masks. The same command goes on where it was interrupted.
     """
     size = parse_voxel_size(voxel_size)
-    check_number("--neurons", neurons, at_least=1)
-    if root and neurons > 1:
-        raise ValueError("--neurons: cannot be used with --root, which says how many by itself")
+    try:
+        asked = Neurons.parsed(root, neurons, tracing)
+    except ValueError as error:
+        raise ValueError(f"{masks[0]}: {error}" if root and len(masks) == 1 and neurons == 1 else error) from error
+    settings = Settings(tracing, asked, channel, size)
+    if is_one(masks):
+        mask, out = Path(masks[0]), Output(json)
+        trace_mask(mask, output, settings, out)
+        out.end()
+        return
+    if root:
+        raise ValueError("--root: is a place in one volume, and cannot be used for many")
+    folder = output or Path(".")
+    if folder.suffix.lower() == ".swc" and not folder.is_dir():
+        raise ValueError(f"--output: expected a folder for the trees of many, got {folder}")
+    from .batch import Batch
+
+    work = _Tracing(folder, settings)
+    Batch("trace", find_scores(masks), folder, as_json=json, quiet=quiet, strict=strict).run(work)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options of `trace` say of every volume; what decides the trees stands here, whoever adds to it."""
+
+    tracing: TraceOptions
+    neurons: Neurons
+    channel: int | None = None
+    voxel_size: tuple[float, float, float] | None = None
+
+
+def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output, *, unasked: bool = False) -> None:
+    """Traces one mask or scores.
+
+    Args:
+        mask: the file or folder.
+        output: SWC file to write; None: beside the input.
+        settings: how.
+        out: is told what was written.
+        unasked: nobody typed the name of the output; it follows from the input's.
+    """
     check_file(mask)
     from ..evaluation.comparison import is_tree
 
     if is_tree(mask):
         raise ValueError(f"{mask}: expected a mask or scores to trace, found a tree")
-    unasked = output is None
+    unasked = unasked or output is None
     output = mask.with_name(image_name(mask) + ".swc") if output is None else output
-    count, outputs = max(neurons, len(root or [])), [output]
-    if tracing.fragments and count > 1:
-        raise ValueError(
-            "--fragments: cannot be used for several neurons, for which of them they belong to is not known"
-        )
-    if count > 1:
-        outputs = [numbered(output, i) for i in range(1, count + 1)]
-    for path in outputs:
-        if unasked:
-            check_not_made_by_hand(path)
-        check_target(path, mask)
-        check_target(branches_of(path), mask)
-        check_not_made_by_hand(branches_of(path))
+    neurons = settings.neurons
+    outputs = neurons.outputs(output)
+    neurons.check_outputs(output, mask, unasked=unasked)
     from ..tracing import trace_neurons
     from ..volumes import open_volume
 
     try:
-        roots: Any = [parse_numbers(text, 3, "--root: expected x,y,z in voxels") for text in root or []]
-        with open_volume(mask, channel) as reader:
-            trees = trace_neurons(
-                reader,
-                roots or neurons,
-                tracing,
-                voxel_size=size or reader.voxel_size,
-            )
+        with open_volume(mask, settings.channel) as reader:
+            size = settings.voxel_size or reader.voxel_size
+            trees = trace_neurons(reader, neurons.asked(), settings.tracing, voxel_size=size)
     except ValueError as error:
         raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error
-    out = Output(json)
+    _, figures = write_trees(trees, outputs, mask, size)
     out.figures["trees"] = []
-    for tree, path in zip(trees, outputs, strict=False):
-        figures = write_tree(path, signed(tree, mask))
-        out.tell(described(figures), trees=[*out.figures["trees"], figures])
-    for path in outputs[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
-        remove_tree(path)
+    for one in figures:
+        out.tell(described(one), trees=[*out.figures["trees"], one])
     if unasked:
-        remove_other_trees(mask, output, count)
-    out.end()
+        remove_other_trees(mask, output, neurons.count)
+
+
+@dataclass
+class _Tracing:
+    """What a batch does."""
+
+    folder: Path
+    how: Settings
+
+    @property
+    def settings(self) -> str:
+        return str(self.how)
+
+    def results(self, input: Input) -> list[Path]:
+        trees = self.how.neurons.outputs(self.folder / f"{input.name}.swc")
+        return [file for path in trees for file in (path, branches_of(path))]
+
+    def do(self, input: Input, out: Output, progress: Callable[[float], None]) -> None:
+        trace_mask(input.path, self.folder / f"{input.name}.swc", self.how, out, unasked=True)

@@ -13,7 +13,7 @@ from ..morphology import Tree
 AS_IS, Y_FLIPPED, SCALED, SWAPPED = "as is", "y flipped", "scaled by voxel size", "x and y swapped"
 HYPOTHESES = (AS_IS, Y_FLIPPED, SCALED, SWAPPED)
 
-# The rule's thresholds. Where they come from stands in reports/alignment.md (scripts/check_alignment.py).
+# The rule's thresholds. Where they come from stands in benchmarks/results/alignment.md (benchmarks/alignment.py).
 FITS = 0.68  # a figure from which a tree lies on a bright neuron
 FITS_DARK = 0.25  # a figure up to which it lies on a dark one
 LEAD = 0.1  # by how much another hypothesis must beat "as is" before a tree is changed
@@ -86,7 +86,7 @@ def check_alignment(
     figure is at least `FITS` and it beats "as is" by `LEAD` - unless the tree is shorter than `SHORTEST` voxels, which
     is too little to change it. Else none fits. A figure of at most `FITS_DARK` counts as 1 - figure: a neuron darker
     than its surroundings, which `Alignment.is_dark` tells. The thresholds were set on 84 real pairs, their trees laid
-    on each other's images, and pieces of the trees: reports/alignment.md.
+    on each other's images, and pieces of the trees: benchmarks/results/alignment.md.
 
     Of several channels the one is taken in which a hypothesis fits best. An image of one slice is a projection: z
     of the tree is taken to be 0, and is 0 in the tree returned if it fits.

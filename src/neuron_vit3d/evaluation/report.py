@@ -61,7 +61,7 @@ def write_report(results: list[Result], folder: Path) -> Path:
     write_csv(results, folder / "runs.csv")
     write_curves(tables, folder / "curves.png")
     machines = sorted({run.machine for run in results})
-    lines = ["# The paper's experiment", "", f"`scripts/reproduce_paper.py` ({'; '.join(machines)})", ""]
+    lines = ["# The paper's experiment", "", f"`experiments/reproduce_paper.py` ({'; '.join(machines)})", ""]
     lines += [*_READ_IT, "", f"Of all runs: {_common_options(results)}.", ""]
     for table in tables:
         lines += table.markdown()

@@ -23,7 +23,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """A report of `scripts/benchmark.py volumes`. Each volume: "name", and a number (or None) for each metric."""
+    """A report of `benchmarks/basics.py volumes`. Each volume: "name", and a number (or None) for each metric."""
 
     path: Path
     command: str

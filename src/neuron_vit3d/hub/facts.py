@@ -62,7 +62,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report of `scripts/benchmark.py volumes` as JSON, and what a reader must know to understand it."""
+    """A report of `benchmarks/basics.py volumes` as JSON, and what a reader must know to understand it."""
 
     report: Path
     note: str

@@ -46,7 +46,7 @@ def tile_side(length: int, tile: int, overlap: int, patch: int = 1) -> int:
 
     A tile of one size for all planes covers some of them three times: a plane of 256 needs four tiles of 224, but one
     of 256. Of sides that cover an axis alike, the nearest to `tile` is taken. A model learned at about one size; what
-    others cost is measured in reports/segmenting_choices.md.
+    others cost is measured in benchmarks/results/segmenting_choices.md.
 
     Args:
         length: pixels of the axis.

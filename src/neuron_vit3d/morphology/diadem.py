@@ -355,7 +355,7 @@ def _downwards(parent: np.ndarray) -> list[int]:
     """All rows, each after its parent."""
     above = parent.tolist()
     children: list[list[int]] = [[] for _ in above]
-    waiting = []
+    waiting: list[int] = []
     for row, up in enumerate(above):
         (children[up] if up >= 0 else waiting).append(row)
     order = []

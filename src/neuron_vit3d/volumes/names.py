@@ -46,3 +46,13 @@ def is_own_result(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(4096)
     return any(mark.encode() in head for mark in (TRACED_BY, SEGMENTED_BY, BRANCHES_BEGIN))
+
+
+def is_own_volume(path: Path) -> bool:
+    """Whether a file or folder is there that holds scores or a mask which `neuron-vit3d segment` made."""
+    file = path / "zarr.json" if path.is_dir() else path
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        head = opened.read(4096)
+    return any(mark in head for mark in (SEGMENTED_BY.encode(), b"\nmade_with=", b'"neuron_vit3d"'))

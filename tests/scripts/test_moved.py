@@ -1,0 +1,93 @@
+"""Old command lines of scripts that have moved: they run, and what lay in reports/ is found."""
+
+import ast
+import runpy
+import sys
+
+import pytest
+
+from support.places import REPOSITORY
+
+
+SCRIPTS = REPOSITORY / "scripts"
+DOORS = sorted(path for path in SCRIPTS.glob("*.py") if path.read_text().startswith('"""Moved to '))
+PAPER = {"reproduce_paper", "prepare_default_data", "embed_default"}
+BENCHMARKS = {"loader", "model", "preparing", "rasterize", "reading", "segmenting", "tracing", "training"}
+
+
+def test_every_old_script_has_a_door():
+    assert {path.stem for path in DOORS} == {
+        *PAPER, "benchmark", "check_alignment", *(f"benchmark_{name}" for name in BENCHMARKS),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", DOORS, ids=lambda path: path.name)
+def test_a_door_leads_to_a_script(path):
+    _, _, call = ast.parse(path.read_text()).body
+    (script,) = (argument.value for argument in call.value.args)
+    assert "__main__" in (REPOSITORY / script).read_text()
+    assert ast.get_docstring(ast.parse(path.read_text())) == f"Moved to {script}."
+
+
+@pytest.fixture
+def moved(tmp_path, monkeypatch):
+    """moved.py beside a repository with one script, which prints its options and what lies beside it."""
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "beside_it.py").write_text("NAME = __name__\n")
+    script = "import sys\nimport beside_it\nif __name__ == '__main__':\n    print(beside_it.NAME, *sys.argv[1:])\n"
+    (tmp_path / "new" / "script.py").write_text(script)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["scripts/old.py", *words])
+        function = runpy.run_path(str(SCRIPTS / "moved.py"))["run"]
+        monkeypatch.setitem(function.__globals__, "REPOSITORY", tmp_path)
+        function("new/script.py")
+
+    return run
+
+
+def test_a_script_that_has_moved_runs_and_says_where_it_is(moved, capsys):
+    moved("paper", "--seeds", "0")
+    assert capsys.readouterr() == (
+        "beside_it paper --seeds 0\n",
+        "scripts/old.py: moved to new/script.py, which runs now\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "now"),
+    [
+        ("reports/tuff_split.json", "experiments/tuff_split.json"),
+        ("reports/paper/results", "experiments/results/paper"),
+        ("reports/paper_gpu", "experiments/results/paper_gpu"),
+        ("--results-dir=reports/variants/results", "--results-dir=experiments/results/variants"),
+        ("reports/loader.md", "benchmarks/results/loader.md"),
+        ("reports", "benchmarks/results"),
+        ("reports/", "benchmarks/results"),
+        ("--output=reports/own/loader.md", "--output=reports/own/loader.md"),
+        ("my/reports/x.md", "my/reports/x.md"),
+        ("reports.md", "reports.md"),
+    ],
+)
+def test_what_lay_in_reports_is_found(word, now, moved, capsys):
+    moved(word)
+    out, err = capsys.readouterr()
+    assert out == f"beside_it {now}\n" and (word == now) == ("now " not in err.replace("runs now", ""))
+
+
+def test_a_folder_of_reports_that_is_there_is_meant(moved, tmp_path, capsys):
+    (tmp_path / "reports").mkdir()
+    moved("reports/loader.md")
+    assert capsys.readouterr().out == "beside_it reports/loader.md\n"
+
+
+@pytest.mark.slow
+def test_an_old_command_line_runs(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])  # as `python scripts/embed_default.py` has it
+    monkeypatch.setattr(sys, "argv", ["scripts/embed_default.py"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / "embed_default.py"), run_name="__main__")
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "embed_default.py: expected one of --run-dir, --card-only and --picture" in said
