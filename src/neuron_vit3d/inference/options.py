@@ -113,7 +113,7 @@ class SegmentOptions(Options):
         return values | {"dtype": f"torch.{self.dtype}"}
 
     def key(self) -> str:
-        """Returns a short hash of what decides the scores beside the blocks."""
+        """Returns a text of what decides the scores beside the blocks; equal texts mean equal options."""
         values = self.deciding()
         first = [word(values.pop(name)) for name, word in _FIRST_WORDS.items() if name in values]
         return ", ".join([*first, *(f"{name}={value!r}" for name, value in values.items())])

@@ -157,7 +157,7 @@ class Segmenter:
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def key(self, shape: tuple[int, int, int]) -> str:
-        """Returns a short hash of what decides the scores of a volume of this shape.
+        """Returns a text of what decides the scores of a volume of this shape.
 
         These are the weights, the image processor, the blocks, the options, and the kind of device.
         """
@@ -165,7 +165,7 @@ class Segmenter:
         return hashlib.sha256(f"{self.model_key()}{words}{self.device.type}".encode()).hexdigest()
 
     def model_key(self) -> str:
-        """Returns a short hash of the weights and the image processor."""
+        """Returns a hash of the weights and the image processor."""
         known = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             known.update(name.encode())
