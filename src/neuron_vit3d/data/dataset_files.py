@@ -1,12 +1,11 @@
-"""The files of a prepared dataset: one Arrow file a neuron and configuration, with built-in features only.
+"""Writes and reads a prepared dataset: one Arrow file for each neuron and configuration, built-in features only.
 
     volumes/train/neuron-<id>.arrow    config "volumes": one row, the whole image and its tree
     blocks/train/neuron-<id>.arrow     config "blocks": fixed-size pieces of it with their labels
     README.md                       tells `datasets.load_dataset(folder, config)` where the parts of the split lie
 
-The voxels of an image are stored slice by slice, each slice as raw bytes, and lie one after the other in the file; so
-`datasets` maps them into memory, and a block is read without touching the rest. Who does not have this package reads
-them by
+The voxels of an image are stored slice by slice, as raw bytes, one after the other. So `datasets` maps them into
+memory, and a block is read without touching the rest. Without this package they are read by
 
     numpy.frombuffer(b"".join(row["image"]), row["dtype"]).reshape(row["shape"])
 """
@@ -35,7 +34,7 @@ _BLOCKS_AT_ONCE = 16  # a record batch of blocks: some 20 MB
 
 
 def features(config: str):
-    """`datasets.Features` of a configuration."""
+    """Returns the `datasets.Features` of a configuration."""
     from datasets import Features, Image, List, Value
 
     text, number, sizes = Value("string"), Value("float64"), List(Value("int64"))
@@ -83,12 +82,10 @@ def features(config: str):
 
 
 def file_name(neuron_id: str) -> str:
-    """A name for the neuron's files, different for every neuron, without suffix.
+    """Makes the name of a neuron's files, without suffix; it is different for every neuron.
 
-    Every file system and the Hub bear it.
-
-    By its beginning they are told from the `cache-*.arrow` that `datasets` puts beside them when the dataset is mapped
-    or sorted.
+    It is allowed on every file system and on the Hub. Its beginning tells the files from the `cache-*.arrow` that
+    `datasets` puts beside them when the dataset is mapped or sorted.
     """
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", neuron_id).strip("._")[-80:].strip("._")
     return f"neuron-{readable}-{hashlib.sha256(neuron_id.encode()).hexdigest()[:8]}"
@@ -133,7 +130,7 @@ def write_block_rows(path: Path, rows: Iterable[dict]) -> int:
 
 
 def read_files(files: Mapping[str, Sequence[Path]], config: str) -> "DatasetDict":
-    """Memory-mapped datasets of the parts that have files, in the order of `PARTS`."""
+    """Opens memory-mapped datasets of the parts that have files, in the order of `PARTS`."""
     from datasets import Dataset, DatasetDict, concatenate_datasets
 
     parts = {}
@@ -151,7 +148,7 @@ def part_files(folder: Path, config: str) -> dict[str, list[Path]]:
 
 
 def write_readme(folder: Path) -> None:
-    """README.md by which `datasets.load_dataset(folder, "volumes")` and `"blocks"` find their files."""
+    """Writes the README.md by which `datasets.load_dataset(folder, "volumes")` and `"blocks"` find their files."""
     lines = ["---", "configs:"]
     for config in CONFIGS:
         parts = [part for part, files in part_files(folder, config).items() if files]

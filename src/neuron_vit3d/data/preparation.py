@@ -1,7 +1,7 @@
-"""One pair of image and tree becomes rows of a dataset: read, checked, aligned, labelled, cut, written.
+"""Makes rows of a dataset from one pair of image and tree: reads, checks, aligns, labels, cuts, writes.
 
-Everything about one neuron happens here, in one process and with one volume in memory; `bigneuron.prepare` decides
-which neurons, in how many processes, and what had been done before.
+Everything about one neuron happens here, in one process and with one volume in memory. `bigneuron.prepare` decides
+which neurons are prepared, in how many processes, and what is done already.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _LARGEST_BLOCK = 1 << 28  # voxels
 
 @dataclass(frozen=True)
 class PreparationOptions:
-    """How a collection becomes a dataset.
+    """The options of making a collection a dataset.
 
     Args:
         channel: channel of images that have several; None: the one that the tree fits best.
@@ -84,13 +84,13 @@ class PreparationOptions:
             raise ValueError(f"fractions must be three shares (train, validation, test) of 1; got {shares}")
 
     def key(self) -> dict:
-        """What the files of a neuron depend on; the split is none of it, it only tells where they lie."""
+        """Returns what the files of a neuron depend on. The split is not included: it only decides where they lie."""
         return {name: value for name, value in asdict(self).items() if name not in ("split_by", "fractions")}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One neuron to prepare: what lies where, what is known about it, and what it came from."""
+    """One neuron to prepare: where its files lie, what is known about it, and where it comes from."""
 
     candidate: Candidate
     origin: Origin
@@ -123,9 +123,9 @@ class Job:
 
 
 def earlier_report(job: Job) -> PairReport | None:
-    """Returns the report of a run before, if it had the same input and options and its files are there.
+    """Returns the report of an earlier run with the same input and options, if its files are still there.
 
-    The files are moved to the right part.
+    The files are moved to the right part of the split.
     """
     try:
         record = json.loads(job.record().read_text(encoding="utf-8"))
@@ -148,7 +148,7 @@ def earlier_report(job: Job) -> PairReport | None:
 def prepare_neuron(source: Source, job: Job) -> PairReport:
     """Writes the neuron's files, or leaves it out and says why.
 
-    A file that is there is whole, whenever the work is stopped.
+    Whenever the work is stopped, the files that are there are whole.
 
     Raises:
         OSError: something cannot be written.
@@ -175,7 +175,7 @@ def prepare_neuron(source: Source, job: Job) -> PairReport:
 
 
 class _Unreadable(Exception):
-    """A file of the collection cannot be read, for whatever the machine says; what it holds is not known."""
+    """A file of the collection that the machine cannot read, for the reason it gives; its content is unknown."""
 
 
 def _left_out(job: Job, error: Exception) -> PairReport:
@@ -189,7 +189,7 @@ def left_out(neuron_id: str, image: str, swc: str, reason: str) -> PairReport:
 
 @dataclass(frozen=True, eq=False)
 class _Neuron:
-    """What was read of a neuron: image (z, y, x), its tree as the labels want it, and what is to be told about it."""
+    """A neuron that was read: image (z, y, x), the tree that the labels need, and the report."""
 
     image: np.ndarray
     tree: Tree
@@ -260,7 +260,7 @@ def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
 
 
 def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[str]]:
-    """The best tree that can be read, its path, and what is to be told about the others."""
+    """Reads the best tree that can be read. Returns it, its path, and notes about the others."""
     notes = [candidate.note] if candidate.note else []
     first: Exception | None = None
     for swc in candidate.trees:
@@ -278,7 +278,7 @@ def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[st
 
 
 def _voxel_size(source: Source, job: Job, volume: Volume) -> tuple[tuple[float, float, float] | None, str | None]:
-    """Voxel size (z, y, x) in micrometres, by the file beside the image, the table of origins, or the image itself."""
+    """Finds the voxel size (z, y, x) in um: in the file beside the image, the table of origins, or the image."""
     note = None
     if job.candidate.pixel_size:
         try:
@@ -321,7 +321,7 @@ def _write_neuron(neuron: _Neuron, job: Job, picture: Image.Image) -> None:
 
 
 def _count_neuron_voxels(shape: tuple[int, int, int], tree: Tree, policy: LabelPolicy) -> int:
-    """Voxels labelled 1. Ignored signal is none of them, so the image is not looked at."""
+    """Counts the voxels labelled 1. Ignored signal is not among them, so the image is not needed."""
     policy, count = replace(policy, ignore_untraced=False), 0
     for z in range(0, shape[0], _SLICES_AT_ONCE):
         slab = (min(_SLICES_AT_ONCE, shape[0] - z), *shape[1:])
@@ -337,7 +337,7 @@ def _write_picture(picture: Image.Image, job: Job) -> None:
 
 
 def _remove_earlier(job: Job) -> None:
-    """Files of a run before, whole or not: the record first, since it vouches for the others."""
+    """Removes files of an earlier run, whole or not; the record goes first, since it vouches for the others."""
     files = [job.record(), job.record(".png")]
     files += [job.file(config, part) for config in CONFIGS for part in PARTS]
     for path in files:
@@ -347,7 +347,7 @@ def _remove_earlier(job: Job) -> None:
 
 @contextlib.contextmanager
 def _named(local: Path, name: str) -> Iterator[None]:
-    """Errors name a file as it is called in the collection, not the copy that was read."""
+    """Makes errors name a file as the collection does, and not the copy that was read."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""publish_dataset: prepared neurons go to the Hub as Parquet, with a card that counts them."""
+"""Publishes prepared neurons on the Hub as Parquet, with a card that counts them."""
 
 import contextlib
 import dataclasses
@@ -72,12 +72,12 @@ def publish_dataset(
     private: bool = False,
     token: str | None = None,
 ) -> str:
-    """Uploads the configurations "volumes" and "blocks" of a prepared dataset, then a card made of what is in them.
+    """Uploads the configurations "volumes" and "blocks" of a prepared dataset, then a card that counts them.
 
-    Blocks are shuffled first, so that whoever streams them meets all neurons early. Interrupted, the same call goes
-    on. Each configuration is a commit, and the card another. Between them, where the repository held another split, a
-    neuron may be in test of one configuration and in train of the other: nobody should train on it until the call has
-    come to its end.
+    Blocks are shuffled first, so that whoever streams them meets all neurons early. After an interruption the same
+    call goes on. Each configuration is one commit, and the card another. If the repository held another split before,
+    a neuron may, between these commits, be in test of one configuration and in train of the other: nobody should train
+    on it until the call has ended.
 
     A README.md that somebody else has written, or edited, keeps its text and metadata, with a warning; only the
     license, the configurations and what the metadata lack are set.
@@ -126,7 +126,7 @@ def publish_dataset(
 
 
 def check_can_publish(repo_id: str, *, license: str, private: bool = False, token: str | None = None) -> None:
-    """Finds before hours of preparing and uploading what [`publish_dataset`] would be refused for. Changes nothing.
+    """Finds, before hours of work, the reasons for which [`publish_dataset`] would be refused. Changes nothing.
 
     Args:
         repo_id, license, private, token: as there.
@@ -150,7 +150,7 @@ def dataset_facts(
     size_bytes: int,
     make_again: Recipe,
 ) -> DatasetFacts:
-    """What is in a prepared dataset, by laboratory, for its card. Only small columns are read."""
+    """Counts what is in a prepared dataset, by laboratory, for its card. Only small columns are read."""
     if "volumes" not in configs:
         raise PublishError("expected the configuration 'volumes', by which the neurons are counted")
     labs: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))  # laboratory -> column or part -> values
@@ -203,7 +203,7 @@ def dataset_facts(
 
 
 def _num_shards(config: str, dataset) -> int:
-    """Files of a part: about one a shard's size, never more than rows."""
+    """Returns the number of files of a part: as many as shards of the usual size, but no more than rows."""
     size = dataset.data.nbytes
     if config == "blocks":
         return min(len(dataset), max(_FEWEST_BLOCK_SHARDS, size // _BLOCK_SHARD_BYTES + 1))
@@ -254,7 +254,7 @@ def _readme(api: HfApi, repo_id: str) -> DatasetCard:
 
 
 def _merged(card: DatasetCard, written: DatasetCard) -> str:
-    """The README.md: our card over the metadata that are there, or, where the text there is not ours, below them."""
+    """Makes the README.md: our card above the metadata there, or below them where the text there is not ours."""
     ours, there = card.data.to_dict(), written.data.to_dict()
     there |= {"configs": _with_default(there["configs"])} if "configs" in there else {}
     if _is_ours(written.text):
@@ -265,7 +265,7 @@ def _merged(card: DatasetCard, written: DatasetCard) -> str:
 
 
 def _is_ours(text: str) -> bool:
-    """Whether nobody else's words are in the text of a README.md; there are none where datasets has written it."""
+    """Tells whether nobody else wrote in the text of a README.md; the one that datasets writes has no text."""
     mark = _MARKED.search(text)
     return not text.strip() or bool(mark and mark[1] == _digits(text[: mark.start()]))
 
@@ -278,7 +278,7 @@ def _digits(text: str) -> str:
 def _without_bars_in_a_log() -> Iterator[None]:
     """Hides the progress bars of datasets and huggingface_hub where stderr is no terminal.
 
-    What a log needs is the error.
+    A log needs the error only.
     """
     import datasets
 
