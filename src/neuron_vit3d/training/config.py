@@ -43,15 +43,15 @@ _WERE = {"intensities": "percentiles"}
 
 
 class TrainingError(ValueError):
-    """A run that cannot start or go on; the message says why."""
+    """A training run cannot start or go on; the message says why."""
 
 
 @functools.cache
 def choices() -> dict[str, tuple[str, ...]]:
-    """Lists what an option may be, for options of few values.
+    """Lists the values that each option of few values may have.
 
-    Those that the model and the losses define are looked up when they are needed: a misspelt option is told of before
-    torch has been imported.
+    Values that the model and the losses define are looked up only here, when they are needed. So a misspelt option is
+    reported before torch has been imported.
     """
     from ..model.inflation import INFLATIONS
     from ..model.intensities import METHODS
@@ -68,7 +68,7 @@ def choices() -> dict[str, tuple[str, ...]]:
 
 
 def help_words(name: str) -> list[str]:
-    """Lists what stands for {} in the help of an option; the losses are told by their tables."""
+    """Lists the words that replace {} in the help of an option; those of losses come from their tables."""
     if name.removesuffix("_weight") in ADDED:
         return [ADDED[name.removesuffix("_weight")]]
     if name == "loss":
@@ -239,7 +239,7 @@ class TrainingConfig:
         self.report_to = [name for name in self.report_to if name not in ("", "none")]
 
     def difference(self, earlier: dict) -> str | None:
-        """The first option that keeps this run from continuing the earlier one, in words; None: it can continue."""
+        """Names the first option that keeps this run from continuing the earlier one; None where it can continue."""
         # An option that is newer than that run was as it is by default. (JSON has lists where there may be tuples.)
         earlier = {**asdict(TrainingConfig("")), **_WERE, **earlier}
         for key, value in json.loads(json.dumps(asdict(self))).items():
