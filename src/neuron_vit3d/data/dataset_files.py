@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 CONFIGS = ("volumes", "blocks")
+DEFAULT_CONFIG = "volumes"  # what is shown, and loaded where none is named
 DATA_FILES = "neuron-*.arrow"
 PARTS = ("train", "validation", "test")
 _BLOCKS_AT_ONCE = 16  # a record batch of blocks: some 20 MB
@@ -34,18 +35,26 @@ _BLOCKS_AT_ONCE = 16  # a record batch of blocks: some 20 MB
 
 def features(config: str):
     """Returns the `datasets.Features` of a configuration."""
-    from datasets import Features, List, Value
+    from datasets import Features, Image, List, Value
 
     text, number, sizes = Value("string"), Value("float64"), List(Value("int64"))
     if config == "volumes":
         return Features(
             {
                 "neuron_id": text,
+                "thumbnail": Image(),  # the projection along z with the tree, for who looks through the rows
                 "image": List(Value("large_binary")),  # a slice each: height * width raw voxels, little endian
                 "shape": sizes,  # z, y, x
                 "dtype": text,  # numpy's name
                 "voxel_size": List(number),  # z, y, x in micrometres, or None
                 "swc": text,  # in voxels of the image
+                "nodes": Value("int64"),  # of the tree, as all that follows to `tips`
+                "length": number,  # in voxels
+                "length_um": number,  # None without a voxel size
+                "branches": Value("int64"),
+                "branch_points": Value("int64"),
+                "tips": Value("int64"),
+                "extent_um": List(number),  # z, y, x of the volume, or None
                 "signal_level": number,  # from here on a voxel is as bright as the traced neuron
                 "edge_band": number,  # how the tree becomes labels, see `labels.LabelPolicy`
                 "ignore_untraced": Value("bool"),
@@ -87,14 +96,14 @@ def write_volume_row(path: Path, image: np.ndarray, row: dict) -> int:
 
     Args:
         image: (z, y, x).
-        row: the other columns, without image, shape and dtype.
+        row: the other columns, without image, shape and dtype; of those that are not there nothing is known.
     """
     schema = features("volumes").arrow_schema
     image = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
     depth, slice_bytes = len(image), image[0].nbytes
     offsets = pa.py_buffer(np.arange(depth + 1, dtype=np.int64) * slice_bytes)
     slices = pa.LargeBinaryArray.from_buffers(pa.large_binary(), depth, [None, offsets, pa.py_buffer(image.data)])
-    columns = {name: pa.array([value], schema.field(name).type) for name, value in row.items()}
+    columns = {name: pa.array([row.get(name)], schema.field(name).type) for name in schema.names if name != "image"}
     columns |= {
         "image": pa.ListArray.from_arrays(pa.array([0, depth], pa.int32()), slices),
         "shape": pa.array([list(image.shape)], schema.field("shape").type),
@@ -144,7 +153,9 @@ def write_readme(folder: Path) -> None:
     for config in CONFIGS:
         parts = [part for part, files in part_files(folder, config).items() if files]
         if parts:
-            lines += [f"- config_name: {config}", "  data_files:"]
+            lines += [f"- config_name: {config}"]
+            lines += ["  default: true"] if config == DEFAULT_CONFIG else []
+            lines += ["  data_files:"]
             for part in parts:
                 lines += [f"  - split: {part}", f"    path: {config}/{part}/{DATA_FILES}"]
     lines += ["---", "", "# Prepared by neuron_vit3d", ""]

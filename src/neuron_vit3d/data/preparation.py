@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from ..files import replacing, sweep
 from ..morphology import Tree, read_swc
@@ -24,11 +25,12 @@ from .gold166 import Origin, read_pixel_size
 from .labels import LabelPolicy, draw_labels, prepare_tree, signal_level
 from .pairing import Candidate
 from .preparation_report import PairReport, thumbnail
+from .row_measures import as_cell, row_measures
 from .sources import DataError, Source, one_line
 from .splits import SPLIT_BY, part_of
 
 
-FORMAT = 1  # of the files; another one makes everything anew
+FORMAT = 2  # of the files; another one makes everything anew
 RECORDS = ".prepared"  # folder of what was done, beside the dataset's own
 COMPLETE = "complete"  # file in there: all neurons are done
 _SLICES_AT_ONCE = 16
@@ -155,9 +157,10 @@ def prepare_neuron(source: Source, job: Job) -> PairReport:
     try:
         with source.local(job.candidate.image) as path:
             neuron = _read_neuron(source, path, job)
+            picture = thumbnail(neuron.image, neuron.tree, neuron.report.status, dark=neuron.is_dark)
             if neuron.report.status != "left out":
-                _write_neuron(neuron, job)
-            _write_picture(neuron, job)
+                _write_neuron(neuron, job, picture)
+            _write_picture(picture, job)
             report = neuron.report
     except (_Unreadable, MemoryError) as error:  # may be readable another time: no record
         return _left_out(job, error)
@@ -285,12 +288,14 @@ def _voxel_size(source: Source, job: Job, volume: Volume) -> tuple[tuple[float, 
     return job.origin.voxel_size or volume.voxel_size, note
 
 
-def _write_neuron(neuron: _Neuron, job: Job) -> None:
+def _write_neuron(neuron: _Neuron, job: Job, picture: Image.Image) -> None:
     origin, image = job.origin, neuron.image
     row = {
         "neuron_id": job.candidate.neuron_id,
         "voxel_size": None if neuron.voxel_size is None else list(neuron.voxel_size),
         "swc": neuron.tree.to_text(),
+        "thumbnail": as_cell(picture),
+        **row_measures(neuron.tree, image.shape, neuron.voxel_size),
         "signal_level": neuron.level,
         "edge_band": neuron.policy.edge_band,
         "ignore_untraced": neuron.policy.ignore_untraced,
@@ -324,11 +329,11 @@ def _count_neuron_voxels(shape: tuple[int, int, int], tree: Tree, policy: LabelP
     return count
 
 
-def _write_picture(neuron: _Neuron, job: Job) -> None:
+def _write_picture(picture: Image.Image, job: Job) -> None:
     path = job.record(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        thumbnail(neuron.image, neuron.tree, neuron.report.status, dark=neuron.is_dark).save(temporary, format="PNG")
+        picture.save(temporary, format="PNG")
 
 
 def _remove_earlier(job: Job) -> None:

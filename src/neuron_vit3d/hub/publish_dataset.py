@@ -34,6 +34,7 @@ from .facts import DatasetConfig, DatasetFacts, DataSource, Picture, Recipe, Spl
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+_DEFAULT = "volumes"  # the configuration that the Hub shows, and `load_dataset` gives where none is named
 _PARTS = tuple(field.name for field in dataclasses.fields(Split))
 _VOLUME_SHARD_BYTES, _BLOCK_SHARD_BYTES = 500_000_000, 100_000_000
 _FEWEST_BLOCK_SHARDS = 16  # so that many processes can stream, each from its own
@@ -48,7 +49,7 @@ _MARK = "<!-- made by neuron_vit3d, which replaces this text as long as nobody h
 _MARKED = re.compile(re.escape(_MARK).replace(r"\{digits\}", "([0-9a-f]{16})") + r"\s*\Z")
 _SAY_UNKNOWN = "not stated"
 _WHAT = {
-    "volumes": "a neuron: the whole image and its tree",
+    "volumes": "a neuron: the whole image and its tree, a picture, and measures",
     "blocks": "a piece of an image with its labels: 0 background, 1 neuron, 255 ignored",
 }
 _HOW_TO_READ = {
@@ -213,6 +214,16 @@ def _distinct(values) -> list[str]:
     return sorted({value for value in values if value})
 
 
+def _with_default(configs: list[dict]) -> list[dict]:
+    """The configurations of a card, with "volumes" as what is shown first, unless somebody chose another.
+
+    `push_to_hub(set_default=True)` would take it away again when the same is pushed a second time.
+    """
+    if any(one.get("config_name") == "default" or one.get("default") for one in configs):
+        return configs
+    return [one | ({"default": True} if one.get("config_name") == _DEFAULT else {}) for one in configs]
+
+
 def _checked_api(repo_id: str, license: str, private: bool, token: str | None) -> HfApi:
     check_name(repo_id)
     api = HfApi(token=token_for(repo_id, token))
@@ -245,6 +256,7 @@ def _readme(api: HfApi, repo_id: str) -> DatasetCard:
 def _merged(card: DatasetCard, written: DatasetCard) -> str:
     """Makes the README.md: our card above the metadata there, or below them where the text there is not ours."""
     ours, there = card.data.to_dict(), written.data.to_dict()
+    there |= {"configs": _with_default(there["configs"])} if "configs" in there else {}
     if _is_ours(written.text):
         data, text = there | ours, f"{card.text.rstrip()}\n\n{_MARK.format(digits=_digits(card.text))}\n"
     else:
