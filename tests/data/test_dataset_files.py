@@ -15,6 +15,7 @@ from neuron_vit3d.data.dataset_files import (
     write_readme,
     write_volume_row,
 )
+from neuron_vit3d.data.row_measures import as_cell
 
 
 def row(name: str = "n") -> dict:
@@ -67,6 +68,20 @@ def test_parts_and_load_dataset(tmp_path):
         assert theirs["train"][:] == own["train"][:] and theirs["test"][:] == own["test"][:]
         streamed = load_dataset(str(tmp_path), config, split="train", streaming=True)
         assert list(streamed) == list(own["train"])
+
+
+def test_volumes_are_loaded_where_no_configuration_is_named_with_their_picture(tmp_path):
+    from datasets import load_dataset
+    from PIL import Image
+
+    picture = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    made = row() | {"thumbnail": as_cell(picture), "tips": 3, "extent_um": [1.0, 2.0, 3.0]}
+    write_volume_row(tmp_path / "volumes" / "train" / "neuron-n.arrow", np.zeros((2, 3, 4), np.uint8), made)
+    write_block_rows(tmp_path / "blocks" / "train" / "neuron-n.arrow", [dict.fromkeys(features("blocks"))])
+    write_readme(tmp_path)
+    (read,) = load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert np.array_equal(np.asarray(read["thumbnail"]), np.asarray(picture))
+    assert (read["tips"], read["extent_um"], read["nodes"]) == (3, [1.0, 2.0, 3.0], None)
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):

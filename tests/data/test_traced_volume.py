@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features
 from torch.utils.data import DataLoader
 
 from neuron_vit3d import NeuronViT3DImageProcessor, rasterize, synthetic_neuron
@@ -71,6 +71,16 @@ def test_a_row_from_a_stream(neurons):
     volume = TracedVolume.from_row(row(neurons[0], "n0", "float32"))
     assert np.array_equal(volume.image[0], neurons[0].volume.array.astype(np.float32))
     assert np.array_equal(volume.labels((slice(0, 10), slice(0, 70), slice(0, 64))), neurons[0].mask)
+
+
+def test_datasets_of_before_there_were_pictures_and_measures_are_read(neurons):
+    later = {"thumbnail", "nodes", "length", "length_um", "branches", "branch_points", "tips", "extent_um"}
+    old = {name: value for name, value in row(neurons[0], "n0").items() if name not in later}
+    types = Features({name: kind for name, kind in FEATURES.items() if name not in later})
+    assert set(FEATURES) - set(types) == later
+    for volume in (TracedVolume.from_dataset(Dataset.from_list([old], types), 0), TracedVolume.from_row(old)):
+        assert np.array_equal(volume.image[0], neurons[0].volume.array)
+        assert len(volume.tree) == len(neurons[0].tree)
 
 
 def test_labels_are_those_of_the_whole_volume(dataset, neurons):
@@ -193,7 +203,8 @@ def test_blocks_without_variation_are_those_of_the_volume_in_memory(dataset, neu
 def test_worker_processes_make_the_same_blocks(dataset, context):
     made = blocks(TracedVolume.all_of(dataset), augmentation=replace(Augmentation(), mix=1.0))
     expected = list(made)
-    loader = DataLoader(made, batch_size=None, num_workers=2, multiprocessing_context=context)
+    workers = 2 if context == "fork" else 1  # one that is spawned imports torch anew
+    loader = DataLoader(made, batch_size=None, num_workers=workers, multiprocessing_context=context)
     for block, same in zip(loader, expected, strict=True):
         assert np.array_equal(block["pixel_values"], same["pixel_values"])
         assert np.array_equal(block["labels"], same["labels"])

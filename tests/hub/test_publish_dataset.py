@@ -34,7 +34,11 @@ streamed = {}
 for row in load_dataset("user/neurons", "blocks", split="train", streaming=True):
     streamed[row["neuron_id"]] = streamed.get(row["neuron_id"], 0) + 1
 stored = load_dataset("user/neurons", "blocks", split="train")
-print(json.dumps({"images": images, "streamed": streamed, "stored": len(stored)}))
+shown = load_dataset("user/neurons", split="train")  # what is shown where no configuration is named
+first = next(iter(load_dataset("user/neurons", split="train", streaming=True)))
+told = [[row["thumbnail"].size, row["nodes"], row["length"], row["tips"], row["extent_um"]] for row in shown]
+print(json.dumps({"images": images, "streamed": streamed, "stored": len(stored), "told": told,
+    "first": [first["thumbnail"].size, first["nodes"]]}))
 """
 
 
@@ -75,7 +79,13 @@ def test_there_and_back(tmp_path):
     assert read["stored"] == len(blocks["train"]) == sum(read["streamed"].values())
     assert set(read["streamed"]) == set(blocks["train"]["neuron_id"])
 
+    own = load_bigneuron(tmp_path / "out")["train"]
+    told = [[list(row["thumbnail"].size), row["nodes"], row["length"], row["tips"], row["extent_um"]] for row in own]
+    assert read["told"] == told and read["first"] == told[0][:2]
+
     card = DatasetCard(files["README.md"].decode())
+    defaults = {one["config_name"] for one in card.data.configs if one.get("default")}
+    assert defaults == {"volumes"}
     assert card.data.license == "cc-by-4.0" and {one["config_name"] for one in card.data.configs} == {
         "volumes",
         "blocks",
@@ -301,6 +311,22 @@ def test_an_upload_that_was_cut_off_is_completed_by_the_next(hub, client):
     assert "a neuron may be in test of one configuration and in train of another; run the same again" in message
     assert client("publish", "user/cut")["done"].startswith(f"{hub.url}/datasets/user/cut/commit/")
     assert len(card_of(hub, "user/cut").data.configs) == 2
+
+
+@pytest.mark.parametrize(
+    ("theirs", "shown"),
+    [("", ["volumes"]), ("default", []), ("masks\n  default: true", ["masks"]), ("masks", ["volumes"])],
+)
+def test_volumes_are_shown_first_unless_somebody_chose_another(hub, client, theirs, shown):
+    repo_id = f"user/shown-{len(theirs)}"
+    if theirs:
+        readme = f"---\nconfigs:\n- config_name: {theirs}\n  data_files: x/*.parquet\n---\n"
+        hub.add_repo(repo_id, {"README.md": readme.encode()}, repo_type="dataset")
+    for _ in range(2):
+        assert "error" not in client("publish", repo_id)
+        configs = card_of(hub, repo_id).data.configs
+        assert [one["config_name"] for one in configs if one.get("default")] == shown
+        assert len(configs) == 2 + bool(theirs)
 
 
 def test_facts_are_counted_by_laboratory():

@@ -103,8 +103,10 @@ def ended(words: list[str]) -> int:
 
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder
-    for module in sys.argv[2:]:
-        importlib.import_module(module)
+    for name in sys.argv[2:]:
+        module = importlib.import_module(name.removesuffix(":*"))
+        for public in module.__all__ if name.endswith(":*") else ():
+            getattr(module, public)
     gc.freeze()  # what is there is not looked at again, and so not copied
     to_run = serve(sys.argv[1])
     # To take all apart that was imported would take seconds.

@@ -36,7 +36,7 @@ LIBRARIES = """
     safetensors.torch fsspec multiprocess dill xxhash requests networkx sympy
 """.split()
 EVERYTHING = (
-    "transformers.pipelines transformers.trainer datasets accelerate evaluate support.all_of_the_package".split()
+    "transformers.pipelines transformers.trainer datasets accelerate evaluate neuron_vit3d:* neuron_vit3d.cli".split()
 )
 
 
@@ -173,7 +173,7 @@ def serve(modules: Sequence[str], environment: Mapping[str, str], *, of: str | N
     """Starts a process that has imported modules and can be copied; it ends when this one does.
 
     Args:
-        modules: their names.
+        modules: their names; of those that end with `:*` every public name is asked for.
         environment: with one thread; copies may have another, see above.
         of: address of such a process, of which it is a copy.
 
@@ -182,8 +182,7 @@ def serve(modules: Sequence[str], environment: Mapping[str, str], *, of: str | N
     """
     folder = tempfile.mkdtemp(prefix="copies")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    paths = os.pathsep.join(filter(None, [str(SERVER.parents[1]), environment.get("PYTHONPATH")]))
-    environment = {**environment, **dict.fromkeys(THREADS, "1"), "PYTHONPATH": paths}
+    environment = {**environment, **dict.fromkeys(THREADS, "1")}
     words = [str(SERVER), f"{folder}/socket", *modules]
     (reading, writing), (told, tells) = os.pipe(), os.pipe()
     with open(reading) as stdin, open(tells, "w") as stdout, open(f"{folder}/stderr", "w") as stderr:

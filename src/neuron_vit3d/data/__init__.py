@@ -1,4 +1,4 @@
-"""Where training data comes from: images with traces as a dataset, and synthetic neurons with known trees."""
+"""Makes training data: datasets of images with traces, and synthetic neurons whose trees are known."""
 
 import lazy_loader
 

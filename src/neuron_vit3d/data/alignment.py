@@ -1,4 +1,4 @@
-"""Does a tree lie on the neuron of its image? If not: is it upside down, in micrometres, or are x and y swapped?"""
+"""Checks whether a tree lies on the neuron of its image, or is flipped, in micrometres, or has x and y swapped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Alignment:
 
     @property
     def figure(self) -> float:
-        """The figure of the hypothesis that fits; of the tree as it is when none does."""
+        """The figure of the hypothesis that fits, or of the tree as it is where none fits."""
         return self.figures[self.fit or AS_IS]
 
     @property
@@ -56,7 +56,7 @@ class Alignment:
         return self.fit is not None and self.figure < 0.5
 
     def __str__(self) -> str:
-        """One sentence for a report: what was found, and by how much."""
+        """Says in one sentence for a report what was found, and how clearly."""
         figures = ", ".join(f"{name} {figure:.2f}" for name, figure in self.figures.items())
         if self.fit is None:
             return f"the tree fits in no way that was tried ({figures}; chance is 0.5)"
@@ -70,17 +70,17 @@ def check_alignment(
     """Compares the image under the tree with the image beside it, for the tree as it is and for three usual mistakes.
 
     The hypotheses are: the tree "as is"; "y flipped", y -> height - 1 - y (TIFFs that Vaa3D exported); "scaled by
-    voxel size", micrometres -> voxels (tried where a voxel size is known and is not 1; radii are divided by that of x
-    and y); "x and y swapped".
+    voxel size", micrometres -> voxels (tried where a voxel size is known and is not 1; radii are divided by the voxel
+    size in x and y); "x and y swapped".
 
     **The figure** is the probability that the image is brighter at a place on the tree than at a place beside it, half
-    of the ties included: 0.5 is chance, 1 a tree all of which is brighter than its surroundings. Up to 2000 places are
-    taken along the edges, a voxel or more apart. Each is compared with 8 places in its own slice, in random directions
-    and 8 to 32 voxels away (or to 1/16 of the smaller side of the image if that is more), of which those within 6
-    voxels of any part of the tree are left out. "Bright" is a mean over 3 x 3 x 3 voxels, so that a line drawn two
-    voxels beside a neurite still counts. As only near places are compared, within a slice, a haze, a bright middle and
-    slices of unequal brightness hardly count. Parts outside of the volume (by more than 2 voxels) count as 0.5; with
-    less than half of the tree inside, the figure is 0.5.
+    of the ties included: 0.5 is chance, and 1 means that the whole tree is brighter than its surroundings. Up to 2000
+    places are taken along the edges, a voxel or more apart. Each is compared with 8 places in its own slice, in random
+    directions and 8 to 32 voxels away (or to 1/16 of the smaller side of the image if that is more), of which those
+    within 6 voxels of any part of the tree are left out. "Bright" is a mean over 3 x 3 x 3 voxels, so that a line
+    drawn two voxels beside a neurite still counts. Only near places within a slice are compared, so a haze, a bright
+    middle and slices of unequal brightness hardly count. Parts outside of the volume (by more than 2 voxels) count as
+    0.5; with less than half of the tree inside, the figure is 0.5.
 
     **The rule**: "as is" when its figure is at least `FITS` and no other beats it by `LEAD`. Another one when its
     figure is at least `FITS` and it beats "as is" by `LEAD` - unless the tree is shorter than `SHORTEST` voxels, which
@@ -88,7 +88,7 @@ def check_alignment(
     than its surroundings, which `Alignment.is_dark` tells. The thresholds were set on 84 real pairs, their trees laid
     on each other's images, and pieces of the trees: benchmarks/results/alignment.md.
 
-    Of several channels that one is taken in which any hypothesis fits best. An image of one slice is a projection: z
+    Of several channels the one is taken in which a hypothesis fits best. An image of one slice is a projection: z
     of the tree is taken to be 0, and is 0 in the tree returned if it fits.
 
     The inputs are never changed. Memory and time do not grow with the image; only the places compared are touched, in
@@ -125,7 +125,7 @@ def check_alignment(
 
 
 def _choose(figures: dict[str, float], lengths: dict[str, float]) -> str | None:
-    """The hypothesis that fits, by the rule of `check_alignment`; figures and lengths (voxels) of all hypotheses."""
+    """Chooses the hypothesis that fits, by the rule of `check_alignment`, from all figures and lengths (voxels)."""
     strengths = {name: _strength(figure) for name, figure in figures.items()}
     best = max(strengths, key=strengths.__getitem__)  # the first of equals, which is "as is"
     if strengths[best] < FITS:
@@ -140,9 +140,9 @@ def _strength(figure: float) -> float:
 
 
 def _hypotheses(tree: Tree, shape: tuple[int, int, int], voxel_size) -> dict[str, Tree]:
-    """Every hypothesis that can be tried -> the tree in voxels of the image if it holds.
+    """Maps every hypothesis that can be tried to the tree in voxels of the image, should it hold.
 
-    Arrays are new where they differ.
+    Arrays that differ from the tree's are new.
     """
     x, y, z = tree.xyz.T
     trees = {AS_IS: tree, Y_FLIPPED: _moved(tree, x, shape[1] - 1 - y, z)}
@@ -159,14 +159,14 @@ def _moved(tree: Tree, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> Tree:
 
 
 def _flattened(tree: Tree, shape: tuple[int, int, int]) -> Tree:
-    """The tree with z = 0 where the image has a single slice."""
+    """Sets z = 0 where the image has a single slice."""
     x, y, z = tree.xyz.T
     return tree if shape[0] > 1 or not z.any() else _moved(tree, x, y, np.zeros_like(z))
 
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Where to look for one hypothesis.
+    """The places that are compared for one hypothesis.
 
     points: (n + m, 3) x y z: n samples on the tree, then m places beside it. sample: (m,) the sample that each of
     these is compared with. inside: the share of the tree that is inside of the volume.
@@ -198,7 +198,7 @@ class _Places:
         return cls(np.concatenate([on, beside]), sample, inside)
 
     def figure(self, brightness: np.ndarray) -> float:
-        """The hypothesis' figure from the brightness (n + m,) at its points."""
+        """Computes the hypothesis' figure from the brightness (n + m,) at its points."""
         if not len(self.sample):
             return 0.5
         on, beside = np.split(brightness, [len(brightness) - len(self.sample)])
@@ -208,9 +208,9 @@ class _Places:
 
 
 def _points_along(tree: Tree, rng: np.random.Generator) -> np.ndarray:
-    """Takes points (n, 3) along the edges, a voxel or more apart, at most `_MAX_POINTS` of them.
+    """Takes at most `_MAX_POINTS` points (n, 3) along the edges, a voxel or more apart.
 
-    Nodes without edges are among them.
+    Nodes without edges are included.
     """
     child, parent = tree.segments.T
     begin, along = tree.xyz[child], tree.xyz[parent] - tree.xyz[child]
@@ -246,7 +246,7 @@ def _beside(points: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> n
 
 
 def _brightness(voxels: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(n,) float32: sums over the 3 x 3 x 3 voxels around points (n, 3; x y z) of an image (z, y, x).
+    """Sums the 3 x 3 x 3 voxels of an image (z, y, x) around points (n, 3; x y z). Returns (n,) float32.
 
     At the image's faces the outermost voxels are counted again, so that all sums are of 27 voxels (9 if there is one
     slice). Points are looked up in the order of the file.

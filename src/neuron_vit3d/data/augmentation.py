@@ -1,12 +1,12 @@
-"""How training blocks are varied, such that image and labels never disagree: views, light and noise, mixing.
+"""Varies training blocks, and keeps image and labels in agreement: views, light and noise, mixing.
 
-A `View` says which part of a volume a block shows: how large, turned by how much, its slices how far apart, flipped
-how. `Augmentation` draws views and varies intensities; every strength is switched off by its neutral value, and
+A `View` says which part of a volume a block shows: its size, its rotation, its flips, and how far its slices are
+apart. `Augmentation` draws views and varies intensities. Every strength has a neutral value that switches it off, and
 everything random comes from one numpy Generator. Arrays are images (channels, slices, y, x) float32 with intensities
 in [0, 1] and labels (labelled slices, y, x) uint8: 0, 1 or 255.
 
-What bends an image bends its labels by the same coordinates in one resampling (image linear, labels nearest). There is
-no elastic deformation: neurites are thin, and nearest labels would break them.
+Image and labels are resampled once, at the same coordinates (image linear, labels nearest). There is no elastic
+deformation: neurites are thin, and nearest labels would break them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .sources import DataError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a block may be varied. Neutral values (`Augmentation.none()`): blocks as they are in the volume.
+    """How far a block may be varied. With the neutral values, `Augmentation.none()`, blocks stay as they are.
 
     Raises:
         DataError: a strength outside of what its comment allows.
@@ -61,7 +61,7 @@ class Augmentation:
     def draw_view(
         self, tile_size: int, num_slices: int, rng: np.random.Generator, *, farthest: int | None = None
     ) -> View:
-        """What a block of `num_slices` slices shows, slices at most `farthest` away from the center one."""
+        """Draws the view of a block of `num_slices` slices, all at most `farthest` away from the center slice."""
         angle = np.deg2rad(self.rotation) * rng.uniform(-1, 1) if self.rotation and rng.random() < 0.5 else 0.0
         factor = self.zoom ** rng.uniform(-1, 1)
         around = np.arange(num_slices) - num_slices // 2
@@ -80,7 +80,7 @@ _NONE = Augmentation.none()
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What a block shows of a volume.
+    """The part of a volume that a block shows.
 
     Attributes:
         tile_size: side of the block that comes out, pixels.
@@ -108,7 +108,7 @@ class View:
         return int(np.ceil(self.side * spread - 1e-9))
 
     def apply(self, image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Image (channels, slices, window, window) and labels (any slices, window, window) to tiles of `tile_size`."""
+        """Resamples an image (channels, slices, window, window) and labels (any slices, ...) to tiles."""
         if self.window != self.tile_size or self.angle:
             image, labels = self._resample(image, labels)
         for axis, flipped in zip((-1, -2, -3), self.flips, strict=False):
@@ -141,7 +141,7 @@ class View:
 def make_block(
     cut: Callable, processor, augmentation: Augmentation, tile_size: int, rng: np.random.Generator, farthest=None
 ) -> dict[str, np.ndarray]:
-    """A training block out of what `cut` cuts; all of its randomness comes from `rng`, in one order.
+    """Makes a training block of what `cut` cuts; everything random comes from `rng`, in a fixed order.
 
     Args:
         cut: `cut(view, labelled, rng, donor)` gives a window of a place of its choice: the image (channels,
@@ -188,10 +188,10 @@ def mix(
     After Yun et al. 2019, CutMix, section 3.1, with the tree's tube in place of a rectangle, and blended rather than
     pasted.
 
-    The other neuron's voxels, with a soft margin of a Gaussian of `margin` pixels in plane, are joined to the image:
-    half of the time the brighter of both counts (dark where there is a neuron cannot happen), half of the time what
-    the other neuron has above its own background is added. Labels are joined: neuron where either says so, else
-    ignored where this block is, or where the other is and its voxels were blended in.
+    The other neuron's voxels are joined to the image, with a soft margin, a Gaussian of `margin` pixels in plane. Half
+    of the time the brighter of both voxels counts, so that a neuron is never darkened. Half of the time the other
+    neuron's height above its own background is added. Labels are joined, too: neuron where either block says so, else
+    ignored where this block is ignored, or where the other block is and its voxels were blended in.
 
     Args:
         image, other_image: (channels, slices, y, x) in [0, 1].
@@ -253,7 +253,7 @@ def vary_intensities(
 
 
 def _blur_slices(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Along z, as by an optical section thicker than the step; the slice itself keeps the largest weight."""
+    """Blurs along z, as optical sections thicker than the step do; the slice itself keeps the largest weight."""
     # Sums in a fixed order: a matrix product rounds differently where it has more threads, and the same seed shall
     # give the same block in worker processes and outside of them.
     weights = np.exp(-0.5 * (np.arange(3) / sigma) ** 2).astype(np.float32)
@@ -266,7 +266,7 @@ def _blur_slices(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _smooth_light(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """(y, x) float32, up to 1 from zero: a random sum of half waves, at most two along a side."""
+    """Draws light (y, x) float32 between 0 and 1: a random sum of half waves, at most two along a side."""
     y, x = (np.cos(np.pi * np.arange(3)[:, None] * (np.arange(side) + 0.5) / side) for side in shape)
     amplitude = rng.standard_normal((3, 3)) / (1 + np.add.outer(np.arange(3), np.arange(3)))
     rows = (amplitude[:, :, None] * x).sum(1)
@@ -275,7 +275,7 @@ def _smooth_light(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarra
 
 
 def _add_noise(image: np.ndarray, sigma: float, shot_sigma: float, rng: np.random.Generator) -> None:
-    """In place: noise of variance sigma^2 + shot_sigma^2 * intensity, the normal approximation of photon counts."""
+    """Adds noise of variance sigma^2 + shot_sigma^2 * intensity in place, which approximates photon counts."""
     # Normal numbers cost more than all the rest: they come from a table that every process makes the same, read from a
     # random place in a random direction and with a random sign.
     table = _normal_numbers(1 << max(21, (4 * image.size).bit_length()))
@@ -297,12 +297,12 @@ def _add_noise(image: np.ndarray, sigma: float, shot_sigma: float, rng: np.rando
 
 @cache
 def _normal_numbers(count: int) -> np.ndarray:
-    """Standard normal numbers; 8 MB for blocks of up to half a million voxels."""
+    """Draws standard normal numbers; they take 8 MB for blocks of up to half a million voxels."""
     return np.random.default_rng(0).standard_normal(count, dtype=np.float32)
 
 
 def _drop_slice(image: np.ndarray, rng: np.random.Generator, labelled: slice) -> None:
-    """In place: a slice without labels becomes black, or a copy of the neighbour towards the center."""
+    """Makes a slice without labels black, or a copy of its neighbour towards the center, in place."""
     unlabelled = [z for z in range(image.shape[1]) if not labelled.start <= z < labelled.stop]
     black = rng.random() < 0.5
     if unlabelled:

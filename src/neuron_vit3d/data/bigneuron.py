@@ -1,4 +1,4 @@
-"""BigNeuron's release, or any images with trees, to a `datasets.DatasetDict`.
+"""Turns BigNeuron's release, or any images with trees, into a `datasets.DatasetDict`.
 
     dataset = load_bigneuron("gold166.zip", output="gold166")      # config "volumes"; again: it is there already
     blocks = load_bigneuron("gold166", "blocks")                   # what was prepared, by its folder
@@ -40,7 +40,7 @@ def load_bigneuron(
     num_proc: int = 1,
     strict: bool = False,
 ) -> "DatasetDict":
-    """Images with trees as a `datasets.DatasetDict`, split by neuron, memory-mapped.
+    """Loads images with trees as a memory-mapped `datasets.DatasetDict`, split by neuron.
 
     Args:
         root: the unpacked release (`gold166/`), `gold166.zip` itself, any folder or archive of images with SWC files,
@@ -78,7 +78,7 @@ def load_bigneuron(
 
 
 def is_prepared(folder: str | os.PathLike) -> bool:
-    """Whether a folder is one that [`prepare`] has made."""
+    """Tells whether [`prepare`] has made a folder."""
     return Path(folder, RECORDS).is_dir()
 
 
@@ -165,7 +165,7 @@ def prepare(
 
 
 def _plan(source: Source, output: Path, options: PreparationOptions, table) -> tuple[list[Job], list[PairReport]]:
-    """What is to be prepared, and reports of what has no partner or is refused."""
+    """Lists what is to be prepared, and reports of what has no partner or is refused."""
     origins = None
     if table is not None:
         try:
@@ -195,9 +195,9 @@ def _plan(source: Source, output: Path, options: PreparationOptions, table) -> t
 
 
 def _run(source: Source, jobs: list[Job], num_proc: int, scratch) -> Generator[tuple[Job, PairReport], None, None]:
-    """Reports as they come.
+    """Yields reports as they come.
 
-    Neurons whose volumes are largest are begun first, so that no process is left alone at the end.
+    The largest volumes are begun first, so that at the end no process works on alone.
     """
     waiting = []
     for job in jobs:
@@ -265,7 +265,7 @@ def _remove_strangers(output: Path, jobs: list[Job]) -> None:
 
 @contextlib.contextmanager
 def _alone(output: Path, name: str) -> Iterator[None]:
-    """Keeps others from preparing into the folder; waits for one that does."""
+    """Keeps other processes from preparing into the folder; waits for one that is at it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(output / RECORDS / name)

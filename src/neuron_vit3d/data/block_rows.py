@@ -1,4 +1,4 @@
-"""A volume with its tree, cut into rows of the config "blocks": pieces of one size, each with its labels."""
+"""Cuts a volume with its tree into rows of the config "blocks": pieces of one size, each with its labels."""
 
 import hashlib
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def cut_blocks(
     background: float,
     seed: int,
 ) -> Iterator[dict]:
-    """Rows of "blocks" in random order: every piece of a grid that the tree passes through, and some of the others.
+    """Yields rows of "blocks" in random order: the pieces of a grid that hold the tree, and some of the others.
 
     Where the volume is smaller than a block the image is mirrored and the labels are ignored.
 
@@ -67,7 +67,7 @@ def choose_blocks(
     background: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Chooses blocks of a grid over the volume: all with a point of the tree, and a share without.
+    """Chooses blocks of a grid over the volume: all that hold a point of the tree, and a share of the others.
 
     Returns their origins (n, 3), z y x.
     """
@@ -90,8 +90,8 @@ def choose_blocks(
 def intensity_range(image: np.ndarray, lower: float = 1.0, upper: float = 99.5) -> tuple[float, float]:
     """Finds the intensities of a volume (z, y, x) that become 0 and 1.
 
-    As `NeuronViT3DImageProcessor` has them by default: a percentile of (a sample of) its voxels, and one of its
-    maximum projection.
+    They are those that `NeuronViT3DImageProcessor` finds by default: a percentile of (a sample of) the voxels, and one
+    of the maximum projection.
     """
     stride = max(1, round((image.size / 1e6) ** 0.5))
     black = float(np.percentile(image[:, ::stride, ::stride], lower))

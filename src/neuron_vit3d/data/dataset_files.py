@@ -1,12 +1,11 @@
-"""The files of a prepared dataset: one Arrow file a neuron and configuration, with built-in features only.
+"""Writes and reads a prepared dataset: one Arrow file for each neuron and configuration, built-in features only.
 
     volumes/train/neuron-<id>.arrow    config "volumes": one row, the whole image and its tree
     blocks/train/neuron-<id>.arrow     config "blocks": fixed-size pieces of it with their labels
     README.md                       tells `datasets.load_dataset(folder, config)` where the parts of the split lie
 
-The voxels of an image are stored slice by slice, each slice as raw bytes, and lie one after the other in the file; so
-`datasets` maps them into memory, and a block is read without touching the rest. Who does not have this package reads
-them by
+The voxels of an image are stored slice by slice, as raw bytes, one after the other. So `datasets` maps them into
+memory, and a block is read without touching the rest. Without this package they are read by
 
     numpy.frombuffer(b"".join(row["image"]), row["dtype"]).reshape(row["shape"])
 """
@@ -28,25 +27,34 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 CONFIGS = ("volumes", "blocks")
+DEFAULT_CONFIG = "volumes"  # what is shown, and loaded where none is named
 DATA_FILES = "neuron-*.arrow"
 PARTS = ("train", "validation", "test")
 _BLOCKS_AT_ONCE = 16  # a record batch of blocks: some 20 MB
 
 
 def features(config: str):
-    """`datasets.Features` of a configuration."""
-    from datasets import Features, List, Value
+    """Returns the `datasets.Features` of a configuration."""
+    from datasets import Features, Image, List, Value
 
     text, number, sizes = Value("string"), Value("float64"), List(Value("int64"))
     if config == "volumes":
         return Features(
             {
                 "neuron_id": text,
+                "thumbnail": Image(),  # the projection along z with the tree, for who looks through the rows
                 "image": List(Value("large_binary")),  # a slice each: height * width raw voxels, little endian
                 "shape": sizes,  # z, y, x
                 "dtype": text,  # numpy's name
                 "voxel_size": List(number),  # z, y, x in micrometres, or None
                 "swc": text,  # in voxels of the image
+                "nodes": Value("int64"),  # of the tree, as all that follows to `tips`
+                "length": number,  # in voxels
+                "length_um": number,  # None without a voxel size
+                "branches": Value("int64"),
+                "branch_points": Value("int64"),
+                "tips": Value("int64"),
+                "extent_um": List(number),  # z, y, x of the volume, or None
                 "signal_level": number,  # from here on a voxel is as bright as the traced neuron
                 "edge_band": number,  # how the tree becomes labels, see `labels.LabelPolicy`
                 "ignore_untraced": Value("bool"),
@@ -74,12 +82,10 @@ def features(config: str):
 
 
 def file_name(neuron_id: str) -> str:
-    """A name for the neuron's files, different for every neuron, without suffix.
+    """Makes the name of a neuron's files, without suffix; it is different for every neuron.
 
-    Every file system and the Hub bear it.
-
-    By its beginning they are told from the `cache-*.arrow` that `datasets` puts beside them when the dataset is mapped
-    or sorted.
+    It is allowed on every file system and on the Hub. Its beginning tells the files from the `cache-*.arrow` that
+    `datasets` puts beside them when the dataset is mapped or sorted.
     """
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", neuron_id).strip("._")[-80:].strip("._")
     return f"neuron-{readable}-{hashlib.sha256(neuron_id.encode()).hexdigest()[:8]}"
@@ -90,14 +96,14 @@ def write_volume_row(path: Path, image: np.ndarray, row: dict) -> int:
 
     Args:
         image: (z, y, x).
-        row: the other columns, without image, shape and dtype.
+        row: the other columns, without image, shape and dtype; of those that are not there nothing is known.
     """
     schema = features("volumes").arrow_schema
     image = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
     depth, slice_bytes = len(image), image[0].nbytes
     offsets = pa.py_buffer(np.arange(depth + 1, dtype=np.int64) * slice_bytes)
     slices = pa.LargeBinaryArray.from_buffers(pa.large_binary(), depth, [None, offsets, pa.py_buffer(image.data)])
-    columns = {name: pa.array([value], schema.field(name).type) for name, value in row.items()}
+    columns = {name: pa.array([row.get(name)], schema.field(name).type) for name in schema.names if name != "image"}
     columns |= {
         "image": pa.ListArray.from_arrays(pa.array([0, depth], pa.int32()), slices),
         "shape": pa.array([list(image.shape)], schema.field("shape").type),
@@ -124,7 +130,7 @@ def write_block_rows(path: Path, rows: Iterable[dict]) -> int:
 
 
 def read_files(files: Mapping[str, Sequence[Path]], config: str) -> "DatasetDict":
-    """Memory-mapped datasets of the parts that have files, in the order of `PARTS`."""
+    """Opens memory-mapped datasets of the parts that have files, in the order of `PARTS`."""
     from datasets import Dataset, DatasetDict, concatenate_datasets
 
     parts = {}
@@ -142,12 +148,14 @@ def part_files(folder: Path, config: str) -> dict[str, list[Path]]:
 
 
 def write_readme(folder: Path) -> None:
-    """README.md by which `datasets.load_dataset(folder, "volumes")` and `"blocks"` find their files."""
+    """Writes the README.md by which `datasets.load_dataset(folder, "volumes")` and `"blocks"` find their files."""
     lines = ["---", "configs:"]
     for config in CONFIGS:
         parts = [part for part, files in part_files(folder, config).items() if files]
         if parts:
-            lines += [f"- config_name: {config}", "  data_files:"]
+            lines += [f"- config_name: {config}"]
+            lines += ["  default: true"] if config == DEFAULT_CONFIG else []
+            lines += ["  data_files:"]
             for part in parts:
                 lines += [f"  - split: {part}", f"    path: {config}/{part}/{DATA_FILES}"]
     lines += ["---", "", "# Prepared by neuron_vit3d", ""]

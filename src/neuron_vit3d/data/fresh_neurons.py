@@ -1,4 +1,4 @@
-"""Synthetic neurons made while a model learns: thousands of them, each looked at a few times and then forgotten."""
+"""Makes synthetic neurons while a model learns: thousands of them, each used a few times and then forgotten."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FreshNeurons:
         self._made: OrderedDict[tuple[int, int], ArrayVolume] = OrderedDict()
 
     def draw(self, index: int, rng: np.random.Generator) -> ArrayVolume:
-        """One of the neurons that are at hand for block `index`."""
+        """Draws one of the neurons that are at hand for block `index`."""
         stream = index // self.batch_size % STREAMS
         oldest = index // (STREAMS * BLOCKS_OF_A_NEURON)
         return self._neuron(stream, oldest + int(rng.integers(AT_HAND)))

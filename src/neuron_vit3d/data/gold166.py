@@ -1,7 +1,7 @@
-"""What is known about BigNeuron's Gold166 by the folders of its release, and what a table beside the images tells.
+"""Tells where images come from: by the folders of BigNeuron's Gold166 release, or by a table beside the images.
 
-Species, microscopy and laboratory of each group are read off the names of the release's folders and its metadata
-table; the release states no licence a file, so none is assumed.
+Species, microscopy and laboratory of each group come from the names of the release's folders and from its metadata
+table. The release states no licence for a file, so none is assumed.
 """
 
 import csv
@@ -16,7 +16,7 @@ from .sources import DataError
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an image comes from; None where nobody said. `voxel_size`: z, y, x in micrometres."""
+    """The origin of an image; None where it is not known. `voxel_size`: z, y, x in micrometres."""
 
     species: str | None = None
     lab: str | None = None
@@ -68,7 +68,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 class Origins(dict[str, Origin]):
     """A table of origins by path, as [`read_origins`] reads it.
 
-    `find` looks an image up by the longest common tail.
+    `find` looks an image up by the longest common end of the path.
     """
 
     def __init__(self, rows: dict[str, Origin]):
@@ -80,9 +80,9 @@ class Origins(dict[str, Origin]):
         self._clear = {tail: len({rows[row] for row in fitting}) == 1 for tail, fitting in self._by_tail.items()}
 
     def find(self, image: str) -> tuple[Origin | None, str | None]:
-        """Returns the origin in the rows whose paths have most in common with the image's, from the end.
+        """Returns the origin in the rows whose paths have the longest common end with the image's.
 
-        And a note where they differ.
+        With it comes a note where these rows differ.
         """
         tail = next((tail for tail in _tails(image) if tail in self._by_tail), None)
         if tail is None:
@@ -93,7 +93,7 @@ class Origins(dict[str, Origin]):
         return self[rows[0]], None
 
     def unmatched(self, images: Iterable[str]) -> list[str]:
-        """The rows, by their paths, that say nothing about any of the images."""
+        """Lists the rows, by their paths, that say nothing about any of the images."""
         tails = {next((tail for tail in _tails(image) if tail in self._by_tail), None) for image in images}
         matched = {row for tail in tails if tail is not None and self._clear[tail] for row in self._by_tail[tail]}
         return [row for row in self if row not in matched]
@@ -102,15 +102,15 @@ class Origins(dict[str, Origin]):
 def group_of(image: str) -> str | None:
     """Returns the release's group that an image lies in (`p_checked6_mouse_tufts`).
 
-    None where it lies in no folder like that.
+    None where it lies in no such folder.
     """
     return next((part for part in PurePosixPath(image).parts[:-1] if _GROUP_PREFIX.match(part)), None)
 
 
 def origin_of(image: str, table: Origins | None = None) -> tuple[Origin, str | None]:
-    """Tells what is known about an image by its folder and by a table, which goes first.
+    """Returns what the table, or else the folder, tells about an image.
 
-    And a note where its group is unknown, or where the table contradicts itself.
+    With it comes a note where the group is unknown, or where the table contradicts itself.
     """
     group, note = group_of(image), None
     origin = Origin()
@@ -184,10 +184,10 @@ def _read_rows(reader: csv.DictReader, name: str) -> Origins:
 
 
 def read_pixel_size(text: str, name: str) -> tuple[float, float, float]:
-    """Voxel size (z, y, x) in micrometres out of a `*.pixelsize.txt`.
+    """Reads the voxel size (z, y, x) in micrometres from a `*.pixelsize.txt`.
 
-    Its numbers are x y z, or xy z, or one for all three; `x=`, `y:`, `z`, `xy` before them decide where they are
-    written. They are micrometres (um, µm, microns), or nanometres where it says `nm`.
+    Its numbers are x y z, or xy z, or one for all three; `x=`, `y:`, `z`, `xy` before a number decide where there are
+    any. They are micrometres (um, µm, microns), or nanometres where the text says `nm`.
 
     Raises:
         DataError: it holds none, none that can be a size, another unit or two, or a number such as `1,5`, which may be
@@ -226,6 +226,6 @@ def read_pixel_size(text: str, name: str) -> tuple[float, float, float]:
 
 
 def _tails(path: str) -> list[str]:
-    """`a/b/c` -> `a/b/c`, `b/c`, `c`."""
+    """Lists the ends of a path: `a/b/c`, `b/c`, `c`."""
     parts = path.split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]

@@ -1,8 +1,8 @@
-"""From a tree to the labels of an image's voxels: which radii, and what is left out as uncertain.
+"""Turns a tree into labels of an image's voxels: with which radii, and what is left out as uncertain.
 
-Hand-drawn trees have good center lines and poor radii; near the surface of a tube, and on neurites that nobody traced,
-a label would be a guess. A `LabelPolicy` says what is done about it. Once a volume: `prepare_tree` (radii) and
-`signal_level`; then for the volume, or for each window of it: `draw_labels`.
+Hand-drawn trees have good center lines and poor radii. Near the surface of a tube, and on neurites that nobody traced,
+a label would be a guess. A `LabelPolicy` says what is done about it. `prepare_tree` (radii) and `signal_level` are
+called once for a volume, then `draw_labels` for the volume or for each window of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LabelPolicy:
         max_radius: radii are lowered to it, in voxels; None: they are not.
         edge_band: voxels nearer than this to the surface of the tube, inside or outside, are ignored; the center line
             stays neuron. In voxels.
-        ignore_untraced: ignore what is as bright as the traced neuron and not explained by the tree.
+        ignore_untraced: ignore voxels that are as bright as the traced neuron and that the tree does not explain.
 
     Raises:
         ValueError: a value outside what is said above.
@@ -67,7 +67,7 @@ class LabelPolicy:
 
 
 def prepare_tree(tree: Tree, image: np.ndarray | None, policy: LabelPolicy) -> Tree:
-    """The tree with the radii of the policy: given or from the image, then clipped. Done once a volume.
+    """Gives the tree the policy's radii: those given, or estimated from the image, then clipped. Once for a volume.
 
     Args:
         tree: in voxels of the image.
@@ -95,16 +95,18 @@ def draw_labels(
     level: float | None = None,
     origin: tuple[int, int, int] = (0, 0, 0),
 ) -> np.ndarray:
-    """Labels of a volume, or of a window of it.
+    """Draws the labels of a volume, or of a window of it.
 
-    1 inside the tubes, 0 outside; 255 within `edge_band` of a surface, except on the center line and inside another
-    tube: the labels are those of a tree with radii r + band, of which one with radii r - band (but at least what
-    leaves no gap) is certain. With `ignore_untraced` also 255 on background whose brightness in the image (mean of 3 x
-    3 pixels of the slice) reaches `level`, where at least 10 of 5 x 5 pixels do (a lone speck does not), and up to two
-    pixels around it; not within three voxels of what the tree explains, where the glow is its own.
+    They are 1 inside the tubes, 0 outside, and 255 (ignored) within `edge_band` of a surface, except on the center
+    line and inside another tube. So a tree with radii r + band is labelled, and the part inside radii r - band (but at
+    least so much that no gap is left) is certain.
+
+    With `ignore_untraced`, background is 255, too, where its brightness (mean of 3 x 3 pixels of the slice) reaches
+    `level` in at least 10 of 5 x 5 pixels, so that a lone speck does not count, and up to two pixels around. Within
+    three voxels of what the tree explains it stays background: the glow there is the neuron's own.
 
     A window is asked for by `origin` (or by a tree that was moved by minus the origin) and the window of the image. It
-    equals the window of the whole labels; with `ignore_untraced` at five pixels or more from its borders in y and x.
+    equals that window of the whole labels; with `ignore_untraced`, from five pixels inside its borders in y and x on.
 
     Args:
         tree: as `prepare_tree` gave it, in voxels.
@@ -147,7 +149,7 @@ def labels_of_window(
 ) -> np.ndarray:
     """Draws the labels of a window (slices along z, y, x) inside the volume `image` (z, y, x).
 
-    They are exactly that part of what `draw_labels` draws in the whole.
+    They equal that window of the labels that `draw_labels` draws for the whole volume.
     """
     grown = window
     if policy.ignore_untraced:
@@ -166,10 +168,10 @@ def labels_of_window(
 def signal_level(tree: Tree, image: np.ndarray) -> float:
     """Finds the intensity (mean of 3 x 3 pixels) from which voxels are signal as bright as the traced neuron.
 
-    Two thirds of the way from the background (median of the image) to the median along the traced center line, which
-    the inside of a tube reaches as well as its middle; but at least four standard deviations of the background above
-    it (from the median absolute deviation). inf where the tree does not meet the image, since then nothing is known of
-    the neuron's brightness. Done once a volume.
+    It lies two thirds of the way from the background (median of the image) to the median along the traced center line,
+    which all of the inside of a tube reaches; but at least four standard deviations of the background above the
+    background (from the median absolute deviation). It is inf where the tree does not meet the image, since then
+    nothing is known of the neuron's brightness. Once for a volume.
 
     Args:
         tree: in voxels of the image.
@@ -199,7 +201,7 @@ def signal_level(tree: Tree, image: np.ndarray) -> float:
 
 
 def _connected_signal(image: np.ndarray, level: float) -> np.ndarray:
-    """(z, y, x) bool: bright pixels in bright company, and up to two pixels around them. Each slice by itself."""
+    """Finds bright pixels in bright company, and up to two pixels around them, slice by slice: (z, y, x) bool."""
     found = np.zeros(image.shape, dtype=bool)
     depth = max(4_000_000 // (image.shape[1] * image.shape[2]), 1)
     for first in range(0, len(image), depth):  # bounds the memory
@@ -211,14 +213,14 @@ def _connected_signal(image: np.ndarray, level: float) -> np.ndarray:
 
 
 def _sum_of_9(image: np.ndarray) -> np.ndarray:
-    """(z, y, x) sum of 3 x 3 pixels, those beyond a border being as at the border; exact for whole numbers."""
+    """Sums 3 x 3 pixels of each slice; pixels beyond a border are as at the border. Exact for whole numbers."""
     wider = {"u1": np.uint16, "i1": np.int16, "u2": np.uint32, "i2": np.int32, "f4": np.float32}
     dtype = wider.get(image.dtype.str[1:], np.float64)
     return _box_sum(np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge").astype(dtype), 1)[:, 1:-1, 1:-1]
 
 
 def _box_sum(array: np.ndarray, reach: int) -> np.ndarray:
-    """Sum over (2 reach + 1)^2 pixels in the slice; beyond the border is nothing."""
+    """Sums (2 reach + 1)^2 pixels of each slice; beyond the border there is nothing."""
     for axis in (1, 2):
         total = array.copy()
         for shift in range(1, reach + 1):
@@ -231,7 +233,7 @@ def _box_sum(array: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _with_radii(tree: Tree, radii: np.ndarray) -> Tree:
-    """As `dataclasses.replace`, but the twin keeps the index of parents that the tree has worked out already."""
+    """Replaces the radii, and keeps the index of parents that the tree has worked out already."""
     tree.parent_index  # noqa: B018
     twin = copy(tree)
     object.__setattr__(twin, "radii", radii)

@@ -1,6 +1,4 @@
-"""Tells by names alone which tree belongs to which image.
-
-In BigNeuron's release, and in any folders of images with trees.
+"""Tells by names alone which tree belongs to which image, in BigNeuron's release and in any other folders.
 
 BigNeuron's gold trees lie beside their images and are named after them, in several ways (`img` is `neuron.v3dpbd`):
 
@@ -11,11 +9,11 @@ BigNeuron's gold trees lie beside their images and are named after them, in seve
     img.swc                                 neither
     00_sorted_img....swc                    any of these, sorted again later
 
-Of several the sorted one is taken, then a stamped one (the newest), then the plain one. A tree in another folder is
-looked for where none lies beside the image. Names are compared exactly, then without regard to case, then with
-brackets, quotes and blanks as `_`, which is what writers of trees make of them (`tree_names`); a looser comparison
-counts only where one image fits. Trees whose names say that a program drew them (`img_app2.swc`, `consensus.swc`) are
-never taken.
+Of several trees a sorted one is taken first, then a stamped one (the newest), then the plain one. Where none lies
+beside the image, a tree is looked for in other folders. Names are compared exactly, then without regard to case, then
+with brackets, quotes and blanks as `_`, as writers of trees spell them (`tree_names`); a looser comparison counts only
+where a single image fits. Trees whose names say that a program drew them (`img_app2.swc`, `consensus.swc`) are never
+taken.
 """
 
 import re
@@ -39,9 +37,9 @@ _KINDS = {3: "sorted", 2: "stamped", 1: "plain", 0: "other"}
 class Candidate:
     """An image and the trees that may be its gold standard, the best one first; paths are relative to the root.
 
-    `neuron_id`: see the function, unique among the images. `passed_over` says what was not taken, and why: the trees
-    after the first one, and others beside the image, which are not in `trees`. `note` says what is odd about the first
-    tree.
+    `neuron_id` is unique among the images, see the function. `passed_over` says which trees were not taken, and why:
+    those after the first one, and others beside the image, which are not in `trees`. `note` says what is odd about the
+    first tree.
     """
 
     neuron_id: str
@@ -57,9 +55,9 @@ def find_candidates(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Pairs images with trees.
 
-    Trees that are named after the image and lie beside it go first; then the only other tree beside a folder's only
-    image; then those named after it in other folders, where those with the longest common tail of the path count
-    (`images/m1/a.tif`, `swc/m1/a.swc`).
+    First come trees that are named after the image and lie beside it; then the only tree beside a folder's only image;
+    then trees in other folders that are named after the image, of which those count whose paths have the longest
+    common end with the image's (`images/m1/a.tif`, `swc/m1/a.swc`).
 
     Args:
         files: paths relative to a root, with `/`.
@@ -77,7 +75,7 @@ def find_candidates(
 
 
 def neuron_id(image: str) -> str:
-    """The image's path without suffix: `group/sample/n.v3dpbd` -> `group/sample/n`; `group/n/image.tif` -> `group/n`.
+    """Returns the path without suffix: `group/sample/n.v3dpbd` -> `group/sample/n`; `group/n/image.tif` -> `group/n`.
 
     The release's own top folder is left out, so that folder and archive give the same ids. Where `group/n.tif` exists
     too, find_candidates calls `group/n/image.tif` `group/n/image`.
@@ -86,7 +84,7 @@ def neuron_id(image: str) -> str:
 
 
 def is_image_name(path: str) -> bool:
-    """Whether a file of this name holds an image, rather than labels (`labels.tif`, `a.mask.tif`) or no volume."""
+    """Tells whether a file of this name holds an image, and not labels (`labels.tif`, `a.mask.tif`) or no volume."""
     return is_volume_name(file_name(path)) and not volume_stem(file_name(path)).lower().endswith(("mask", "labels"))
 
 
@@ -120,7 +118,7 @@ class _Pairing:
             self._read_annotation(path, text)
 
     def pair_beside(self) -> None:
-        """Images with trees that are named after them, or that an annotation file names, in the same folder."""
+        """Pairs images with trees of the same folder that are named after them, or that an annotation file names."""
         own = defaultdict(list)
         for folder, trees in self.trees.items():
             for tree in trees if folder in self.images else ():
@@ -134,7 +132,7 @@ class _Pairing:
                 self.left_out |= dict.fromkeys([image, *(fit.tree for fit in fits)], why_not)
 
     def pair_alone(self) -> None:
-        """The only image of a folder takes its only tree, whatever that is called."""
+        """Pairs the only image of a folder with its only tree, whatever the tree is called."""
         for folder, images in self.images.items():
             if len(images) > 1 or folder not in self.trees or not self._is_free(images[0]):
                 continue
@@ -150,7 +148,7 @@ class _Pairing:
                 )
 
     def pair_across_folders(self) -> None:
-        """Images in one folder, trees in another: where the names and the tails of the paths leave no choice."""
+        """Pairs images with trees of other folders, where names and the ends of paths leave no choice."""
         strays = [tree for trees in self.trees.values() for tree in trees if self._is_free(tree)]
         images = [image for images in self.images.values() for image in images]
         if not strays or not any(self._is_free(image) for image in images):
@@ -186,7 +184,7 @@ class _Pairing:
                 self.used |= set(far)
 
     def explain_the_rest(self) -> None:
-        """Trees beside an image that has one are told with it; other halves of pairs are left out."""
+        """Notes trees beside an image that has one already, and leaves out all other halves of pairs."""
         automatic = defaultdict(list)
         for trees in self.trees.values():
             for tree in trees:
@@ -224,7 +222,7 @@ class _Pairing:
         ]
 
     def _pixel_sizes(self) -> dict[str, str]:
-        """The file that tells an image's voxel size: named after it, or the only one beside the only image."""
+        """Finds the file with each image's voxel size: named after it, or the only one beside the only image."""
         texts = defaultdict(list)
         found: dict[str, str] = {}
         for path in self.files:
@@ -265,13 +263,13 @@ class _Pairing:
         return path not in self.ranked and path not in self.used and path not in self.left_out
 
     def _likely_image(self, tree: str) -> str | None:
-        """The image beside a tree whose name the tree's begins with, or the folder's only image."""
+        """Returns the image whose name the tree's name begins with, or the folder's only image."""
         fit = self.beside.find(tree, readings_of(tree), [folder_name(tree)])
         images = self.images.get(folder_name(tree), ())
         return fit.image if fit and fit.image else images[0] if len(images) == 1 else None
 
     def _is_automatic(self, tree: str) -> bool:
-        """Tells whether what follows the image's name says that a program drew the tree.
+        """Tells whether the tree's name says, after the image's, that a program drew it.
 
         Where no image fits, the whole name of the tree is looked at.
         """
@@ -281,7 +279,7 @@ class _Pairing:
     def _read_annotation(self, path: str, text: str) -> None:
         """Notes which trees an `.ano` file names, and for which image.
 
-        That is the image it is named after, or the one that it names, or the only one.
+        That is the image that the file is named after, or the one that it names, or the only one.
         """
         told = defaultdict(list)
         for key, value in _ANNOTATION_LINE.findall(text):
@@ -307,7 +305,7 @@ def _possible_ids(image: str) -> list[str]:
 
 
 def _told_apart(images: list[str]) -> dict[str, str]:
-    """image -> id. Of those that would have one id (`c.tif`, `c/image.tif`) the one with the shortest path gets it."""
+    """Maps image to id. Of images that would share an id (`c.tif`, `c/image.tif`) the shortest path keeps it."""
     ids = {}
     for image in sorted(images, key=lambda one: (one.count("/"), one)):
         ids[next(name for name in _possible_ids(image) if name not in ids)] = image
@@ -315,7 +313,7 @@ def _told_apart(images: list[str]) -> dict[str, str]:
 
 
 def _tails(folder: str) -> list[tuple[str, ...]]:
-    """Ends of a folder's path, the longest first, down to none."""
+    """Lists the ends of a folder's path, the longest first, down to none."""
     parts = tuple(folder.split("/")) if folder else ()
     return [parts[start:] for start in range(len(parts) + 1)]
 

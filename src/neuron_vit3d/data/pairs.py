@@ -1,4 +1,4 @@
-"""Tells which image of a folder belongs to which SWC file, and what the labels of its voxels are."""
+"""Finds pairs of image and SWC file (or mask, or labels) in a folder, and reads them with their labels."""
 
 import os
 from collections import Counter
@@ -36,9 +36,9 @@ class LabelledVolume:
 
 
 def find_pairs(root: str | os.PathLike) -> list[Pair]:
-    """All pairs below a folder, sorted by name.
+    """Finds all pairs below a folder, sorted by name.
 
-    Images go with trees as `pairing.find_candidates` tells; an image `a.tif` without a tree goes with `a.mask.tif` or
+    Images and trees are paired by `pairing.find_candidates`; an image `a.tif` without a tree goes with `a.mask.tif` or
     `a.labels.tif` beside it, and a folder's single image also with `mask.tif` or `labels.tif`. Images without
     annotation are left out; of an image in several formats (`a.tif`, `a.v3draw`) the first is taken. Trees and masks
     that this program made are not taken.
@@ -105,7 +105,7 @@ def read_pair(pair: Pair, *, channel: int | None = None, policy: LabelPolicy | N
 
 
 def _labels_of(image: str, files: set[str], *, alone: bool) -> str | None:
-    """The label image that belongs to an image, both relative to the root; `alone`: it is its folder's only image."""
+    """Finds an image's label image; both are relative to the root; `alone`: the image is its folder's only one."""
     folder, stem = PurePosixPath(image).parent, volume_stem(PurePosixPath(image).name)
     names = [f"{base}.{kind}.tif" for kind in ("mask", "labels") for base in (stem, PurePosixPath(image).name)]
     if alone:

@@ -1,7 +1,7 @@
-"""One pair of image and tree becomes rows of a dataset: read, checked, aligned, labelled, cut, written.
+"""Makes rows of a dataset from one pair of image and tree: reads, checks, aligns, labels, cuts, writes.
 
-Everything about one neuron happens here, in one process and with one volume in memory; `bigneuron.prepare` decides
-which neurons, in how many processes, and what had been done before.
+Everything about one neuron happens here, in one process and with one volume in memory. `bigneuron.prepare` decides
+which neurons are prepared, in how many processes, and what is done already.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from ..files import replacing, sweep
 from ..morphology import Tree, read_swc
@@ -24,11 +25,12 @@ from .gold166 import Origin, read_pixel_size
 from .labels import LabelPolicy, draw_labels, prepare_tree, signal_level
 from .pairing import Candidate
 from .preparation_report import PairReport, thumbnail
+from .row_measures import as_cell, row_measures
 from .sources import DataError, Source, one_line
 from .splits import SPLIT_BY, part_of
 
 
-FORMAT = 1  # of the files; another one makes everything anew
+FORMAT = 2  # of the files; another one makes everything anew
 RECORDS = ".prepared"  # folder of what was done, beside the dataset's own
 COMPLETE = "complete"  # file in there: all neurons are done
 _SLICES_AT_ONCE = 16
@@ -37,7 +39,7 @@ _LARGEST_BLOCK = 1 << 28  # voxels
 
 @dataclass(frozen=True)
 class PreparationOptions:
-    """How a collection becomes a dataset.
+    """The options of making a collection a dataset.
 
     Args:
         channel: channel of images that have several; None: the one that the tree fits best.
@@ -82,13 +84,13 @@ class PreparationOptions:
             raise ValueError(f"fractions must be three shares (train, validation, test) of 1; got {shares}")
 
     def key(self) -> dict:
-        """What the files of a neuron depend on; the split is none of it, it only tells where they lie."""
+        """Returns what the files of a neuron depend on. The split is not included: it only decides where they lie."""
         return {name: value for name, value in asdict(self).items() if name not in ("split_by", "fractions")}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One neuron to prepare: what lies where, what is known about it, and what it came from."""
+    """One neuron to prepare: where its files lie, what is known about it, and where it comes from."""
 
     candidate: Candidate
     origin: Origin
@@ -121,9 +123,9 @@ class Job:
 
 
 def earlier_report(job: Job) -> PairReport | None:
-    """Returns the report of a run before, if it had the same input and options and its files are there.
+    """Returns the report of an earlier run with the same input and options, if its files are still there.
 
-    The files are moved to the right part.
+    The files are moved to the right part of the split.
     """
     try:
         record = json.loads(job.record().read_text(encoding="utf-8"))
@@ -146,7 +148,7 @@ def earlier_report(job: Job) -> PairReport | None:
 def prepare_neuron(source: Source, job: Job) -> PairReport:
     """Writes the neuron's files, or leaves it out and says why.
 
-    A file that is there is whole, whenever the work is stopped.
+    Whenever the work is stopped, the files that are there are whole.
 
     Raises:
         OSError: something cannot be written.
@@ -155,9 +157,10 @@ def prepare_neuron(source: Source, job: Job) -> PairReport:
     try:
         with source.local(job.candidate.image) as path:
             neuron = _read_neuron(source, path, job)
+            picture = thumbnail(neuron.image, neuron.tree, neuron.report.status, dark=neuron.is_dark)
             if neuron.report.status != "left out":
-                _write_neuron(neuron, job)
-            _write_picture(neuron, job)
+                _write_neuron(neuron, job, picture)
+            _write_picture(picture, job)
             report = neuron.report
     except (_Unreadable, MemoryError) as error:  # may be readable another time: no record
         return _left_out(job, error)
@@ -172,7 +175,7 @@ def prepare_neuron(source: Source, job: Job) -> PairReport:
 
 
 class _Unreadable(Exception):
-    """A file of the collection cannot be read, for whatever the machine says; what it holds is not known."""
+    """A file of the collection that the machine cannot read, for the reason it gives; its content is unknown."""
 
 
 def _left_out(job: Job, error: Exception) -> PairReport:
@@ -186,7 +189,7 @@ def left_out(neuron_id: str, image: str, swc: str, reason: str) -> PairReport:
 
 @dataclass(frozen=True, eq=False)
 class _Neuron:
-    """What was read of a neuron: image (z, y, x), its tree as the labels want it, and what is to be told about it."""
+    """A neuron that was read: image (z, y, x), the tree that the labels need, and the report."""
 
     image: np.ndarray
     tree: Tree
@@ -257,7 +260,7 @@ def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
 
 
 def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[str]]:
-    """The best tree that can be read, its path, and what is to be told about the others."""
+    """Reads the best tree that can be read. Returns it, its path, and notes about the others."""
     notes = [candidate.note] if candidate.note else []
     first: Exception | None = None
     for swc in candidate.trees:
@@ -275,7 +278,7 @@ def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[st
 
 
 def _voxel_size(source: Source, job: Job, volume: Volume) -> tuple[tuple[float, float, float] | None, str | None]:
-    """Voxel size (z, y, x) in micrometres, by the file beside the image, the table of origins, or the image itself."""
+    """Finds the voxel size (z, y, x) in um: in the file beside the image, the table of origins, or the image."""
     note = None
     if job.candidate.pixel_size:
         try:
@@ -285,12 +288,14 @@ def _voxel_size(source: Source, job: Job, volume: Volume) -> tuple[tuple[float, 
     return job.origin.voxel_size or volume.voxel_size, note
 
 
-def _write_neuron(neuron: _Neuron, job: Job) -> None:
+def _write_neuron(neuron: _Neuron, job: Job, picture: Image.Image) -> None:
     origin, image = job.origin, neuron.image
     row = {
         "neuron_id": job.candidate.neuron_id,
         "voxel_size": None if neuron.voxel_size is None else list(neuron.voxel_size),
         "swc": neuron.tree.to_text(),
+        "thumbnail": as_cell(picture),
+        **row_measures(neuron.tree, image.shape, neuron.voxel_size),
         "signal_level": neuron.level,
         "edge_band": neuron.policy.edge_band,
         "ignore_untraced": neuron.policy.ignore_untraced,
@@ -316,7 +321,7 @@ def _write_neuron(neuron: _Neuron, job: Job) -> None:
 
 
 def _count_neuron_voxels(shape: tuple[int, int, int], tree: Tree, policy: LabelPolicy) -> int:
-    """Voxels labelled 1. Ignored signal is none of them, so the image is not looked at."""
+    """Counts the voxels labelled 1. Ignored signal is not among them, so the image is not needed."""
     policy, count = replace(policy, ignore_untraced=False), 0
     for z in range(0, shape[0], _SLICES_AT_ONCE):
         slab = (min(_SLICES_AT_ONCE, shape[0] - z), *shape[1:])
@@ -324,15 +329,15 @@ def _count_neuron_voxels(shape: tuple[int, int, int], tree: Tree, policy: LabelP
     return count
 
 
-def _write_picture(neuron: _Neuron, job: Job) -> None:
+def _write_picture(picture: Image.Image, job: Job) -> None:
     path = job.record(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        thumbnail(neuron.image, neuron.tree, neuron.report.status, dark=neuron.is_dark).save(temporary, format="PNG")
+        picture.save(temporary, format="PNG")
 
 
 def _remove_earlier(job: Job) -> None:
-    """Files of a run before, whole or not: the record first, since it vouches for the others."""
+    """Removes files of an earlier run, whole or not; the record goes first, since it vouches for the others."""
     files = [job.record(), job.record(".png")]
     files += [job.file(config, part) for config in CONFIGS for part in PARTS]
     for path in files:
@@ -342,7 +347,7 @@ def _remove_earlier(job: Job) -> None:
 
 @contextlib.contextmanager
 def _named(local: Path, name: str) -> Iterator[None]:
-    """Errors name a file as it is called in the collection, not the copy that was read."""
+    """Makes errors name a file as the collection does, and not the copy that was read."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What preparing a set of pairs leaves for a human: a table with a row a pair, and pages of pictures.
+"""Reports on prepared pairs, for a human: a table with a row for each pair, and pages of pictures.
 
     write_csv("prepared/report.csv", rows)
     write_pages("prepared", rows, {"neuron": "prepared/neuron.png"})     # prepared/report-01.png ...
@@ -82,10 +82,11 @@ class PairReport:
 
 
 def write_csv(path: str | os.PathLike, rows: Iterable[PairReport]) -> Path:
-    """Writes a row a pair, in the order given, with the columns `COLUMNS` whatever the rows hold. Returns the path.
+    """Writes a row for each pair, in the order given, always with the columns `COLUMNS`. Returns the path.
 
-    UTF-8, commas, quoted where needed; a cell never holds a line break; text that a spreadsheet would run as a formula
-    gets an apostrophe in front. Figures are rounded to four digits. The file appears whole or not at all.
+    The file is UTF-8, with commas, and quotes where needed. No cell holds a line break, and text that a spreadsheet
+    would run as a formula gets an apostrophe in front. Figures are rounded to four digits. The file appears whole or
+    not at all.
     """
     path = Path(path)
     with (
@@ -184,9 +185,9 @@ def _safe(text: str) -> str:
 
 
 def _projection(image: np.ndarray, size: tuple[int, int], *, dark: bool) -> np.ndarray:
-    """Extremes along z, and within the voxels that fall into one pixel: at most `size` (width, height), float32.
+    """Projects an image along z onto at most `size` (width, height) pixels, float32.
 
-    The extreme of a pixel's voxels keeps a neurite of one voxel visible in an image of thousands.
+    A pixel is the extreme of all its voxels, so that a neurite of one voxel stays visible in an image of thousands.
     """
     extreme = np.minimum if dark else np.maximum
     height, width = image.shape[1:]
@@ -200,13 +201,13 @@ def _projection(image: np.ndarray, size: tuple[int, int], *, dark: bool) -> np.n
 
 
 def _starts(length: int, pixels: int) -> np.ndarray:
-    """Where each of at most `pixels` equal parts of `length` voxels begins."""
+    """Returns where each of at most `pixels` equal parts of `length` voxels begins."""
     count = min(length, pixels)
     return np.arange(count) * length // count
 
 
 def _contrast(projection: np.ndarray) -> np.ndarray:
-    """Gray values, uint8: the darkest and brightest few pixels are clipped, faint neurites raised."""
+    """Makes gray values, uint8: the few darkest and brightest pixels are clipped, and faint neurites are raised."""
     low, high = np.percentile(projection, (1, 99.7))
     high = high if high > low else float(projection.max())  # a neuron smaller than what the percentile leaves out
     span = high - low if high > low else 1.0
@@ -271,7 +272,7 @@ def _draw_pair(page: Image.Image, draw: ImageDraw.ImageDraw, row: PairReport, pi
 
 
 def _verdict(row: PairReport) -> str:
-    """The line of a caption that says what became of a pair, with its figure."""
+    """Writes the line of a caption that says what became of a pair, with its figure."""
     if not row.figures:
         return row.status
     fit = row.fit or max(row.figures, key=row.figures.__getitem__)
@@ -282,7 +283,7 @@ def _verdict(row: PairReport) -> str:
 
 
 def _opened(picture) -> Image.Image | None:
-    """The picture, no larger than its place; None if there is none or it cannot be read."""
+    """Opens a picture, no larger than its place; None if there is none or it cannot be read."""
     if picture is None:
         return None
     try:
@@ -299,7 +300,7 @@ def _font(size: int):
 
 
 def _cut_middle(text: str, font) -> str:
-    """The text, or its begin and end where it is wider than a picture: names often differ in their last letters."""
+    """Cuts out the middle of a text wider than a picture: names often differ in their last letters."""
     text = short = " ".join(text.split())
     keep = min(len(text), _LONGEST)
     while len(short) > _LONGEST or font.getlength(short) > THUMBNAIL:
@@ -316,7 +317,7 @@ def _cut_end(text: str, font) -> str:
 
 
 def _wrapped(text: str, font, *, lines: int) -> list[str]:
-    """The text in at most so many lines, the last one cut off."""
+    """Breaks the text into at most so many lines, and cuts off the last one."""
     done: list[str] = []
     words = text.split()
     while words and len(done) < lines - 1:

@@ -1,4 +1,4 @@
-"""How thick a traced neuron is, measured in its image: hand-drawn trees have good center lines and poor radii."""
+"""Measures in its image how thick a traced neuron is: hand-drawn trees have good center lines and poor radii."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _HALF = round(_BOUNDS[1] / _STEP)  # samples on each side
 
 
 def estimate_radii(tree: Tree, image: np.ndarray) -> Tree:
-    """The tree with radii measured in the image: half the width at half maximum of the profile across each branch.
+    """Measures radii in the image: half the width at half maximum of the profile across each branch.
 
     After Rayburst sampling (Rodriguez et al. 2006, J. Neurosci. Methods 152:229-239): rays leave each node in its
     slice (where the microscope is sharp; z is blurred) across the branch, and end where the intensity falls half way
     to the local background. Here the rays of 8 directions, foreshortened where the branch rises out of the slice, are
     averaged before they are cut, and averaged with those of the neighbouring nodes, because single rays through a
     noisy image end anywhere. The profile may have its peak beside the node (traces by hand are a voxel or two off); a
-    branch that merges with another on one side is measured on the other. At last radii are smoothed by a median along
-    the branch.
+    branch that merges with another on one side is measured on the other side. In the end radii are smoothed by a
+    median along the branch.
 
     A node keeps its radius where the image says nothing: outside of the image, where the profile does not rise clearly
-    above the noise, or does not fall to its half within 16 voxels (inside a large soma). A tube thinner than the blur
-    of the microscope is seen, and measured, as wide as the blur: 1.2 of its standard deviations.
+    above the noise, and where it does not fall to its half within 16 voxels (inside a large soma). A tube thinner than
+    the microscope's blur is seen and measured as wide as the blur: a radius of 1.2 standard deviations.
 
     Args:
         tree: in voxels of the image.
@@ -60,7 +60,7 @@ def estimate_radii(tree: Tree, image: np.ndarray) -> Tree:
 
 
 def _profiles_across(tree: Tree, image: np.ndarray, average) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 2 * _HALF + 1) intensities across the branch at each node, and which nodes lie inside the image."""
+    """Returns intensities (n, 2 * _HALF + 1) across the branch at each node, and which nodes lie in the image."""
     from scipy.ndimage import map_coordinates
 
     tangents = _tangents(tree, average)
@@ -86,7 +86,7 @@ def _profiles_across(tree: Tree, image: np.ndarray, average) -> tuple[np.ndarray
 
 
 def _half_widths(profiles: np.ndarray, *, noise: float) -> np.ndarray:
-    """(n,) voxels, NaN where a profile has no clear peak or does not come down."""
+    """Measures half widths (n,) in voxels; NaN where a profile has no clear peak or does not come down."""
     n, samples = np.arange(len(profiles)), np.arange(_HALF + 1)
     near = round(_ASIDE / _STEP)
     calm = (profiles[:, :-2] + profiles[:, 1:-1] + profiles[:, 2:]) / 3
@@ -111,7 +111,7 @@ def _half_widths(profiles: np.ndarray, *, noise: float) -> np.ndarray:
 
 
 def _tangents(tree: Tree, average) -> np.ndarray:
-    """(n, 3) unit vectors along the branch, towards the root; zero for a lone node."""
+    """Returns unit vectors (n, 3) along the branch, towards the root; zero for a lone node."""
     tangents = np.zeros((len(tree), 3))
     child, parent = tree.edges.T
     edge = tree.xyz[parent] - tree.xyz[child]
@@ -122,7 +122,7 @@ def _tangents(tree: Tree, average) -> np.ndarray:
 
 
 def _neighbour_average(tree: Tree):
-    """(n, n) sparse matrix: the mean of a node and its neighbours in the tree, the far ones counting less."""
+    """Makes the sparse matrix (n, n) that averages a node and its neighbours in the tree; far ones count less."""
     from scipy.sparse import coo_array
 
     n = len(tree)
@@ -136,7 +136,7 @@ def _neighbour_average(tree: Tree):
 
 
 def _median_along_branches(tree: Tree, values: np.ndarray) -> np.ndarray:
-    """(n,) the median of a node and of the two before and after it on its branch, if near; NaN where all are."""
+    """Takes the median (n,) of a node and the two before and after it on its branch, if near; NaN if all are NaN."""
     import warnings
 
     n = len(tree)
@@ -155,7 +155,7 @@ def _median_along_branches(tree: Tree, values: np.ndarray) -> np.ndarray:
 
 
 def _noise(image: np.ndarray) -> float:
-    """Standard deviation of the grain, from the differences of neighbouring pixels (median absolute deviation)."""
+    """Estimates the standard deviation of the noise from differences of neighbouring pixels (median absolute)."""
     if image.shape[2] < 2:
         return 0.0
     difference = np.diff(some_slices(image).astype(np.float32), axis=2)
@@ -165,7 +165,7 @@ def _noise(image: np.ndarray) -> float:
 def some_slices(image: np.ndarray) -> np.ndarray:
     """Takes every n-th slice of a large image, which is enough for a median.
 
-    They are about 4 million voxels in all, and eight slices at least.
+    About 4 million voxels remain, and at least eight slices.
     """
     return image[:: max(min(image.size // 4_000_000, len(image) // 8), 1)]
 

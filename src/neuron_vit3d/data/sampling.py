@@ -1,4 +1,4 @@
-"""Training blocks: where they are cut from volumes with labels. How they are varied is in `augmentation.py`."""
+"""Cuts training blocks from volumes with labels. `augmentation.py` varies them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .sources import DataError
 
 
 class VolumeWithLabels(Protocol):
-    """What blocks can be cut from: `TracedVolume`, and `ArrayVolume` around what is in memory."""
+    """A volume that blocks can be cut from: `TracedVolume`, or `ArrayVolume` for arrays in memory."""
 
     @property
     def name(self) -> str: ...
@@ -72,7 +72,7 @@ class ArrayVolume:
 class BlockDataset(Dataset):
     """Blocks drawn at random from volumes; block `i` depends on seed, epoch and `i` alone.
 
-    So the order of workers, the number of processes and where a run was resumed change no block: accelerate's
+    So no block changes with the order of workers, the number of processes, or where a run was resumed: accelerate's
     `prepare` and `skip_first_batches` work as they are.
 
     Args:
@@ -134,7 +134,7 @@ class BlockDataset(Dataset):
         return self.length
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch's blocks come next; accelerate and transformers call it. Workers that live on hear it too."""
+        """Sets the epoch whose blocks come next; accelerate and transformers call it. Living workers hear it, too."""
         self._epoch.fill_(epoch)
 
     def intensities(self, which: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +155,7 @@ class BlockDataset(Dataset):
         return self._make(index)[0]
 
     def origin(self, index: int) -> str:
-        """Where block `index` of the epoch was cut, in words."""
+        """Says where block `index` of the epoch was cut."""
         name, (z, y, x), window = self._make(index)[1]
         return f"{name}, slice {z}, tile of {window} from y {y}, x {x}"
 
@@ -182,13 +182,13 @@ class BlockDataset(Dataset):
         return block, origin
 
     def _choose(self, rng: np.random.Generator, index: int) -> int | VolumeWithLabels:
-        """The number of one of the volumes, or a fresh one."""
+        """Chooses the number of one of the volumes, or a fresh volume."""
         if self.fresh_share and (self.fresh_share == 1 or rng.random() < self.fresh_share):
             return self.fresh.draw(index, rng)
         return min(int(np.searchsorted(self._odds, rng.random(), side="right")), len(self.volumes) - 1)
 
     def _choose_another(self, chosen, rng: np.random.Generator, index: int) -> int | VolumeWithLabels:
-        """A volume other than this one where there is another; by the same odds as long as chance allows."""
+        """Chooses another volume than this one, if there is another; by the same odds as long as chance allows."""
         for _ in range(8):
             other = self._choose(rng, index)
             if other is not chosen and other != chosen:
@@ -199,7 +199,7 @@ class BlockDataset(Dataset):
 def choose_place(
     volume: VolumeWithLabels, view: View, foreground_probability: float, rng: np.random.Generator, *, inner: int = 0
 ) -> tuple[int, int, int]:
-    """Center slice, first row and first column of a view's window.
+    """Chooses the center slice, first row and first column of a view's window.
 
     Args:
         inner: center slices are kept this far from the volume's first and last slice.
@@ -221,9 +221,9 @@ def choose_place(
 def cut_window(
     volume: VolumeWithLabels, place: tuple[int, int, int], view: View, labelled: slice
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A view's window, raw: image (channels, num_slices, window, window) and labels of its slices `labelled`.
+    """Cuts a view's window: image (channels, num_slices, window, window), raw, and labels of its slices `labelled`.
 
-    What lies outside of the volume is mirrored in plane and repeated along z in the image, and ignored in the labels.
+    Outside of the volume the image is mirrored in plane and repeated along z, and the labels say ignored.
     """
     (z, y, x), (slices, height, width) = place, volume.shape
     rows, columns = np.arange(y, y + view.window), np.arange(x, x + view.window)
@@ -246,7 +246,7 @@ def cut_window(
 
 
 def _odds(volumes: Sequence, balance: str) -> np.ndarray:
-    """How often each volume is drawn from; they add up to 1."""
+    """Returns the share of blocks drawn from each volume; the shares add up to 1."""
     if not volumes:
         raise DataError("expected at least one volume to cut blocks from, got none")
     if balance == "neuron":
@@ -263,7 +263,7 @@ def _odds(volumes: Sequence, balance: str) -> np.ndarray:
 
 
 def _sample_foreground(labels: np.ndarray, most: int = 500_000) -> np.ndarray:
-    """Flat indices of the neuron's voxels, at most `most` of them."""
+    """Samples flat indices of the neuron's voxels, at most `most` of them."""
     voxels = np.flatnonzero(labels == 1)
     if len(voxels) > most:
         voxels = np.random.default_rng(0).choice(voxels, most, replace=False)
@@ -271,6 +271,6 @@ def _sample_foreground(labels: np.ndarray, most: int = 500_000) -> np.ndarray:
 
 
 def _mirror(positions: np.ndarray, length: int) -> np.ndarray:
-    """Positions mirrored into [0, length), the outermost pixel repeated."""
+    """Mirrors positions into [0, length); the outermost pixel is repeated."""
     positions = positions % (2 * length)
     return np.minimum(positions, 2 * length - 1 - positions)

@@ -1,13 +1,13 @@
-"""Where a collection's files lie: a folder, or a zip archive that is read in place.
+"""Opens a collection of files: a folder, or a zip archive that is read in place.
 
     with open_source("gold166.zip") as source:
         source.files                            # {path below the root: bytes}, sorted
         with source.local("a/b.v3dpbd") as path:    # a file to read; from an archive a temporary copy, gone afterwards
             ...
 
-Files are refused, each with a reason, that cannot be read, are no regular files, or have names that are not UTF-8. An
-archive is never unpacked as a whole. Its entries are refused where their names lead out of the archive or come twice,
-where they are links, encrypted, archives or OME-Zarrs themselves, and where their sizes cannot be true.
+A file is refused, with a reason, if it cannot be read, is no regular file, or has a name that is not UTF-8. An archive
+is never unpacked as a whole. Its entries are refused if their names lead out of the archive or come twice, if they are
+links, encrypted, or themselves archives or OME-Zarrs, and if their sizes cannot be true.
 """
 
 import abc
@@ -52,18 +52,15 @@ _DAMAGE = (
 
 
 class DataError(ValueError):
-    """A collection, a file in it or a pair that cannot be used; the message names it."""
+    """A collection, a file in it, or a pair cannot be used; the message names it."""
 
 
 class ScratchError(OSError):
-    """The scratch folder is full, gone or closed to us, which is an error of the run.
-
-    Entries of an archive are copied to it.
-    """
+    """The scratch folder is full, gone or not writable. Entries of an archive are copied there."""
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, for a message or a note of one line."""
+    """Returns an error's message as one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -88,23 +85,23 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def stamp(self, path: str) -> str:
-        """Changes when the file changes, or any file of a volume that is a folder."""
+        """Returns what changes when the file changes, or any file of a volume that is a folder."""
 
     @abc.abstractmethod
     def leave_out_own_results(self) -> None:
         """Refuses trees and masks that this program made: they are no gold standard.
 
-        One corrected by hand is, without its mark.
+        A tree corrected by hand, whose mark was removed, is one.
         """
 
     def read_text(self, path: str, most: int = 1 << 16) -> str:
-        """The first `most` bytes of a small text file."""
+        """Reads the first `most` bytes of a small text file."""
         with self.local(path) as file, file.open("rb") as handle:
             return handle.read(most).decode("utf-8", errors="replace")
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Closes what is open."""
+        """Closes the archive, if there is one."""
 
     def __enter__(self) -> "Source":
         return self
@@ -114,7 +111,7 @@ class Source(abc.ABC):
 
 
 def open_source(root: str | os.PathLike, scratch: str | os.PathLike | None = None, scan: bool = True) -> Source:
-    """A folder or a zip archive.
+    """Opens a folder or a zip archive.
 
     Args:
         root: the one or the other.
@@ -139,9 +136,9 @@ def open_source(root: str | os.PathLike, scratch: str | os.PathLike | None = Non
 
 
 class FolderSource(Source):
-    """The visible files of a folder and all below; links to folders are followed, each folder is seen once.
+    """The visible files below a folder; links to folders are followed, and each folder is visited once.
 
-    With `scan` False nothing is looked through: `files` is empty, `local` and `stamp` work for any path below the
+    With `scan` False the folder is not searched: `files` is empty, and `local` and `stamp` work for any path below the
     root.
     """
 
@@ -190,7 +187,7 @@ class FolderSource(Source):
             self.refused[name] = f"cannot be read: {error.strerror or error}{inside}"
 
     def _has_utf8_name(self, folder: str, name: str) -> bool:
-        """Whether a name can be written into reports; os.walk gives bytes that are not UTF-8 as surrogates."""
+        """Tells whether a name can be written into reports; os.walk gives bytes that are not UTF-8 as surrogates."""
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -206,7 +203,7 @@ class FolderSource(Source):
 
 
 class ZipSource(Source):
-    """The files of a zip archive; one at a time is copied out of it, and never more bytes than the archive says."""
+    """The files of a zip archive; they are copied out one at a time, never with more bytes than the archive says."""
 
     def __init__(self, path: Path, scratch: str | os.PathLike | None = None):
         self.name, self.scratch, self.refused = str(path), scratch, {}
@@ -253,15 +250,15 @@ class ZipSource(Source):
         return f"{entry.file_size} bytes, checksum {entry.CRC:08x}"
 
     def leave_out_own_results(self) -> None:
-        """None is looked for: each file would have to be unpacked."""
+        """Does nothing, because each file would have to be unpacked."""
 
     def close(self) -> None:
         self._archive.close()
 
     def _sort(self, entries: list[zipfile.ZipInfo], size: int) -> None:
-        """Into those that are read and those that are refused.
+        """Sorts the entries into those that are read and those that are refused.
 
-        Names are taken whole: zipfile cuts them off at a NUL byte.
+        Their names are taken whole, where zipfile would cut them off at a NUL byte.
         """
         names = [entry.orig_filename for entry in entries]
         times = Counter(
@@ -285,9 +282,9 @@ class ZipSource(Source):
                 self._entries[name] = entry
 
     def _unpack(self, path: str) -> Generator[bytes, None, None]:
-        """An entry's bytes, as many as the archive says at most.
+        """Yields an entry's bytes, at most as many as the archive says.
 
-        Whatever goes wrong in reading is the entry's: DataError.
+        Whatever goes wrong in reading is the entry's fault: DataError.
         """
         try:
             with self._archive.open(self._entries[path]) as packed:
@@ -320,7 +317,7 @@ def _why_refused_by_name(name: str) -> str | None:
 
 
 def _why_refused(entry: zipfile.ZipInfo, size: int) -> str | None:
-    """Why an entry of an archive of `size` bytes is not read, its name apart."""
+    """Says why an entry of an archive of `size` bytes is refused, other than for its name."""
     if (entry.external_attr >> 16) & 0o170000 == 0o120000:
         return "is a link"
     if entry.flag_bits & 1:
@@ -338,7 +335,7 @@ def _why_refused(entry: zipfile.ZipInfo, size: int) -> str | None:
 
 
 def _name_of_copy(path: str) -> str:
-    """The entry's own name where every file system takes it, else one with its suffix, which is what readers go by."""
+    """Returns the entry's own name if every file system takes it, else one with its suffix, as readers need it."""
     name = PurePosixPath(path).name
     if name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME:
         return name

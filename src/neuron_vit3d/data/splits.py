@@ -1,4 +1,4 @@
-"""Which neurons train, which validate and which test: by neuron or by laboratory, the same for ever under one seed."""
+"""Splits neurons into training, validation and test, by neuron or laboratory; a seed always gives the same."""
 
 import hashlib
 import re
@@ -20,11 +20,11 @@ def part_of(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
 ) -> str:
-    """The part of a neuron: "train", "validation" or "test".
+    """Returns the part of a neuron: "train", "validation" or "test".
 
-    A neuron's whole id (or laboratory's name) and the seed are hashed to a number in [0, 1), and the fractions cut
-    that range. So no neuron changes its part when others are added or taken away, on any machine; the parts' sizes are
-    the fractions only on average.
+    The neuron's whole id (or the laboratory's name) and the seed are hashed to a number in [0, 1), and the fractions
+    cut that range. So no neuron changes its part when others are added or removed, on any machine. The sizes of the
+    parts equal the fractions only on average.
 
     Args:
         neuron_id: see `pairing.neuron_id`.
@@ -44,7 +44,7 @@ def part_of(
 
 
 def _key(neuron_id: str) -> str:
-    """What must stay together: a neuron under whatever prefix its folders have, and all extracts of one stack.
+    """Returns a key for what must stay in one part: a neuron, whatever its folders' prefixes, with all its extracts.
 
     `g/done_x/x`, `g/x/image` and `g/x` are one neuron (an image in a folder of its name, or called `image`), and
     `g/x.extract_3/x.extract_3` is a part of it.

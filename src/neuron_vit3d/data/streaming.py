@@ -1,8 +1,8 @@
-"""Training blocks out of a stream: the `blocks` config of a prepared dataset, on disk or on the Hub.
+"""Streams training blocks from the `blocks` config of a prepared dataset, on disk or on the Hub.
 
 Each stored row is a small volume (by default 9 x 288 x 288) with its labels; a training block is cut from it at random
 and varied as `augmentation.py` says. There is no shuffle buffer: rows come from several shards in turn, in an order
-that follows from seed, epoch, rank and worker, so a run can be resumed in the middle of an epoch by passing over rows.
+that follows from seed, epoch, rank and worker. So a run can be resumed in the middle of an epoch, by skipping rows.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ class StreamedBlocks(IterableDataset):
     """Blocks from the rows of a `blocks` config, in a seeded random order.
 
     A `datasets.Dataset` is read in an order drawn anew for every pass; rows are dealt to ranks and workers. A
-    `datasets.IterableDataset` (`load_dataset(repo, "blocks", split="train", streaming=True)`) has shards: they are
-    dealt to ranks and workers, or, where there are fewer shards than those, all read all shards and take every n-th
-    row. Each of them reads `interleave` shards in turn. In one pass a row is met once, by one worker of one rank.
+    `datasets.IterableDataset` (`load_dataset(repo, "blocks", split="train", streaming=True)`) has shards, which are
+    dealt to ranks and workers. Where there are fewer shards than workers, every worker reads all shards and takes
+    every n-th row. A worker reads `interleave` shards in turn. In one pass each row is used once, by one worker of one
+    rank.
 
-    A block depends on (seed, epoch, rank, worker, how many came before) and on the numbers of ranks and workers.
+    A block depends on (seed, epoch, rank, worker, number of blocks before it) and on the numbers of ranks and workers.
     With accelerate do not `prepare` the DataLoader of this dataset: it would deal the blocks to the ranks a second
     time.
 
@@ -112,7 +113,7 @@ class StreamedBlocks(IterableDataset):
         self._given = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next, from its beginning."""
+        """Sets the epoch that comes next, from its beginning."""
         if epoch != int(self._state[0]):
             self._state.copy_(torch.tensor([epoch, 0, 0]))
             self._given = 0
@@ -120,10 +121,8 @@ class StreamedBlocks(IterableDataset):
     def resume(self, epoch: int, batches: int, batch_size: int) -> None:
         """Lets the next iteration go on after `batches` batches of this rank's DataLoader.
 
-        None of their blocks is decoded.
-
-        The DataLoader must have as many workers as the one that was stopped. Holds until `set_epoch` names another
-        epoch.
+        The blocks of those batches are not decoded. The DataLoader must have as many workers as the one that was
+        stopped. This holds until `set_epoch` sets another epoch.
         """
         if min(epoch, batches) < 0 or batch_size < 1:
             raise DataError(
@@ -132,7 +131,7 @@ class StreamedBlocks(IterableDataset):
         self._state.copy_(torch.tensor([epoch, batches, batch_size]))
 
     def state_dict(self) -> dict[str, int]:
-        """Where an iteration in this process (no workers) stands; see `load_state_dict`."""
+        """Returns where an iteration in this process (no workers) stands; see `load_state_dict`."""
         return {"epoch": int(self._state[0]), "blocks": self._given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -171,7 +170,7 @@ class StreamedBlocks(IterableDataset):
                 recent.append(row)
 
     def _balanced(self, rows: Iterator, seed: list[int]) -> Iterator:
-        """The rows in their order, each as often as blocks are to be cut from it."""
+        """Yields the rows in their order, each as often as blocks are to be cut from it."""
         if self.balance == "volume":
             yield from rows
             return
@@ -207,7 +206,7 @@ class StreamedBlocks(IterableDataset):
         return make_block(cut, self.processor, self.augmentation, self.tile_size, rng, farthest=farthest)
 
     def _rows(self, epoch: int, consumer: int, consumers: int, first: int) -> Iterator:
-        """One worker's rows as Arrow tables, for ever, from its row number `first` on."""
+        """Yields one worker's rows as Arrow tables, from its row number `first` on, without end."""
         if hasattr(self.rows, "__getitem__") and hasattr(self.rows, "__len__"):
             own_rows = len(range(consumer, len(self.rows), consumers))
             if not own_rows:
@@ -229,7 +228,7 @@ class StreamedBlocks(IterableDataset):
                 raise DataError(f"the stream has fewer rows than workers ({consumers}), or no rows at all")
 
     def _streamed_pass(self, seed: list[int], consumer: int, consumers: int) -> Iterator:
-        """One worker's share of one pass over the shards, several of them in turn."""
+        """Yields one worker's share of a pass over the shards, several of them in turn."""
         shards = self.rows.num_shards
         waiting = np.random.default_rng(seed).permutation(shards).tolist()
         by_rows = shards < consumers  # then all read the same, and each keeps what is its own
@@ -262,7 +261,7 @@ class StreamedBlocks(IterableDataset):
 
 
 def _decode(row) -> ArrayVolume:
-    """A stored row (an Arrow table of one row) as a small volume; its voxels are views of the row's bytes."""
+    """Makes a small volume of a stored row (an Arrow table of one row); its voxels are views of the row's bytes."""
     name, shape, dtype = (_value(row, column) for column in ("neuron_id", "shape", "dtype"))
     dtype, voxels = np.dtype(dtype).newbyteorder("<"), int(np.prod(shape))
     image, mask = (row.column(column)[0].as_buffer() for column in ("image", "mask"))

@@ -18,6 +18,7 @@ from .sources import DataError
 
 # Voxels that black and white are found from, at most; of larger volumes every second, third ... slice is looked at.
 _ENOUGH_VOXELS = 1 << 26
+_NOT_LOOKED_AT = ("image", "thumbnail")  # where only what describes a volume is wanted
 
 
 class TracedVolume:
@@ -67,7 +68,7 @@ class TracedVolume:
     @classmethod
     def from_row(cls, row: Mapping, *, policy: LabelPolicy | None = None) -> TracedVolume:
         """A row as a dict, as streaming gives it; its voxels are kept in memory."""
-        volume = cls({name: value for name, value in row.items() if name != "image"}, policy=policy)
+        volume = cls({name: value for name, value in row.items() if name not in _NOT_LOOKED_AT}, policy=policy)
         content = b"".join(row["image"])
         volume._check_size(len(content))
         volume._voxels = np.frombuffer(content, volume.dtype).reshape(volume.shape)
@@ -167,7 +168,7 @@ def _row_without_image(table, index: int) -> dict:
     missing = {"neuron_id", "image", "shape", "dtype", "swc"} - set(row.column_names)
     if missing:
         raise DataError(f"expected a dataset of the config 'volumes', found none of its column {min(missing)!r}")
-    return row.drop_columns(["image"]).to_pylist()[0]
+    return row.drop_columns([name for name in _NOT_LOOKED_AT if name in row.column_names]).to_pylist()[0]
 
 
 def _dtype(name: str, text: str) -> np.dtype:

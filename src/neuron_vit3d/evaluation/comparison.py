@@ -17,6 +17,7 @@ import numpy as np
 
 from ..files import replacing
 from ..morphology import Tree, rasterize, read_tree, tree_distance
+from ..morphology.formats.format import voxel_size_of
 from ..morphology.formats.registry import is_tree_name
 from ..volumes import (
     Volume,
@@ -119,7 +120,8 @@ class Comparison:
         trees = [self.predicted, self.gold]
         if image is None:
             trees, shape = _side_by_side(trees)
-        background = Projections(shape) if image is None else read_projections(image)
+        known = voxel_size_of(self.gold) or voxel_size_of(self.predicted)
+        background = Projections(shape, known) if image is None else read_projections(image)
         return write_tree_difference(path, background, *trees, threshold=self.threshold)
 
 

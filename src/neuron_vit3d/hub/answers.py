@@ -1,4 +1,4 @@
-"""What the Hub answers, in one line that says what to do: for all that is published there."""
+"""Turns what the Hub answers into one line that says what to do."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from huggingface_hub.utils import validate_repo_id
 
 
 class PublishError(OSError):
-    """Something could not be published. The message is one line, names the repository and says what to do."""
+    """Something could not be published; the message is one line, names the repository and says what to do."""
 
 
 def check_name(repo_id: str) -> None:
@@ -40,9 +40,9 @@ def token_for(repo_id: str, token: str | None) -> str:
 
 
 def existing_repository(api: HfApi, repo_id: str, repo_type: str, private: bool) -> Any:
-    """The state of a repository; None: there is none, or the token may not see it.
+    """Asks for the state of a repository; None where there is none, or where the token may not see it.
 
-    Refuses a public one for `private`.
+    A public repository is refused where `private` is asked for.
     """
     try:
         info = api.repo_info(repo_id, repo_type=repo_type)
@@ -56,7 +56,7 @@ def existing_repository(api: HfApi, repo_id: str, repo_type: str, private: bool)
 
 
 def check_may_write(api: HfApi, repo_id: str, info: ModelInfo | DatasetInfo | None) -> None:
-    """Refuses a token that surely may not write there; what one with fine-grained rights may, only writing tells."""
+    """Refuses a token that certainly may not write there; of fine-grained rights only writing itself can tell."""
     user = api.whoami(cache=True)
     role = user.get("auth", {}).get("accessToken", {}).get("role")
     namespace = (info.id if info else repo_id).split("/")[0]
@@ -69,7 +69,7 @@ def check_may_write(api: HfApi, repo_id: str, info: ModelInfo | DatasetInfo | No
 
 
 def check_card(repo_id: str, card: RepoCard, correct: str) -> None:
-    """Asks the Hub, which would refuse the commit for its card, but only when everything else is there.
+    """Asks the Hub about a card now, which it would otherwise refuse at the end, after all files were uploaded.
 
     correct: what is to be corrected, for the message.
     """
@@ -102,7 +102,7 @@ def one_clear_error(repo_id: str, when_cut_off: str, otherwise: str = "") -> Ite
 
 
 def _reason(repo_id: str, error: BaseException, when_cut_off: str, otherwise: str) -> str | None:
-    """What to do about an error of huggingface_hub, from whatever lies beneath it; None: it is none of the Hub's."""
+    """Says what to do about an error, by the errors beneath it; None where it is not an error of the Hub."""
     beneath: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in beneath:
@@ -145,7 +145,7 @@ def _reason_of_answer(repo_id: str, error: HfHubHTTPError, when_cut_off: str, ot
 
 
 def _complaints(error: ValueError) -> str:
-    """What the Hub says against a card, from the JSON of its answer."""
+    """Reads the Hub's complaints about a card from the JSON of its answer."""
     try:
         return "; ".join(_one_line(entry["message"]) for entry in json.loads(str(error))["errors"])
     except (ValueError, KeyError, TypeError):

@@ -1,7 +1,4 @@
-"""Puts into one folder all of a checkpoint that goes to the Hub.
-
-Weights, code, image processor, card, picture and record.
-"""
+"""Puts what goes to the Hub into one folder: weights, code, image processor, card, picture and record."""
 
 import contextlib
 import functools
@@ -35,10 +32,10 @@ def assemble(
     facts: ModelFacts | str | os.PathLike | None = None,
     repo_id: str | None = None,
 ) -> Path:
-    """Writes what `publish` uploads; look at it before, or upload it by other means.
+    """Writes the folder that `publish` uploads, to look at it before, or to upload it by other means.
 
-    The checkpoint is loaded and saved again, in the precision it is stored in, so that the folder is complete whatever
-    the checkpoint's lacks. Paths of this machine that training has written down are reduced to their last part.
+    The checkpoint is loaded and saved again, in the precision it is stored in. So the folder is complete, whatever the
+    checkpoint's folder lacks. Paths of this machine that training wrote down are shortened to their last part.
 
     Args:
         checkpoint: folder with model.safetensors, config.json, preprocessor_config.json; what training left there
@@ -80,7 +77,7 @@ def assemble(
 def without_bars():
     """Hides the progress bars of transformers and huggingface_hub.
 
-    A checkpoint on this disk is there too fast for them.
+    Work on this disk is too fast for them.
     """
     shown, others_hidden = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
     transformers_logging.disable_progress_bar()  # and those of huggingface_hub
@@ -105,7 +102,7 @@ def _facts_of(checkpoint: Path, facts: ModelFacts | str | os.PathLike | None) ->
 
 
 def _load(folder: Path) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImageProcessor]:
-    """Model, in the precision that its weights are stored in, and image processor; complete and fitting each other."""
+    """Loads model (in its weights' precision) and image processor, and checks that they are complete and fit."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected the folder of a checkpoint, as training writes it")
     config = read_config(folder)
@@ -117,7 +114,7 @@ def _load(folder: Path) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImagePro
 
 
 def copy_record(checkpoint: Path, folder: Path, keep: str | None = None) -> None:
-    """Copies what training wrote down (its log and options), without paths of this machine.
+    """Copies the log and the options that training wrote, without paths of this machine.
 
     keep: a name on the Hub, which looks like a path but is none. Raises CardError where a file is damaged.
     """
@@ -143,7 +140,7 @@ def copy_record(checkpoint: Path, folder: Path, keep: str | None = None) -> None
 
 
 def _last_part(value):
-    """Of a path, or of each in a list."""
+    """Returns the last part of a path, or of each path in a list."""
     if isinstance(value, list):
         return [_last_part(inner) for inner in value]
     parts = [part for part in re.split(r"[/\\]+", value) if part] if isinstance(value, str) else []
@@ -151,7 +148,7 @@ def _last_part(value):
 
 
 def _without_places(line):
-    """A line of a log whose neurons are not told by places of this machine; `lab/neuron` is none."""
+    """Removes this machine's folders from the names of neurons in a log's line; `lab/neuron` is a name."""
     dice = line.get("dice_by_volume") if isinstance(line, dict) else None
     if not isinstance(dice, dict):
         return line
@@ -165,7 +162,7 @@ def _without_places(line):
 
 
 def _is_on_hub(value) -> bool:
-    """Whether it is `user/name`, and no folder here."""
+    """Tells whether it is a name `user/name`, and no folder here."""
     return isinstance(value, str) and bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", value)) and not Path(value).exists()
 
 

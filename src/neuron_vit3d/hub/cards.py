@@ -37,7 +37,7 @@ _NOT_METRICS = {"seconds"}  # depends on the machine: in the table, not among th
 def model_card(
     checkpoint: str | os.PathLike, facts: ModelFacts | str | os.PathLike, repo_id: str | None = None
 ) -> ModelCard:
-    """The card of a checkpoint.
+    """Makes the card of a checkpoint.
 
     Args:
         checkpoint: folder with the weights, config.json, and what training left (log.jsonl or training_log.jsonl,
@@ -82,7 +82,7 @@ def model_card(
 
 
 def dataset_card(facts: DatasetFacts | str | os.PathLike, repo_id: str) -> DatasetCard:
-    """The card of a data set on the Hub, from [`DatasetFacts`] or the path of their file. Raises CardError."""
+    """Makes the card of a data set on the Hub, from [`DatasetFacts`] or the path of their file. Raises CardError."""
     if not isinstance(facts, DatasetFacts):
         facts = read_facts(facts, DatasetFacts)
     volumes = sum(source.volumes for source in facts.data)
@@ -105,7 +105,7 @@ def dataset_card(facts: DatasetFacts | str | os.PathLike, repo_id: str) -> Datas
 
 
 def eval_results(reports: list[EvaluationReport]) -> list[EvalResult]:
-    """Every metric of every volume, for the card's metadata; what is not a finite number is left out."""
+    """Lists every finite metric of every volume, for the card's metadata."""
     results, seen = [], set()
     for report in reports:
         for volume in report.volumes:
@@ -131,14 +131,14 @@ def eval_results(reports: list[EvaluationReport]) -> list[EvalResult]:
 
 
 def picture_path(picture: Picture) -> str:
-    """Where a published folder has the picture."""
+    """Returns the place of the picture in a published folder."""
     return PICTURE + picture.file.suffix.lower()
 
 
 def render(template: str, **values) -> str:
     """Fills a Jinja template with its values.
 
-    Raises CardError where it uses one that is not there, which would leave a hole.
+    Raises CardError where a value is missing, which would leave a hole.
     """
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -151,7 +151,7 @@ def render(template: str, **values) -> str:
 
 
 def _table(report: EvaluationReport) -> dict[str, list[str]]:
-    """The report as text: a head, and a row for each volume."""
+    """Writes the report as text: a head, and a row for each volume."""
     keys = list(dict.fromkeys(key for volume in report.volumes for key in volume if key != "name"))
     rows = [[volume["name"], *(_number(key, volume.get(key)) for key in keys)] for volume in report.volumes]
     return {"head": ["volume", *(METRIC_NAMES.get(key, key) for key in keys)], "rows": rows}
@@ -164,7 +164,7 @@ def _number(key: str, value: float | None) -> str:
 
 
 def _size_category(count: int) -> str:
-    """The Hub's name for the size of a data set."""
+    """Returns the Hub's name for the size of a data set."""
     bounds = ["1K", "10K", "100K", "1M"]
     for index, bound in enumerate(bounds):
         if count < 1000 * 10**index:

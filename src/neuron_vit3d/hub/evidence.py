@@ -1,4 +1,4 @@
-"""What a card states and nobody types: read off the evaluation reports, the training's own files and the weights."""
+"""Reads what a card states and nobody types: from evaluation reports, the training's own files and the weights."""
 
 import json
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What a run left. `best_step`, `best_dice` and `validation_names` are None and empty where nothing was validated.
+    """The record that a run left. Unvalidated: `best_step`, `best_dice` are None, `validation_names` is empty.
 
-    `options`: of training_config.json, empty where there is none.
+    `options` are those of training_config.json, and empty where there is none.
     """
 
     steps: int
@@ -46,7 +46,7 @@ class TrainingRecord:
 
     @property
     def recipe(self) -> str | None:
-        """The options that matter most, in words; None where the run did not leave them."""
+        """Tells the options that matter most; None where the run did not leave them."""
         try:
             # Older runs did not note how many processes they were; nearly all were one.
             processes, summed = (self.options.get(key, 1) for key in ("num_processes", "gradient_accumulation_steps"))
@@ -60,7 +60,7 @@ class TrainingRecord:
 
 
 def read_config(folder: Path) -> NeuronViT3DConfig:
-    """The configuration of the checkpoint in a folder; raises CardError where it is none of this package's."""
+    """Reads the configuration of a folder's checkpoint; raises CardError where it is not of this package."""
     path = folder / "config.json"
     values = _read_json(path)
     kind = values.get("model_type") if isinstance(values, dict) else None
@@ -90,7 +90,7 @@ def read_report(path: Path) -> EvaluationReport:
 
 
 def read_training(folder: Path) -> TrainingRecord | None:
-    """What the training of the checkpoint in this folder left; None where there is no log."""
+    """Reads what training left beside the checkpoint in this folder; None where there is no log."""
     path = training_log(folder)
     if path is None:
         return None
@@ -112,12 +112,12 @@ def read_training(folder: Path) -> TrainingRecord | None:
 
 
 def training_log(folder: Path) -> Path | None:
-    """The log that training left in a checkpoint's folder."""
+    """Finds the log that training left in a checkpoint's folder."""
     return next((folder / name for name in TRAINING_LOGS if (folder / name).is_file()), None)
 
 
 def read_log(path: Path) -> list:
-    """The lines of a training log; raises CardError with the line's number."""
+    """Reads the lines of a training log; raises CardError with the number of a bad line."""
     lines = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:

@@ -1,6 +1,6 @@
-"""What a human must say about a checkpoint or a data set: a YAML file of facts, read strictly.
+"""Reads the facts that a human must state about a checkpoint or a data set, strictly, from a YAML file.
 
-All other things on a card are read off the checkpoint and the evaluation reports. Every key below must be
+Everything else on a card comes from the checkpoint and the evaluation reports. Every key below must be
 there, and no other: a fact that was forgotten or misspelled would leave a hole in the card.
 """
 
@@ -17,7 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 
 
 class CardError(ValueError):
-    """A card cannot be made. The message is one line, names the file and the key or line, and what was expected."""
+    """A card cannot be made; the message is one line and names the file, the key or line, and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class Split:
-    """Neurons of a data set by what they were used for: their names, or how many there are."""
+    """Neurons of a data set by their use: their names, or how many there are."""
 
     train: int | list[str]
     validation: int | list[str]
     test: int | list[str]
 
     def counts(self) -> dict[str, int]:
-        """Neurons for training, validation and testing."""
+        """Counts the neurons for training, validation and testing."""
         values = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: value if isinstance(value, int) else len(value) for name, value in values.items()}
 
     def first_part(self) -> str:
-        """The first of train, validation and test that has any."""
+        """Returns the first of train, validation and test that has any neurons."""
         return next((part for part, count in self.counts().items() if count), "train")
 
 
@@ -78,7 +78,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How it is made again: shell commands, and what they need that is not in the repository."""
+    """A recipe to make it again: shell commands, and what they need that is not in the repository."""
 
     needs: str
     commands: str
@@ -137,7 +137,7 @@ def read_facts(path: str | os.PathLike) -> ModelFacts: ...
 @typing.overload
 def read_facts(path: str | os.PathLike, kind: type[Facts]) -> Facts: ...
 def read_facts(path, kind=ModelFacts):
-    """Facts from a YAML file; paths in it are relative to it.
+    """Reads facts from a YAML file; paths in it are relative to it.
 
     Args:
         path: the file.
@@ -163,11 +163,11 @@ def read_facts(path, kind=ModelFacts):
 
 
 class _FactError(Exception):
-    """What is wrong with a file of facts; the caller knows its name."""
+    """A file of facts is wrong; the caller knows its name."""
 
 
 def _read(kind, value, where: str, folder: Path):
-    """A value of the YAML file as `kind`: a class from above, text, a number, a path, a list, or a choice of those."""
+    """Reads a value as `kind`: a class from above, text, a number, a path, a list, or a choice of those."""
     if isinstance(kind, types.UnionType):
         kinds = typing.get_args(kind)
         if value is None and type(None) in kinds:
@@ -198,7 +198,7 @@ def _read(kind, value, where: str, folder: Path):
 
 
 def _read_keys(kind: type, value, where: str, folder: Path):
-    """A mapping of the YAML file as a class from above; its keys are the class's fields."""
+    """Reads a mapping as a class from above; its keys are the class's fields."""
     expected = typing.get_type_hints(kind)
     above = f"{where}." if where else ""
     if not isinstance(value, dict):
@@ -213,7 +213,7 @@ def _read_keys(kind: type, value, where: str, folder: Path):
 
 
 def _check_hub_id(value: str, where: str) -> None:
-    """A wrong name would make the Hub refuse the card, or point to somebody else's model."""
+    """Checks a name on the Hub: the Hub would refuse a card with a wrong one, or it would be somebody else's model."""
     try:
         validate_repo_id(value)
     except HFValidationError as error:
@@ -223,7 +223,7 @@ def _check_hub_id(value: str, where: str) -> None:
 
 
 def _check_split(source: DataSource, where: str) -> None:
-    """The split is by neuron: it adds up, and no neuron is used for two purposes."""
+    """Checks that a split adds up, and that no neuron is used for two purposes."""
     counts = source.split.counts()
     if sum(counts.values()) != source.volumes:
         parts = " + ".join(map(str, counts.values()))

@@ -1,8 +1,7 @@
-"""publish: a checkpoint goes to the Hub in one commit, or not at all.
+"""Publishes a checkpoint on the Hub in one commit, or not at all.
 
-Everything that can be checked here is checked, and the whole folder assembled, before the Hub is told anything.
-Uploading the folder by `HfApi.upload_folder` would split it into several commits where Xet is installed; this does
-not.
+Everything that can be checked here is checked, and the whole folder is assembled, before the Hub is told anything.
+`HfApi.upload_folder` would split the folder into several commits where Xet is installed; this does not.
 """
 
 import os
@@ -111,7 +110,7 @@ def publish(
 def check_can_publish_checkpoint(
     repo_id: str, facts: str | os.PathLike, *, private: bool = False, token: str | None = None
 ) -> None:
-    """Finds before hours of training what [`publish`] would be refused for. Changes nothing.
+    """Finds, before hours of training, the reasons for which [`publish`] would be refused. Changes nothing.
 
     Args:
         repo_id, facts, private, token: as there.
@@ -129,7 +128,7 @@ def check_can_publish_checkpoint(
 
 
 def _head(api: HfApi, repo_id: str, private: bool, revision: str | None, create_pr: bool) -> ModelInfo:
-    """The state that the commit goes on top of; makes the repository and the branch where they do not exist."""
+    """Returns the state that the commit builds on; makes the repository and the branch where they do not exist."""
     info = existing_repository(api, repo_id, "model", private)
     if info is None:
         if create_pr:

@@ -1,4 +1,4 @@
-"""publish_dataset: prepared neurons go to the Hub as Parquet, with a card that counts them."""
+"""Publishes prepared neurons on the Hub as Parquet, with a card that counts them."""
 
 import contextlib
 import dataclasses
@@ -34,6 +34,7 @@ from .facts import DatasetConfig, DatasetFacts, DataSource, Picture, Recipe, Spl
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+_DEFAULT = "volumes"  # the configuration that the Hub shows, and `load_dataset` gives where none is named
 _PARTS = tuple(field.name for field in dataclasses.fields(Split))
 _VOLUME_SHARD_BYTES, _BLOCK_SHARD_BYTES = 500_000_000, 100_000_000
 _FEWEST_BLOCK_SHARDS = 16  # so that many processes can stream, each from its own
@@ -48,7 +49,7 @@ _MARK = "<!-- made by neuron_vit3d, which replaces this text as long as nobody h
 _MARKED = re.compile(re.escape(_MARK).replace(r"\{digits\}", "([0-9a-f]{16})") + r"\s*\Z")
 _SAY_UNKNOWN = "not stated"
 _WHAT = {
-    "volumes": "a neuron: the whole image and its tree",
+    "volumes": "a neuron: the whole image and its tree, a picture, and measures",
     "blocks": "a piece of an image with its labels: 0 background, 1 neuron, 255 ignored",
 }
 _HOW_TO_READ = {
@@ -71,12 +72,12 @@ def publish_dataset(
     private: bool = False,
     token: str | None = None,
 ) -> str:
-    """Uploads the configurations "volumes" and "blocks" of a prepared dataset, then a card made of what is in them.
+    """Uploads the configurations "volumes" and "blocks" of a prepared dataset, then a card that counts them.
 
-    Blocks are shuffled first, so that whoever streams them meets all neurons early. Interrupted, the same call goes
-    on. Each configuration is a commit, and the card another. Between them, where the repository held another split, a
-    neuron may be in test of one configuration and in train of the other: nobody should train on it until the call has
-    come to its end.
+    Blocks are shuffled first, so that whoever streams them meets all neurons early. After an interruption the same
+    call goes on. Each configuration is one commit, and the card another. If the repository held another split before,
+    a neuron may, between these commits, be in test of one configuration and in train of the other: nobody should train
+    on it until the call has ended.
 
     A README.md that somebody else has written, or edited, keeps its text and metadata, with a warning; only the
     license, the configurations and what the metadata lack are set.
@@ -125,7 +126,7 @@ def publish_dataset(
 
 
 def check_can_publish(repo_id: str, *, license: str, private: bool = False, token: str | None = None) -> None:
-    """Finds before hours of preparing and uploading what [`publish_dataset`] would be refused for. Changes nothing.
+    """Finds, before hours of work, the reasons for which [`publish_dataset`] would be refused. Changes nothing.
 
     Args:
         repo_id, license, private, token: as there.
@@ -149,7 +150,7 @@ def dataset_facts(
     size_bytes: int,
     make_again: Recipe,
 ) -> DatasetFacts:
-    """What is in a prepared dataset, by laboratory, for its card. Only small columns are read."""
+    """Counts what is in a prepared dataset, by laboratory, for its card. Only small columns are read."""
     if "volumes" not in configs:
         raise PublishError("expected the configuration 'volumes', by which the neurons are counted")
     labs: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))  # laboratory -> column or part -> values
@@ -202,7 +203,7 @@ def dataset_facts(
 
 
 def _num_shards(config: str, dataset) -> int:
-    """Files of a part: about one a shard's size, never more than rows."""
+    """Returns the number of files of a part: as many as shards of the usual size, but no more than rows."""
     size = dataset.data.nbytes
     if config == "blocks":
         return min(len(dataset), max(_FEWEST_BLOCK_SHARDS, size // _BLOCK_SHARD_BYTES + 1))
@@ -211,6 +212,16 @@ def _num_shards(config: str, dataset) -> int:
 
 def _distinct(values) -> list[str]:
     return sorted({value for value in values if value})
+
+
+def _with_default(configs: list[dict]) -> list[dict]:
+    """The configurations of a card, with "volumes" as what is shown first, unless somebody chose another.
+
+    `push_to_hub(set_default=True)` would take it away again when the same is pushed a second time.
+    """
+    if any(one.get("config_name") == "default" or one.get("default") for one in configs):
+        return configs
+    return [one | ({"default": True} if one.get("config_name") == _DEFAULT else {}) for one in configs]
 
 
 def _checked_api(repo_id: str, license: str, private: bool, token: str | None) -> HfApi:
@@ -243,8 +254,9 @@ def _readme(api: HfApi, repo_id: str) -> DatasetCard:
 
 
 def _merged(card: DatasetCard, written: DatasetCard) -> str:
-    """The README.md: our card over the metadata that are there, or, where the text there is not ours, below them."""
+    """Makes the README.md: our card above the metadata there, or below them where the text there is not ours."""
     ours, there = card.data.to_dict(), written.data.to_dict()
+    there |= {"configs": _with_default(there["configs"])} if "configs" in there else {}
     if _is_ours(written.text):
         data, text = there | ours, f"{card.text.rstrip()}\n\n{_MARK.format(digits=_digits(card.text))}\n"
     else:
@@ -253,7 +265,7 @@ def _merged(card: DatasetCard, written: DatasetCard) -> str:
 
 
 def _is_ours(text: str) -> bool:
-    """Whether nobody else's words are in the text of a README.md; there are none where datasets has written it."""
+    """Tells whether nobody else wrote in the text of a README.md; the one that datasets writes has no text."""
     mark = _MARKED.search(text)
     return not text.strip() or bool(mark and mark[1] == _digits(text[: mark.start()]))
 
@@ -266,7 +278,7 @@ def _digits(text: str) -> str:
 def _without_bars_in_a_log() -> Iterator[None]:
     """Hides the progress bars of datasets and huggingface_hub where stderr is no terminal.
 
-    What a log needs is the error.
+    A log needs the error only.
     """
     import datasets
 

@@ -1,4 +1,4 @@
-"""Whole volumes through the model; what is named here is imported on first use."""
+"""Sends whole volumes through the model; what is named here is imported on first use."""
 
 import lazy_loader
 

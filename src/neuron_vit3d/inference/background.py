@@ -1,9 +1,9 @@
-"""Where in a volume no neurite can be: a cheap look at all voxels, so that the model need not look at all of them.
+"""Finds by a cheap look at all voxels where no neurite can be, so that the model can skip those blocks.
 
-A neurite stands out of its surroundings. So the contrast of every cell of a slice (32 x 32 pixels) is compared with
-the noise around it, while the volume is read for the first time. How much a cell must stand out is found out by the
-model itself, on a sample of the volume's blocks: as much as the faintest cells did in which it found neuron, and less,
-to be on the safe side.
+A neurite stands out from its surroundings. So, while the volume is read for the first time, the contrast of every cell
+of a slice (32 x 32 pixels) is compared with the noise around it. How much a cell must stand out is measured with the
+model, on a sample of the volume's blocks: as much as the faintest cells in which it found neuron, and a little less to
+be safe.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,10 +31,10 @@ _MARGIN = 0.5  # what a sample holds is not the faintest; in a large volume most
 
 
 class Contrast:
-    """How much the cells of a volume stand out: `add` all slabs from the top to the bottom, then take the `result`.
+    """Measures how much the cells of a volume stand out: `add` all slabs from top to bottom, then take the `result`.
 
-    It keeps two numbers for each cell, and a few slices: threads compare them with their surroundings while the next
-    is read.
+    It keeps two numbers for each cell, and a few slices, which threads compare with their surroundings while the next
+    one is read.
 
     Args:
         shape: slices, height, width of the volume.
@@ -50,7 +50,7 @@ class Contrast:
         self._looking: list[Future] = []  # the last ones, oldest first
 
     def add(self, slab: np.ndarray) -> None:
-        """Slab (channels, slices, height, width), the next slices."""
+        """Adds a slab (channels, slices, height, width), the next slices."""
         for z in range(slab.shape[1]):
             pooled = _pooled(slab[:, z])
             if not self._pooled:
@@ -77,7 +77,7 @@ class Contrast:
         return ndimage.maximum_filter(self._highest / calm, size=3, mode="nearest")
 
     def _begin_to_look(self) -> None:
-        """At the middle one of the three slices that are kept."""
+        """Begins to look at the middle one of the three slices that are kept."""
         if len(self._looking) == _THREADS:
             self._looking.pop(0).result()
         self._looking.append(self._threads.submit(self._look, self._begun, tuple(self._pooled)))
@@ -85,7 +85,7 @@ class Contrast:
         self._pooled.pop(0)
 
     def _look(self, z: int, pooled: tuple[np.ndarray, ...]) -> None:
-        """At slice z, of which these are the pooled slices above, itself, and below."""
+        """Looks at slice z, given the pooled slices above it, of itself, and below it."""
         mean = sum(pooled) / 3
         contrast = mean - ndimage.uniform_filter(mean, (0, _SURROUNDINGS, _SURROUNDINGS), mode="nearest")
         channels, height, width = contrast.shape
@@ -128,7 +128,7 @@ def needed_blocks(
 
 
 def highest_in_blocks(stands_out: np.ndarray, grid: BlockGrid) -> np.ndarray:
-    """The most that a cell stands out in what each block (steps, tiles) labels."""
+    """Returns how much the cell stands out most in what each block (steps, tiles) labels."""
     height, width = grid.tile
     result = np.empty((len(grid.steps), len(grid.tile_origins)), np.float32)
     for row, step in enumerate(grid.steps):
@@ -140,15 +140,15 @@ def highest_in_blocks(stands_out: np.ndarray, grid: BlockGrid) -> np.ndarray:
 
 
 def is_small(by_block: np.ndarray) -> bool:
-    """Whether a volume has so few blocks that it does not pay to skip some."""
+    """Tells whether a volume has so few blocks that it does not pay to skip some."""
     return by_block.size < _MIN_BLOCKS
 
 
 def sample_of_blocks(by_block: np.ndarray) -> list[int]:
-    """Chooses the blocks that the model looks at to find how much is enough, ascending.
+    """Chooses the blocks by which the model finds how much is enough, in ascending order.
 
-    Of those that stand out of noise they are taken evenly, from the flattest to the steepest; none where so few do
-    that all may be looked at.
+    They are spread evenly over the blocks that stand out from noise, from the flattest to the steepest. None are
+    chosen where so few stand out that all may be looked at.
     """
     order = np.argsort(by_block, axis=None, kind="stable")
     order = order[by_block.ravel()[order] >= _LOWEST]
@@ -160,7 +160,7 @@ def sample_of_blocks(by_block: np.ndarray) -> list[int]:
 def levels_in_block(
     stands_out: np.ndarray, grid: BlockGrid, step: int, origin: tuple[int, int], scores: np.ndarray
 ) -> np.ndarray:
-    """How much the cells stand out in which the model finds neuron: (voxels,), of the scores of one block."""
+    """Returns how much those cells of a block stand out in which its scores find neuron: (voxels,)."""
     levels = []
     y, x = origin
     for z in grid.labelled(step):
@@ -170,7 +170,7 @@ def levels_in_block(
 
 
 def _without_specks(found: np.ndarray) -> np.ndarray:
-    """Patches of at least `_PATCH` pixels: in noise, too, a model finds a pixel here and there."""
+    """Keeps patches of at least `_PATCH` pixels: in noise, too, a model finds a pixel here and there."""
     label, count = ndimage.label(found, np.ones((3, 3)))
     sizes = np.bincount(label.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -178,7 +178,7 @@ def _without_specks(found: np.ndarray) -> np.ndarray:
 
 
 def enough(levels: list[np.ndarray]) -> float:
-    """How much a cell has to stand out, by the levels of the sample's blocks."""
+    """Returns how much a cell has to stand out, by the levels of the sample's blocks."""
     ascending = np.sort(np.concatenate([*levels, np.empty(0, np.float32)]))
     if not len(ascending):
         return _LOWEST  # nothing is known of this volume's neurites
@@ -186,12 +186,12 @@ def enough(levels: list[np.ndarray]) -> float:
 
 
 def _cells(first: int, length: int) -> slice:
-    """The cells along an axis that pixels from `first` on lie in."""
+    """Returns the cells along an axis in which the pixels from `first` on lie."""
     return slice(first // _PIXELS, -(-(first + length) // _PIXELS))
 
 
 def _pooled(image: np.ndarray) -> np.ndarray:
-    """Sums (channels, height / 2, width / 2) float32 of 2 x 2 pixels; an odd last row or column is repeated."""
+    """Sums 2 x 2 pixels: (channels, height / 2, width / 2) float32; an odd last row or column is repeated."""
     _, height, width = image.shape
     if height % 2 or width % 2:
         image = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")

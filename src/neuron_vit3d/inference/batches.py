@@ -1,4 +1,4 @@
-"""Blocks go through the model in batches; a GPU computes one while the one before is stitched."""
+"""Sends blocks through the model in batches; a GPU computes one batch while the one before is stitched."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ class Batches:
         self._computed: tuple[list[Place], Callable[[], np.ndarray]] | None = None  # the latter waits for scores
 
     def add(self, place: Place, block: torch.Tensor) -> None:
-        """A block (channels, slices, height, width) for its place (step, origin)."""
+        """Adds a block (channels, slices, height, width) with its place (step, origin)."""
         self._blocks.append(block)
         self._places.append(place)
         if len(self._blocks) == self._size:
@@ -54,7 +54,7 @@ class Batches:
 
 
 def to_host(tensor: torch.Tensor) -> Callable[[], np.ndarray]:
-    """Begins to bring a tensor to the processor; what is returned waits for it and gives the array."""
+    """Begins to copy a tensor to the host; the function that is returned waits for it and gives the array."""
     if tensor.device.type != "cuda":
         array = tensor.cpu().numpy()
         return lambda: array

@@ -1,4 +1,4 @@
-"""What a model is given of a volume, a few slices at a time, and read before they are asked for."""
+"""Reads what a model is given of a volume: a few slices at a time, before they are asked for."""
 
 import os
 import queue
@@ -49,12 +49,12 @@ class ChannelReader:
         self._one_at_a_time = threading.Lock()
 
     def read(self, z: int, z_end: int) -> np.ndarray:
-        """Slices z to z_end - 1 of every channel; may be called from several threads."""
+        """Reads slices z to z_end - 1 of every channel; may be called from several threads."""
         with self._one_at_a_time:
             return self._as_asked(np.stack([reader.read(z, z_end) for reader in self.readers]))
 
     def read_box(self, box: Box) -> np.ndarray:
-        """The same of a box (z, y, x)."""
+        """Reads a box (z, y, x) of every channel."""
         with self._one_at_a_time:
             return self._as_asked(np.stack([reader.read_box(box) for reader in self.readers]))
 
@@ -64,7 +64,7 @@ class ChannelReader:
         return -voxels if voxels.dtype.kind == "f" else np.invert(voxels)
 
     def boxes(self) -> Iterator[Box]:
-        """Boxes that cover the volume; see [`VolumeReader`]."""
+        """Lists boxes that cover the volume; see [`VolumeReader`]."""
         return self.readers[0].boxes()
 
     def __enter__(self) -> "ChannelReader":
@@ -77,7 +77,7 @@ class ChannelReader:
 class BoxReader:
     """A part of a volume that is in memory, (channels, slices, height, width), read like the whole.
 
-    Slice 0 is the one that comes after the first `above`.
+    Slice 0 is the one after the first `above` slices.
     """
 
     def __init__(self, voxels: np.ndarray, above: int):
@@ -88,7 +88,7 @@ class BoxReader:
 
 
 def ahead(items: Iterator, count: int = 2) -> Iterator:
-    """The items, made in a thread of their own, up to `count` of them before they are asked for."""
+    """Yields the items; a thread makes up to `count` of them before they are asked for."""
     ready: queue.Queue[tuple] = queue.Queue(count)
     stop = threading.Event()
 

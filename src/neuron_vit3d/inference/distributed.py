@@ -1,13 +1,12 @@
-"""Many processes, on one machine or many, segment one large volume: by dask.distributed (the extra `cluster`).
+"""Segments one large volume by many processes, on one machine or many, with dask.distributed (extra `cluster`).
 
     with Cluster(workers=3) as cluster:                       # processes of this machine
         segment_large("brain.ome.zarr", out="brain.scores.ome.zarr", engine=cluster)
     with Cluster(address="tcp://scheduler:8786") as cluster:  # a scheduler that runs already
         ...
 
-Workers see the image, the checkpoint and the result's folder under the same paths: on a shared disk. A region whose
-worker died is given to another one. If the scheduler itself is lost, what was done is noted, and a further run goes on
-from there.
+All workers must see the image, the checkpoint and the result's folder under the same paths, on a shared disk. A region
+whose worker died is given to another one. If the scheduler itself is lost, a further run goes on from what was done.
 """
 
 import json
@@ -124,7 +123,7 @@ def do(told: tuple, task: str, number: int) -> int:
 
 
 def _told(job: LargeJob) -> tuple:
-    """Lists all that a worker needs to know; one with another checkpoint or image of that name shall notice."""
+    """Lists all that a worker needs to know, also to notice that its checkpoint or image is another."""
     model = job.model
     if model is not None:
         model = str(Path(model).absolute() if Path(model).exists() else model)

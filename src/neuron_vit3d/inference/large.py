@@ -1,14 +1,14 @@
-"""A volume that never fits in memory is segmented region by region, by any number of processes, into an OME-Zarr.
+"""Segments a volume of any size region by region, by any number of processes, into an OME-Zarr.
 
     segment_large("brain.ome.zarr", out="brain.scores.ome.zarr")          # here, one region after the other
     segment_large(..., shard=(3, 16))                                     # the 4th of 16 jobs
     segment_large(..., engine=Cluster(address="tcp://scheduler:8786"))    # see distributed.py
 
-Three rounds go over the regions (`regions.py`). All are looked at, to find black and white of the whole volume and
-where its background is; then segmented, each into its own shard; then the lower resolutions are made. What is done is
-noted in a file for each region, so any run with the same image, model and options goes on where others stopped; runs
-beside each other share the work by `shard`. Until all is done the result is in the hidden folder `.NAME.unfinished`
-beside its place. In memory are a region, and an xy projection of the volume.
+Three rounds go over the regions (`regions.py`). The first looks at all of them, to find black and white of the whole
+volume and its background. The second segments them, each into its own shard. The third makes the lower resolutions.
+A file for each region notes what is done. So any run with the same image, model and options goes on where others
+stopped, and runs beside each other share the work by `shard`. Until all is done, the result is in the hidden folder
+`.NAME.unfinished` beside its place. Memory holds one region, and an xy projection of the volume.
 """
 
 import os
@@ -39,7 +39,7 @@ class Engine(Protocol):
 
 
 class Here:
-    """One after the other, in this process."""
+    """Does the work one piece after the other, in this process."""
 
     def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]:
         yield from getattr(job, task)(numbers)

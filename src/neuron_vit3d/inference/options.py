@@ -1,7 +1,7 @@
-"""What `segment` can be told: the one list of the options that decide how scores are made.
+"""The options of `segment`: the one list of what decides how scores are made.
 
-A new option is one field here, and the line of `segmenter.py`, or of what that calls, in which it acts. Keyword, flag,
-docs, and the key that unfinished runs are told by follow from the field.
+A new option is one field here, and the line in `segmenter.py`, or in what that calls, where it acts. Its keyword, its
+flag, its docs, and the key that identifies unfinished runs follow from the field.
 """
 
 from collections.abc import Callable
@@ -103,7 +103,7 @@ class SegmentOptions(Options):
         return super().error(name, check, value)
 
     def deciding(self) -> dict[str, Any]:
-        """Lists what decides the scores beside the blocks, as JSON has it: a run that goes on must have the same."""
+        """Lists, for JSON, what decides the scores beside the blocks; a run that goes on must have the same."""
         changed = self.changed()
         names = [
             *_ALWAYS,
@@ -113,7 +113,7 @@ class SegmentOptions(Options):
         return values | {"dtype": f"torch.{self.dtype}"}
 
     def key(self) -> str:
-        """A word for what decides the scores beside the blocks."""
+        """Returns a text of what decides the scores beside the blocks; equal texts mean equal options."""
         values = self.deciding()
         first = [word(values.pop(name)) for name, word in _FIRST_WORDS.items() if name in values]
         return ", ".join([*first, *(f"{name}={value!r}" for name, value in values.items())])

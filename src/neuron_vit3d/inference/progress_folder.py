@@ -1,4 +1,4 @@
-"""What is done of a large volume: a file for each region and round, so that any process can go on from there."""
+"""Keeps what is done of a large volume, a file for each region and round, so that any process can go on."""
 
 import io
 import json
@@ -12,10 +12,10 @@ from ..files import write_whole
 
 @dataclass(frozen=True)
 class Look:
-    """What the first round keeps of a region.
+    """The record that the first round keeps of a region.
 
     projection: maximum of the core along z (channels, height, width). sample: some of its voxels (channels, n).
-    lowest, highest: of its voxels. stands_out: see [`Contrast`], of the labelled part.
+    lowest, highest: its extreme voxels. stands_out: of the labelled part, see [`Contrast`].
     """
 
     projection: np.ndarray
@@ -26,7 +26,7 @@ class Look:
 
 
 class ProgressFolder:
-    """What is done of a job: a file for each region and round, written whole or not at all."""
+    """The folder of a job's progress: a file for each region and round, written whole or not at all."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -51,7 +51,7 @@ class ProgressFolder:
         return json.loads(path.read_text()) if path.exists() else None
 
     def note_plan(self, plan: dict) -> None:
-        """Where there is one already, that one stays."""
+        """Writes the plan; where there is one already, that one stays."""
         _write(self.path / "plan.json", json.dumps(plan).encode(), first_stays=True)
 
     def _file(self, task: str, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""One large volume as pieces of work that any process can do: regions are looked at, segmented, and made smaller."""
+"""Divides one large volume into work that any process can do: to look at regions, segment and shrink them."""
 
 import hashlib
 import json
@@ -31,9 +31,9 @@ _LEVELS = 1024
 
 
 class LargeJob:
-    """What is to be segmented, how, and where to; its methods do one piece of the work each and note that it is done.
+    """A job: what is segmented, how, and where to. Each method does one piece of work and notes that it is done.
 
-    Everything but a Volume or a Segmenter given to it can be sent to other processes.
+    A job can be sent to other processes, unless it was given a Volume or a Segmenter.
     """
 
     def __init__(self, image, out: Path, model, channel, voxel_size, options: SegmentOptions, processor=None):
@@ -58,7 +58,7 @@ class LargeJob:
 
     @cached_property
     def made_with(self) -> dict:
-        """What decides the result; two runs with the same may share a folder."""
+        """Returns what decides the result; two runs in which it is the same may share a folder."""
         segmenter = self.segmenter
         return {
             "image": _stamp(self.image),
@@ -75,7 +75,7 @@ class LargeJob:
         }
 
     def is_finished(self) -> bool:
-        """Whether the result is there; raises VolumeError where something else is there."""
+        """Tells whether the result is there; raises VolumeError where something else is there."""
         if not self.out.exists():
             return False
         self._check_same(self.out)
@@ -83,7 +83,7 @@ class LargeJob:
         return True
 
     def begin(self) -> None:
-        """Makes the folder for the result, or checks that one which is there is of the same job."""
+        """Makes the folder for the result, or checks that the folder there is of the same job."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         if not self.folder.exists():
             # Others may come at the same moment: the first one's folder stays.
@@ -136,7 +136,7 @@ class LargeJob:
     # -- first round -----------------------------------------------------------------------------------------------
 
     def look(self, indices: list[int]) -> Iterator[int]:
-        """Reads regions and keeps of them what the whole volume's plan is made of."""
+        """Reads regions and keeps the records from which the whole volume's plan is made."""
         for index in indices:
             if not self.progress.is_done("look", index):  # another run may have come by
                 self.progress.note("look", index, self._look_at(self.regions[index]))
@@ -161,7 +161,7 @@ class LargeJob:
     # -- the plan ---------------------------------------------------------------------------------------------------
 
     def make_plan(self) -> None:
-        """Black, white and how much the background stands out, of the whole volume; whoever comes first decides."""
+        """Finds black, white and the background's contrast of the whole volume; the first process to come decides."""
         if self.progress.plan() is not None:
             return
         collected = self._intensity_range()
@@ -203,7 +203,7 @@ class LargeJob:
     # -- second round ------------------------------------------------------------------------------------------------
 
     def segment(self, indices: list[int]) -> Iterator[int]:
-        """Writes the scores of regions, those in which a neurite can be; the others' are 0."""
+        """Writes the scores of the regions in which a neurite can be; the scores of the others are 0."""
         plan = self.progress.plan()
         assert plan is not None  # the first round left it
         intensities = np.array(plan["black"]), np.array(plan["white"])
@@ -220,7 +220,7 @@ class LargeJob:
             yield region.index
 
     def _to_segment(self, indices, enough_contrast: float) -> Iterator[tuple[Region, np.ndarray, BoxReader | None]]:
-        """The regions, their needed blocks (steps, tiles) bool, and a reader where there is something to do."""
+        """Yields the regions, their needed blocks (steps, tiles) bool, and a reader where there is something to do."""
         for index in indices:
             region = self.regions[index]
             needed = np.ones((len(region.grid.steps), len(region.grid.tile_origins)), bool)
@@ -237,11 +237,11 @@ class LargeJob:
     # -- third round -------------------------------------------------------------------------------------------------
 
     def number_of_shard(self, level: int, index: int) -> int:
-        """One number for a shard of a lower resolution; they have no more shards than the first has regions."""
+        """Numbers a shard of a lower resolution; no resolution has more shards than the first has regions."""
         return level * len(self.regions) + index
 
     def shrink(self, numbers: list[int]) -> Iterator[int]:
-        """Fills shards of the lower resolutions, whose resolution above is whole."""
+        """Fills shards of lower resolutions for which the next higher resolution is whole."""
         for number in numbers:
             self._check_not_ended()
             lower_resolution(self.unfinished, *divmod(number, len(self.regions)))
@@ -249,7 +249,7 @@ class LargeJob:
             yield number
 
     def _check_not_ended(self) -> None:
-        """What is written after another run has given the result its name would be lost."""
+        """Checks that no other run has finished the result: what is written after that would be lost."""
         if not self.unfinished.exists():
             raise OSError(f"{self.out}: another run has ended this work, or its folder was removed")
 
@@ -263,7 +263,7 @@ def _origin(region: Region) -> tuple[int, int]:
 
 
 def _stamp(image: Path | Volume) -> str:
-    """Tells one image from another, or from itself after a change."""
+    """Returns what differs between two images, and between an image and itself after a change."""
     if isinstance(image, Volume):
         return hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
     found = on_disk(image)

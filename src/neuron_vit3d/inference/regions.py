@@ -1,11 +1,11 @@
-"""How a volume too large for one machine is shared out: regions, each segmented by itself and written to one shard.
+"""Divides a volume too large for one machine into regions, each segmented by itself and written to one shard.
 
     regions = RegionGrid(BlockGrid((2048, 2048, 2048), tile=(256, 256), overlap=(32, 32), num_slices=5))
     regions.side, regions.chunk, len(regions)      # (64, 448, 448), (32, 112, 112), 800
     regions[7].core                                # the voxels that region 7 writes, nobody else does
 
-The tiles of a region reach half an overlap beyond it, where those of its neighbours begin; of what they predict there
-only the region's own voxels are kept. So no tile is looked at twice, and no voxel comes from a tile's very border.
+The tiles of a region reach half an overlap beyond it, up to where the tiles of its neighbours begin. Of what they
+predict, only the region's own voxels are kept. So no tile is looked at twice, and no voxel comes from a tile's border.
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ _CHUNK_SLICES, _CHUNK_PIXELS = 32, 128  # the sides of a chunk, at most
 class Region:
     """A part of a volume: slices of the volume along z, y and x.
 
-    core: the voxels that are written. labelled: what its blocks label, of which the core is kept. seen: what they look
-    at.
+    core: the voxels that are written. labelled: the voxels that its blocks label, of which the core is kept. seen: the
+    voxels that its blocks look at.
     """
 
     index: int
@@ -39,12 +39,12 @@ class Region:
 
     @property
     def voxels(self) -> int:
-        """How many are written."""
+        """The number of voxels that are written."""
         return prod(_sides(self.core))
 
     @property
     def inner(self) -> Box:
-        """Where the core lies in what is labelled."""
+        """The place of the core in the labelled part."""
         z, y, x = (
             slice(core.start - labelled.start, core.stop - labelled.start)
             for core, labelled in zip(self.core, self.labelled, strict=True)
@@ -68,7 +68,7 @@ class RegionGrid:
 
     @cached_property
     def side(self) -> tuple[int, int, int]:
-        """Of a region's core, z y x: as many slices as some steps label, and as many pixels as some tiles add."""
+        """The sides of a region's core, z y x: slices of whole steps, and pixels of whole tiles."""
         step = self.whole.num_output_slices - self.whole.slice_overlap
         height, width = (
             _side(*axis) for axis in zip(self.shape[1:], self.whole.tile, self.whole.overlap, strict=True)
@@ -77,7 +77,7 @@ class RegionGrid:
 
     @property
     def chunk(self) -> tuple[int, int, int]:
-        """Sides of a chunk, z y x: divisors of a region's."""
+        """The sides of a chunk, z y x; they divide the sides of a region."""
         most = (_CHUNK_SLICES, _CHUNK_PIXELS, _CHUNK_PIXELS)
         depth, height, width = (_divisor_near(limit, whole) for limit, whole in zip(most, self.side, strict=True))
         return depth, height, width

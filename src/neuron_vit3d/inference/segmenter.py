@@ -1,9 +1,9 @@
-"""One volume of any size is segmented: blocks go through the model in batches, memory is bounded by a few slices.
+"""Segments one volume of any size: blocks go through the model in batches, and memory holds a few slices.
 
     scores = segment("neuron.tif")                       # the embedded default model; Volume of scores in [0, 1]
     segment("neuron.tif", "user/checkpoint", flips=True, out="neuron.scores.tif")     # slab by slab to disk
 
-What else can be told is in `options.py`.
+All options are in `options.py`.
 """
 
 import hashlib
@@ -146,26 +146,26 @@ class Segmenter:
 
     @property
     def _batch_size(self) -> int:
-        """How many blocks go through the model at once; it was decided when the segmenter was made."""
+        """The number of blocks that go through the model at once, decided when the segmenter was made."""
         assert self.options.batch_size is not None
         return self.options.batch_size
 
     def __getattr__(self, name: str):
-        """Gives the value of an option, `segmenter.tile_size` as `segmenter.options.tile_size`."""
+        """Returns the value of an option: `segmenter.tile_size` is `segmenter.options.tile_size`."""
         if name in SegmentOptions.__dataclass_fields__:
             return getattr(self.options, name)
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def key(self, shape: tuple[int, int, int]) -> str:
-        """Returns a word for what decides the scores of a volume of this shape.
+        """Returns a text of what decides the scores of a volume of this shape.
 
-        That is the weights, the image processor, the blocks, the options, and the kind of device.
+        These are the weights, the image processor, the blocks, the options, and the kind of device.
         """
         words = f"({self.grid(shape)}, {self.options.key()})"
         return hashlib.sha256(f"{self.model_key()}{words}{self.device.type}".encode()).hexdigest()
 
     def model_key(self) -> str:
-        """Returns a word for the weights and the image processor."""
+        """Returns a hash of the weights and the image processor."""
         known = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             known.update(name.encode())
@@ -252,7 +252,7 @@ class Segmenter:
         yield from stitcher.finished()
 
     def _look_at(self, source: ChannelReader) -> tuple[tuple[np.ndarray, np.ndarray], Contrast | None]:
-        """Black and white of the volume, and where it stands out, from one pass; refuses what cannot be segmented."""
+        """Finds black and white of the volume, and where it stands out, in one pass; refuses unusable volumes."""
         collected = IntensityRange(source.shape, self.processor.intensities)
         contrast = Contrast(source.shape) if self.options.skip_background else None
         lowest, highest = np.inf, -np.inf
@@ -339,7 +339,7 @@ def segmenter_of(
 def load_checkpoint(
     name: str | os.PathLike | None = None,
 ) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImageProcessor]:
-    """Model (float32) and image processor of a checkpoint: a folder, a name on the Hub, or None: the embedded default.
+    """Loads model (float32) and image processor of a checkpoint: a folder, a name on the Hub, or None (the default).
 
     Raises:
         ValueError: it is a checkpoint of another kind of model, its weights or its image processor do not fit its
@@ -384,7 +384,7 @@ def tell_of_inversion(collected: IntensityRange, name: str, *, inverted: bool) -
 
 
 def _ranges(shape: tuple[int, int, int], voxels: int) -> list[tuple[int, int]]:
-    """The slices of a volume in runs of about so many voxels."""
+    """Divides the slices of a volume into runs of about so many voxels."""
     run = max(1, voxels // (shape[1] * shape[2]))
     return [(z, min(z + run, shape[0])) for z in range(0, shape[0], run)]
 

@@ -1,4 +1,4 @@
-"""The windows of slices that are looked at: where most tiles are skipped, most of a slice need not be prepared."""
+"""Finds the windows of slices that are looked at: where most tiles are skipped, most of a slice is not needed."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Window:
     origin: tuple[int, int]
 
     def tile(self, origin: tuple[int, int], tile: tuple[int, int]) -> torch.Tensor:
-        """The tile (height, width) at an origin (y, x) of the plane."""
+        """Returns the tile (height, width) at an origin (y, x) of the plane."""
         y, x = (int(place - start) for place, start in zip(origin, self.origin, strict=True))
         return self.voxels[:, :, y : y + tile[0], x : x + tile[1]]
 
@@ -43,5 +43,5 @@ def windows_of(grid: BlockGrid, steps: list[int], needed: np.ndarray) -> dict[in
 
 
 def block_of(slices: list[Window], origin: tuple[int, int], tile: tuple[int, int]) -> torch.Tensor:
-    """The block (channels, slices, height, width) of the tile at an origin (y, x) of the plane."""
+    """Returns the block (channels, slices, height, width) of the tile at an origin (y, x) of the plane."""
     return torch.cat([one.tile(origin, tile) for one in slices], dim=1)

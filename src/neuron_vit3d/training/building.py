@@ -1,4 +1,4 @@
-"""The model that a run starts from, and what it is computed in."""
+"""Builds the model that a run starts from, and chooses the precision that it is computed in."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,11 +14,12 @@ from .config import DEFAULT_MODEL, TrainingConfig, TrainingError
 
 
 def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, NeuronViT3DImageProcessor]:
-    """Model (float32) and image processor that a run starts from.
+    """Makes the model (float32) and the image processor that a run starts from.
 
-    `base_model` may be a 2D vision transformer, inflated or (initialisation "scratch") used for its shape only; or a
-    checkpoint of this package, which is continued from; one that labels the center slice may learn to label several.
-    "default" is the checkpoint that comes with the package; a folder of that name is "./default".
+    `base_model` may be a 2D vision transformer. It is inflated, or, with the initialisation "scratch", only its shape
+    is used. Or it is a checkpoint of this package, from which training continues; one that labels the center slice may
+    learn to label several. "default" is the checkpoint that comes with the package; a folder of that name is
+    "./default".
     """
     from transformers import AutoConfig
 
@@ -67,9 +68,9 @@ def build_model(config: TrainingConfig) -> tuple[NeuronViT3DForSegmentation, Neu
 def label_more_slices(
     model: NeuronViT3DForSegmentation, processor: NeuronViT3DImageProcessor, num_output_slices: int
 ) -> None:
-    """Makes a model of the center slice one of the slices around it.
+    """Makes a model that labels the center slice label the slices around it, too.
 
-    To begin with, each is labelled as the center is.
+    In the beginning it labels each of them as it labels the center.
     """
     old = model.decoder.classifier
     new = Classifier(old.in_channels, model.config.num_labels, num_output_slices)
@@ -83,7 +84,7 @@ def label_more_slices(
 
 
 def _refuse_contradiction(config: TrainingConfig, base_config, shape: dict) -> None:
-    """Raises TrainingError where an option that is not the default says other than the 3D checkpoint is."""
+    """Raises TrainingError where an option was given that contradicts the 3D checkpoint."""
     if config.initialisation == "scratch":
         raise TrainingError(
             f"{config.base_model}: is a 3D checkpoint, which initialisation 'scratch' would throw away"
@@ -103,7 +104,7 @@ def _refuse_contradiction(config: TrainingConfig, base_config, shape: dict) -> N
 
 
 def mixed_precision(config: TrainingConfig) -> str:
-    """What Accelerate is told: "no", "bf16" or "fp16"."""
+    """Returns the precision for Accelerate: "no", "bf16" or "fp16"."""
     if config.mixed_precision != "auto":
         return config.mixed_precision
     if torch.cuda.is_available() and not config.cpu:
@@ -112,8 +113,8 @@ def mixed_precision(config: TrainingConfig) -> str:
 
 
 def computation_dtype(config: TrainingConfig) -> torch.dtype:
-    """Tells what whole volumes are segmented in: bfloat16 where the training computes in it, else float32.
+    """Returns the precision that whole volumes are segmented in: bfloat16 where training computes in it, else float32.
 
-    During a run in fp16, accelerate's own forward computes in it here, too.
+    In a run in fp16, accelerate's own forward computes in fp16 during validation, too.
     """
     return torch.bfloat16 if mixed_precision(config) == "bf16" else torch.float32

@@ -1,4 +1,4 @@
-"""Checkpoints to resume from: written whole or not at all, the last few kept."""
+"""Keeps checkpoints to resume from: each is written whole or not at all, and the last few are kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CANNOT_WRITE = (OSError, RuntimeError, SafetensorError)  # torch and safetensor
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run: `step_0000250`, ...; what is being written has a name with a dot before it.
+    """The folder `checkpoints/` of a run. It holds `step_0000250`, ...; unfinished ones have a dot before their names.
 
     A checkpoint holds what accelerate knows of (weights, optimiser, the objects registered with it, random states of
     every process) and the average of the weights where there is one.
@@ -101,11 +101,11 @@ class Checkpoints:
         return True
 
     def all(self) -> list[Path]:
-        """From the oldest to the latest."""
+        """Lists the checkpoints from the oldest to the latest."""
         return sorted(self.folder.glob("step_*"))
 
     def last_good(self) -> str:
-        """In words, for an error's message."""
+        """Names the last checkpoint that can be loaded, in the words of an error's message."""
         if not (found := self.all()):
             return "there is no checkpoint before it"
         return f"the last good checkpoint is step {int(found[-1].name.removeprefix('step_'))} in {self.folder}"
@@ -113,7 +113,7 @@ class Checkpoints:
 
 @contextmanager
 def told_as_full_disk(folder: Path) -> Iterator[None]:
-    """Turns what is raised while a model is written to `folder` into one TrainingError."""
+    """Turns errors of writing a model to `folder` into one TrainingError."""
     try:
         yield
     except _CANNOT_WRITE as error:

@@ -1,4 +1,4 @@
-"""Where a run's time goes."""
+"""Measures where a run's time goes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Seconds by what they were spent on. On a GPU work is counted where the program waits for it.
+    """Counts seconds by what they were spent on. Work of a GPU counts where the program waits for it.
 
     with clock("model"): ...
     for batch in clock.waiting(loader): ...
@@ -21,18 +21,18 @@ class Clock:
         self._began = self._lap_began = time.perf_counter()
 
     def start(self, seconds_before: float = 0.0) -> None:
-        """Begins anew; what an earlier part of the run took is added to `total`."""
+        """Starts the clock; the seconds of an earlier part of the run are added to `total`."""
         self._seconds.clear()
         self._before = seconds_before
         self._began = self._lap_began = time.perf_counter()
 
     @property
     def total(self) -> float:
-        """Seconds of the run, with those before it was interrupted."""
+        """Seconds of the whole run, its parts before interruptions included."""
         return self._before + time.perf_counter() - self._began
 
     def lap(self) -> dict[str, float]:
-        """Seconds since the last lap: "all" of them, and those of everything that was timed."""
+        """Returns the seconds since the last lap: "all", and the seconds of each thing that was timed."""
         now = time.perf_counter()
         seconds = {"model": 0.0, "waiting": 0.0, "beside": 0.0, **self._seconds, "all": now - self._lap_began}
         self._seconds.clear()
@@ -48,7 +48,7 @@ class Clock:
             self._seconds[what] += time.perf_counter() - began
 
     def waiting(self, items: Iterable) -> Iterator:
-        """The items; the time until each one is there is counted as "waiting"."""
+        """Yields the items, and counts the time until each one is there as "waiting"."""
         iterator = iter(items)
         while True:
             with self("waiting"):

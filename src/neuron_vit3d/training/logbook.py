@@ -14,7 +14,7 @@ from .config import TrainingConfig, TrainingError
 
 
 def check_trackers(names: list[str]) -> None:
-    """Raises TrainingError for a tracker that is unknown or not installed; accelerate would leave it out silently."""
+    """Raises TrainingError for a tracker that is unknown or not installed; accelerate would silently leave it out."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     known, installed = {str(name) for name in LOGGER_TYPE_TO_CLASS}, {str(name) for name in get_available_trackers()}
@@ -38,7 +38,7 @@ class Logbook:
         self.path = Path(config.output_dir) / "log.jsonl"
 
     def begin(self, step: int) -> None:
-        """Cuts off what was written after this step, which a continued run does again, and starts the trackers."""
+        """Removes the lines after this step, which a continued run writes again, and starts the trackers."""
         if not self.accelerator.is_main_process:
             return
         if self.path.exists():
@@ -64,7 +64,7 @@ class Logbook:
             )
 
     def write(self, step: int, **values) -> None:
-        """A line; trackers are told its numbers."""
+        """Writes a line, and gives its numbers to the trackers."""
         if not self.accelerator.is_main_process:
             return
         try:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ..evaluation.segmentation import center_line
 from ..model.loss import check_labels, cost_and_dice, voxel_sums
 from ..morphology.graphs import sparse_graph
+from .added_losses import ADDED
 
 
 _ERODING_STEPS = 3  # of the soft skeleton: what is wider than 2 * 3 + 2 voxels (a soma) has none
@@ -28,7 +29,7 @@ Sums: TypeAlias = torch.Tensor  # (n,), float32: sums over the voxels of a batch
 
 
 class Batch(NamedTuple):
-    """What a loss is computed from."""
+    """The logits and labels of a batch, from which a loss is computed."""
 
     logits: torch.Tensor  # (batch, num_labels, num_output_slices, height, width), float32
     labels: torch.Tensor  # (batch, num_output_slices, height, width), int64
@@ -55,7 +56,7 @@ class Term(NamedTuple):
 
 
 class SegmentationLoss:
-    """One of LOSSES, and by weight those of ADDED_LOSSES.
+    """One of LOSSES, plus the ADDED_LOSSES, each by its weight.
 
     Args:
         name: one of LOSSES.
@@ -130,7 +131,7 @@ def dice_cross_entropy(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tenso
 def dice_focal(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
     """Soft Dice and the focal loss (Lin et al. 2017, section 3).
 
-    Without their class weights, for Dice balances the classes.
+    Without the class weights of the paper, because Dice balances the classes.
     """
     cost = _cross_entropy(batch)
     # 1 - p without the rounding of p; kept off 0, where a power below 1 has no finite slope.
@@ -138,7 +139,7 @@ def dice_focal(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
 
 
 def _cross_entropy(batch: Batch) -> torch.Tensor:
-    """Cross-entropy of every voxel, of the labels' shape; 0 where labels leave voxels out."""
+    """Computes the cross-entropy of every voxel, in the labels' shape; 0 where labels leave voxels out."""
     return F.cross_entropy(batch.logits, batch.labels, ignore_index=batch.ignore_index, reduction="none")
 
 
@@ -158,8 +159,8 @@ def cldice(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
 def cldice_sums(foreground: torch.Tensor, neuron: torch.Tensor, soft_skeleton: Callable) -> torch.Tensor:
     """Computes the sums that `cldice_loss` needs, (4,).
 
-    They are the length of the predicted center line inside the labelled neuron and in all, and that of the labelled
-    one inside the prediction and in all.
+    They are two lengths of the predicted center line, inside the labelled neuron and in total, and two lengths of the
+    labelled center line, inside the prediction and in total.
 
     Args:
         foreground: probability of being neuron, (batch, slices, height, width), 0 where labels leave voxels out.
@@ -194,12 +195,12 @@ def _soft_skeleton() -> Callable[[torch.Tensor, int], torch.Tensor]:
 
 
 def skeleton(batch: Batch) -> tuple[Sums, Callable[[Sums], torch.Tensor]]:
-    """Nodes, edges and paths of the labelled tree, and false paths, see `skeleton_loss`."""
+    """Compares nodes, edges and paths with the labelled tree, and counts false paths; see `skeleton_loss`."""
     return skeleton_sums(batch.logits, batch.neuron, batch.valid), skeleton_loss
 
 
 class Parts(NamedTuple):
-    """Voxels of a center line, each in one of the parts that the line is divided into."""
+    """The voxels of a center line, and the part of the line that each of them belongs to."""
 
     voxels: np.ndarray  # (n,) numbers of the center line's voxels, counted as np.flatnonzero has them
     part: np.ndarray  # (n,) from 0
@@ -209,10 +210,10 @@ class Parts(NamedTuple):
 def skeleton_sums(logits: torch.Tensor, neuron: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Computes the sums that `skeleton_loss` needs, (8,).
 
-    They are cost and number of nodes, of edges, of paths; the cost of the false center lines, and the length of the
-    labelled and the false ones together.
+    They are the cost and the number of nodes, of edges and of paths; the cost of the false center lines; and the
+    length of the labelled and the false center lines together.
 
-    Center lines are thinned on the host, those of the labels and those of what is predicted (p >= 0.5).
+    The center lines of the labels and of the prediction (p >= 0.5) are thinned on the host.
 
     Args:
         logits: (batch, num_labels, slices, height, width), float32.
@@ -232,14 +233,14 @@ def skeleton_sums(logits: torch.Tensor, neuron: torch.Tensor, valid: torch.Tenso
 
 
 def skeleton_loss(sums: torch.Tensor) -> torch.Tensor:
-    """What is missing on the labelled trees, plus what is predicted away from them, from `skeleton_sums`.
+    """Adds up what is missing on the labelled trees and what is predicted away from them, from `skeleton_sums`.
 
-    After NeurINO (arXiv 2603.23104), which compares the trees of label and prediction by nodes, edges and paths.
-    Counts of a thresholded tree have no gradient; here the prediction pays, in nats, on the tree of the labels:
+    The idea is that of NeurINO (arXiv 2603.23104), which compares the trees of label and prediction by nodes, edges
+    and paths. Counts of a thresholded tree have no gradient. Here the prediction pays on the labelled tree, in nats:
 
     - node (a tip or a branch point): mean of -log p.
-    - edge (a run between nodes): mean of -log p, not -log of the mean p: that is content with half an edge and has
-      next to no slope in a gap, where p is near 0. A short edge counts as much as a long one.
+    - edge (a run between nodes): mean of -log p. The -log of the mean p would be content with half an edge, and it
+      has next to no slope in a gap, where p is near 0. A short edge counts as much as a long one.
     - path (a connected piece of the center line): its weakest link, a soft maximum of -log p.
     - false path: -log (1 - p) on the predicted center line more than 2 voxels away from the labelled neuron, by length
       (precision of a traced tree is one of length), over the length of labelled and false center lines.
@@ -252,11 +253,11 @@ def skeleton_loss(sums: torch.Tensor) -> torch.Tensor:
 
 
 def divide_center_lines(line: np.ndarray) -> tuple[Parts, Parts, Parts]:
-    """Nodes, edges and paths of center lines, a boolean mask (batch, slices, height, width).
+    """Divides center lines, a boolean mask (batch, slices, height, width), into nodes, edges and paths.
 
-    Voxels that touch by a face, an edge or a corner are neighbours. Nodes: each voxel with fewer than two neighbours
-    (a tip), and voxels with more than two, those that touch together (a branch point). Edges: what is connected of the
-    voxels with two neighbours. Paths: what is connected of all.
+    Voxels that touch by a face, an edge or a corner are neighbours. A node is a voxel with fewer than
+    two neighbours (a tip), or a group of touching voxels with more than two (a branch point). An edge is a connected
+    group of voxels with two neighbours. A path is a connected group of any voxels.
     """
     points = np.argwhere(line)
     apart = np.array([2, 1, 1, 1])  # blocks of a batch do not touch
@@ -270,7 +271,7 @@ def divide_center_lines(line: np.ndarray) -> tuple[Parts, Parts, Parts]:
 
 
 def _connected(links: np.ndarray, member: np.ndarray) -> Parts:
-    """Connected components of the voxels that are members; links (n, 2) join members only."""
+    """Finds the connected components of the voxels that are members; links (n, 2) join members only."""
     graph = sparse_graph(links.T, len(member))
     component = connected_components(graph, directed=False)[1][member]
     _, part, size = np.unique(component, return_inverse=True, return_counts=True)
@@ -278,18 +279,18 @@ def _connected(links: np.ndarray, member: np.ndarray) -> Parts:
 
 
 def _center_lines(masks: np.ndarray) -> np.ndarray:
-    """Center lines of masks (batch, slices, height, width), in 2D where there is one slice."""
+    """Thins masks (batch, slices, height, width) to center lines, in 2D where there is one slice."""
     return np.stack([center_line(mask) for mask in masks])
 
 
 def _false_center_lines(predicted: np.ndarray, neuron: np.ndarray) -> np.ndarray:
-    """Center lines of what is predicted, without the voxels near the labelled neuron."""
+    """Finds the predicted center lines, without the voxels near the labelled neuron."""
     near = ndimage.maximum_filter(neuron, (1, *3 * [2 * _TOLERANCE + 1]))
     return _center_lines(predicted) & ~near
 
 
 def _log_probabilities(logits: torch.Tensor, voxels: np.ndarray) -> torch.Tensor:
-    """Of some voxels, flat indices into (batch, slices, height, width): (n, num_labels)."""
+    """Returns log probabilities (n, num_labels) of the voxels at flat indices into (batch, slices, height, width)."""
     logits = logits.flatten(2)
     block, voxel = (torch.from_numpy(index).to(logits.device) for index in np.divmod(voxels, logits.shape[2]))
     return logits[block, :, voxel].log_softmax(1)
@@ -302,7 +303,7 @@ def _sum_of_means(cost: torch.Tensor, parts: Parts) -> torch.Tensor:
 
 
 def _sum_of_soft_maxima(cost: torch.Tensor, parts: Parts) -> torch.Tensor:
-    """Sum over parts of log(mean(exp(s * cost))) / s, at least the mean and at most the maximum of their costs."""
+    """Adds up log(mean(exp(s * cost))) / s over parts: at least the mean of a part's costs, at most their maximum."""
     part = torch.from_numpy(parts.part).to(cost.device)
     scaled = _SHARPNESS * cost[torch.from_numpy(parts.voxels).to(cost.device)]
     peak = scaled.new_zeros(len(parts.size)).scatter_reduce(0, part, scaled.detach(), "amax")
@@ -317,8 +318,6 @@ LOSSES = {
     "dice_cross_entropy": Term(dice_cross_entropy, "soft Dice and cross-entropy"),
     "dice_focal": Term(dice_focal, "soft Dice and the focal loss"),
 }
-# What is added to it, by the weight that TrainingConfig calls NAME_weight.
-ADDED_LOSSES = {
-    "cldice": Term(cldice, "soft clDice (needs monai)", check=_soft_skeleton),
-    "skeleton": Term(skeleton, "the skeleton-aware loss"),
-}
+_CHECKS = {"cldice": _soft_skeleton}  # of those that need a library
+# What is added to it, by the weight that TrainingConfig calls NAME_weight: the functions that ADDED names.
+ADDED_LOSSES = {name: Term(globals()[name], words, _CHECKS.get(name)) for name, words in ADDED.items()}

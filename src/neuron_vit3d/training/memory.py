@@ -1,7 +1,4 @@
-"""Says what to do when memory is not enough, in the run's own options.
-
-And when a process that prepares blocks dies of it.
-"""
+"""Says which options to change when memory is not enough, or when a process that prepares blocks dies of that."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from .config import TrainingConfig, TrainingError
 
 @contextmanager
 def memory_advice(config: TrainingConfig, where: str) -> Iterator[None]:
-    """Turns running out of memory in "a step" or in "validation" into a TrainingError that names what to change."""
+    """Turns a lack of memory in "a step" or in "validation" into a TrainingError that names what to change."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError; so is the CPU allocator's
@@ -28,9 +25,9 @@ def memory_advice(config: TrainingConfig, where: str) -> Iterator[None]:
 
 
 def told_of_workers(batches: Iterable) -> Iterator:
-    """The batches; an error of the processes that prepare them becomes a TrainingError of one line.
+    """Yields the batches; an error of the processes that prepare them becomes a TrainingError of one line.
 
-    What they read and find wrong says so itself; torch puts their whole traceback before it.
+    The last line of such an error says what is wrong; torch puts the whole traceback before it.
     """
     try:
         yield from batches
@@ -51,7 +48,7 @@ def told_of_workers(batches: Iterable) -> Iterator:
 
 
 def advice(config: TrainingConfig, *, learning: bool = True) -> list[str]:
-    """What helps, from what changes the result least; `learning`: where gradients are computed, too."""
+    """Lists what helps, beginning with what changes the result least; `learning`: gradients are computed, too."""
     found = []
     if learning and not config.activation_checkpointing:
         found.append("--activation-checkpointing true (the same result, about a third slower)")

@@ -1,4 +1,4 @@
-"""What learns how fast: parameter groups, their learning rates over time, and the moving average of the weights."""
+"""Decides what learns how fast: parameter groups, their learning rates, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DECODER = -1  # level of what is not the encoder's
 
 
 def freeze_layers(model: NeuronViT3DForSegmentation, config: TrainingConfig) -> None:
-    """Freezes the lowest `frozen_layers` of the encoder and its embeddings; all of it for -1.
+    """Freezes the embeddings and the lowest `frozen_layers` of the encoder; -1 freezes all of it.
 
     Raises:
         TrainingError: the encoder has fewer layers.
@@ -31,7 +31,7 @@ def freeze_layers(model: NeuronViT3DForSegmentation, config: TrainingConfig) -> 
 
 
 def level_of(model: NeuronViT3DForSegmentation) -> dict[str, int]:
-    """Parameter name -> its level: 0 the embeddings, 1 the encoder's lowest layer, ...; `DECODER`."""
+    """Maps each parameter's name to its level: 0 for embeddings, 1 for the encoder's lowest layer, ...; `DECODER`."""
     levels = {id(p): number for number, layer in enumerate(model.encoder.layers, 1) for p in layer.parameters()}
     return {
         name: levels.get(id(parameter), 0) if name.startswith("encoder.") else DECODER
@@ -80,11 +80,12 @@ def parameter_groups(model: NeuronViT3DForSegmentation, config: TrainingConfig) 
 def quicken_off_center(optimizer: torch.optim.Optimizer, model: NeuronViT3DForSegmentation, config: TrainingConfig):
     """Lets the embedding's kernels of all slices but the center one learn at their own rate.
 
-    They are a part of one tensor, for which an optimiser has one rate. So each step's change of them is made larger by
-    the ratio of the rates, which is what AdamW would do: its step and its weight decay are in proportion to the rate.
+    All kernels are one tensor, for which an optimiser has one rate. So after each step the change of these kernels is
+    multiplied by the ratio of the rates. AdamW would do the same, since its step and its weight decay are in
+    proportion to the rate.
 
-    After center inflation they are 0, and at the encoder's rate they stay next to nothing: a trained center kernel had
-    a norm of 26, its neighbours 0.3 to 0.4, and accuracy without them was better.
+    After center inflation these kernels are 0, and at the encoder's rate they stay near 0: a trained center kernel had
+    a norm of 26, its neighbours 0.3 to 0.4, and accuracy without the neighbours was better.
     """
     rate, own = config.encoder_learning_rate, config.off_center_learning_rate
     kernel = model.get_input_embeddings().weight
@@ -108,7 +109,7 @@ def quicken_off_center(optimizer: torch.optim.Optimizer, model: NeuronViT3DForSe
 
 
 def schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> torch.optim.lr_scheduler.LambdaLR:
-    """Learning rates of all groups by step; a function of the step alone, so that a run can be continued."""
+    """Returns the learning rates of all groups; they depend on the step alone, so that a run can be continued."""
 
     def factor_of(first_step: int):
         return lambda step: learning_rate_factor(step, config, first_step)
@@ -117,9 +118,9 @@ def schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> torch.
 
 
 def learning_rate_factor(step: int, config: TrainingConfig, first_step: int = 0) -> float:
-    """Linear from 0 to 1 over the warm-up, then a cosine to 0 at the last step.
+    """Returns the learning rate's factor: linear from 0 to 1 over the warm-up, then a cosine to 0 at the last step.
 
-    What is frozen until `first_step` has the rate 0 before, and then warms up to where the others are.
+    A group that is frozen until `first_step` has the rate 0 until then, and then warms up to the rate of the others.
     """
     if step < first_step:
         return 0.0
@@ -133,7 +134,7 @@ def learning_rate_factor(step: int, config: TrainingConfig, first_step: int = 0)
 
 
 def drop_frozen_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Takes the gradients from groups whose rate is 0: AdamW then leaves them, and what it knows of them, alone."""
+    """Removes the gradients of groups whose rate is 0, so that AdamW changes neither them nor its moments of them."""
     for group in optimizer.param_groups:
         if group["lr"] == 0.0:
             for parameter in group["params"]:

@@ -1,4 +1,4 @@
-"""Many processes train as one: sums and batch statistics are those of the global batch, on GPUs and on CPUs."""
+"""Lets many processes train as one: sums and batch statistics are those of the global batch, on GPUs and CPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .config import TrainingError
 
 
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor over all processes, which gradients flow through; the tensor itself where there is one.
+    """Sums a tensor over all processes, with gradients; returns the tensor itself where there is one process.
 
     A loss made of such sums has the same value in every process, and each process's gradient of it holds the number of
     processes times its own part: DistributedDataParallel's mean over processes is then the gradient of the global
@@ -24,7 +24,7 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """A sum that each process has a copy of; what flows back into one summand comes from all the copies."""
+    """A sum of which each process has a copy. The gradient of a summand comes from all copies."""
 
     @staticmethod
     def forward(ctx, tensor: torch.Tensor) -> torch.Tensor:
@@ -40,9 +40,9 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with batch norms that normalise by the global batch; without it each process would by its own share.
+    """Gives the model batch norms that normalise by the global batch, not by each process's share of it.
 
-    On GPUs these are torch's own, which know no CPU.
+    On GPUs these are torch's own, which do not work on CPUs.
     """
     if device.type != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -74,10 +74,10 @@ class _SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 def refuse_lone_process(num_processes: int) -> None:
-    """Raises TrainingError where a launcher was asked for many processes on the CPU and started this one alone.
+    """Raises TrainingError where a launcher was asked for many processes on the CPU but started only this one.
 
-    `accelerate launch --cpu --num_processes 2` does so without a word (accelerate 1.15): it sets the address at which
-    the processes would meet, and nothing of what a process of many is told.
+    `accelerate launch --cpu --num_processes 2` does so without a word (accelerate 1.15). It sets the address at which
+    the processes would meet, but none of the variables that number them.
     """
     asked = os.environ.get("MASTER_ADDR") and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     if num_processes == 1 and asked and "WORLD_SIZE" not in os.environ:

@@ -1,4 +1,4 @@
-"""What a training run reads: folders of pairs, or a prepared dataset."""
+"""Reads the data of a training run: folders of pairs, or a prepared dataset."""
 
 import zlib
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _SLICES_OF_CHECKSUM = 8
 
 
 def read_data(config: TrainingConfig) -> tuple[Sequence[LabelledVolume | TracedVolume], list[LabelledVolume]]:
-    """Volumes to train on and volumes to validate on.
+    """Reads the volumes to train on and the volumes to validate on.
 
     Raises:
         DataError, VolumeError, SWCError: a folder, a pair or a prepared dataset cannot be used.
@@ -60,7 +60,7 @@ def read_data(config: TrainingConfig) -> tuple[Sequence[LabelledVolume | TracedV
 
 
 def fresh_neurons(config: TrainingConfig) -> FreshNeurons | None:
-    """The synthetic neurons that a run makes for itself; None where it wants none.
+    """Returns the synthetic neurons that a run makes for itself; None where it wants none.
 
     Raises:
         VolumeError: a background cannot be read.
@@ -88,9 +88,9 @@ def check_channels(volumes: list[LabelledVolume | TracedVolume], expected: int) 
 
 
 def checksums(volumes: Sequence[LabelledVolume | TracedVolume]) -> list[tuple[str, int]]:
-    """Returns name and checksum of each volume: of its shape, voxels and labels.
+    """Returns the name and the checksum of each volume, which covers its shape, voxels and labels.
 
-    Of a volume that stays on disk some slices and its tree are taken.
+    Of a volume that stays on disk it covers some slices and the tree.
     """
     return [(volume.name, _checksum(volume)) for volume in volumes]
 
@@ -110,7 +110,7 @@ def _checksum(volume: LabelledVolume | TracedVolume) -> int:
 def _refuse_same_image(
     train: Sequence[LabelledVolume | TracedVolume], validation: Sequence[LabelledVolume | TracedVolume]
 ) -> None:
-    """Raises TrainingError where one image, under whatever names, is in both."""
+    """Raises TrainingError where the same image is in both, whatever its names."""
     for ours in validation:
         middle = ours.image.shape[1] // 2
         for theirs in train:
@@ -127,7 +127,7 @@ def _refuse_same_image(
 def _read_dataset(config: TrainingConfig) -> tuple[list[TracedVolume], list[LabelledVolume]]:
     """Reads the parts "train" and "validation" of a prepared dataset.
 
-    Training volumes stay on disk, those of validation do not.
+    Volumes for training stay on disk; those for validation are read into memory.
     """
     if Path(config.dataset).is_dir():
         if not is_prepared(config.dataset):
@@ -165,7 +165,7 @@ def _read_dataset(config: TrainingConfig) -> tuple[list[TracedVolume], list[Labe
 
 
 def _in_memory(volume: TracedVolume) -> LabelledVolume:
-    """With the labels of the whole volume, which validation compares with."""
+    """Reads a volume into memory, with the labels of all of it, with which validation compares."""
     return LabelledVolume(volume.name, volume.image, volume.labels(tuple(slice(0, side) for side in volume.shape)))
 
 

@@ -141,7 +141,7 @@ class RunState:
         vars(self).update(state)
 
     def difference(self, training: list[tuple[str, int]], validation: list[tuple[str, int]]) -> str:
-        """What of the data is not what it was, in words; "" where all is."""
+        """Says which data has changed; "" where none has."""
         for part, before, now in (
             ("training", self.training, training),
             ("validation", self.validation, validation),
@@ -190,7 +190,7 @@ class Run:
         self.logbook.begin(self.state.step)
 
     def fit(self, loader: DataLoader) -> None:
-        """Steps to the last one, or to where validation has stopped getting better."""
+        """Trains to the last step, or until validation has stopped getting better."""
         config, accelerator, state, clock = self.config, self.accelerator, self.state, self.clock
         clock.start(state.seconds)
         done = state.step * config.gradient_accumulation_steps
@@ -231,7 +231,7 @@ class Run:
         self.logbook.end()
 
     def _learn(self, batch: dict[str, torch.Tensor]) -> float:
-        """Forward, backward and, where enough batches are summed up, a step; returns the loss of the global batch."""
+        """Runs a batch forward and backward, and steps when enough are summed. Returns the global batch's loss."""
         logits = self.model(pixel_values=batch["pixel_values"]).logits
         loss = self.loss(logits, batch["labels"])
         self.accelerator.backward(loss)
@@ -273,7 +273,7 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def _validation_dice(self, model: NeuronViT3DForSegmentation) -> dict[str, dict[float, float]]:
-        """Of all volumes, the same in all processes; the largest are dealt out first."""
+        """Returns the Dice of all volumes, the same in all processes; the largest volumes are dealt out first."""
         accelerator = self.accelerator
         order = sorted(range(len(self.validation_volumes)), key=lambda i: -self.validation_volumes[i].labels.size)
         own = order[accelerator.process_index :: accelerator.num_processes]
@@ -290,9 +290,9 @@ class Run:
         return {name: dice[which] for which, name in enumerate(names)}
 
     def _save(self, model: NeuronViT3DForSegmentation, threshold: float) -> None:
-        """Writes model and processor to the output folder, scores of `threshold` shifted to 0.5.
+        """Writes model and processor to the output folder, with scores of `threshold` shifted to 0.5.
 
-        Training goes on unshifted.
+        Training goes on with the unshifted model.
         """
         if not self.accelerator.is_main_process:
             return
@@ -303,7 +303,7 @@ class Run:
         model.decoder.classifier.bias.data.copy_(trained_bias)
 
     def _log_progress(self, losses: list[float]) -> None:
-        """Loss, highest learning rate and speed since the last line, validation and checkpoints left out of it."""
+        """Logs loss, highest learning rate, and speed since the last line, without validation and checkpoints."""
         lap = self.clock.lap()
         seconds = max(lap["all"] - lap["beside"], 1e-9)
         self.logbook.write(
@@ -318,13 +318,13 @@ class Run:
         )
 
     def _origin(self, dataset: BlockDataset, number: int) -> str:
-        """Which blocks all processes had in their batch `number`."""
+        """Tells which blocks all processes had in their batch `number`."""
         size = self.config.batch_size * self.accelerator.num_processes
         return "; ".join(dataset.origin(index) for index in range(number * size, (number + 1) * size))
 
 
 def save_pretrained(model: NeuronViT3DForSegmentation, processor: NeuronViT3DImageProcessor, folder: Path) -> None:
-    """Writes model and processor beside the old ones, then replaces those file by file."""
+    """Writes model and processor beside the old ones, then replaces the old ones file by file."""
     with replacing_files(folder) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
@@ -339,7 +339,7 @@ def _loss(config: TrainingConfig) -> SegmentationLoss:
 
 
 def _refuse_other_run(config: TrainingConfig, output: Path) -> None:
-    """Raises TrainingError where the output folder holds something learned with other options, or what is no run's."""
+    """Raises TrainingError where the output folder holds a run with other options, or files that are of no run."""
     path = output / "training_config.json"
     found = [name for name in ("model.safetensors", "config.json") if (output / name).exists()]
     if found and not path.exists():
@@ -354,7 +354,7 @@ def _refuse_other_run(config: TrainingConfig, output: Path) -> None:
 
 
 def _claim_folder(config: TrainingConfig, output: Path, accelerator: Accelerator) -> None:
-    """Creates the output folder and notes the options there, once it is known that the run can start."""
+    """Creates the output folder and writes the options there; called once it is known that the run can start."""
     accelerator.wait_for_everyone()  # all have looked for another run
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)

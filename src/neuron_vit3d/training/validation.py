@@ -1,4 +1,4 @@
-"""How good a model is on whole volumes, and which threshold suits it."""
+"""Measures how good a model is on whole volumes, and finds the threshold that suits it."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from ..volumes import Volume
 
 
 def validation_dice(segmenter: Segmenter, volumes: list[LabelledVolume]) -> dict[str, dict[float, float]]:
-    """Dice of whole stitched volumes: volume name -> threshold -> Dice; ignored voxels are left out."""
+    """Measures the Dice of whole stitched volumes: name -> threshold -> Dice, without the ignored voxels."""
     result = {}
     for name, volume in zip(unique_names(volumes), volumes, strict=True):
         valid = volume.labels != IGNORE_INDEX
@@ -23,7 +23,7 @@ def validation_dice(segmenter: Segmenter, volumes: list[LabelledVolume]) -> dict
 
 
 def unique_names(volumes: list[LabelledVolume]) -> list[str]:
-    """Their names; those of several folders may have the same, and then get a dash each."""
+    """Returns the volumes' names; of equal names, from several folders, each further one gets a prime."""
     names = []
     for volume in volumes:
         name = volume.name
@@ -34,13 +34,13 @@ def unique_names(volumes: list[LabelledVolume]) -> list[str]:
 
 
 def segment_labelled(segmenter: Segmenter, volume: LabelledVolume) -> np.ndarray:
-    """Scores (slices, height, width) of a labelled volume's image, float32."""
+    """Segments the image of a labelled volume. Returns scores (slices, height, width), float32."""
     image = volume.image if segmenter.processor.num_channels > 1 else volume.image[0]
     return segment(Volume(image, source=volume.name), segmenter).array
 
 
 def best_threshold(dice_by_volume: dict[str, dict[float, float]]) -> tuple[float, float]:
-    """The threshold with the highest mean Dice over the volumes, and that Dice."""
+    """Returns the threshold with the highest mean Dice over the volumes, and that Dice."""
     mean = {t: float(np.mean([dice[t] for dice in dice_by_volume.values()])) for t in THRESHOLDS}
     threshold = max(mean, key=mean.__getitem__)
     return threshold, mean[threshold]
@@ -48,11 +48,11 @@ def best_threshold(dice_by_volume: dict[str, dict[float, float]]) -> tuple[float
 
 @torch.no_grad()
 def shift_threshold(model: NeuronViT3DForSegmentation, threshold: float) -> None:
-    """Changes the classifier's bias so that scores of `threshold` become 0.5, in place; the masks stay what they were.
+    """Changes the classifier's bias in place so that scores of `threshold` become 0.5; the masks stay the same.
 
-    Training sees more neuron than volumes hold, so a trained model is too sure of it, and the best threshold lies
-    above 0.5. With the shift, 0.5 is right for whoever does not know better. For two labels the mask p >= t is the
-    mask logit(p) - logit(t) >= 0; where tiles overlap scores are averaged, and a voxel near the threshold may change
+    Training blocks hold more neuron than volumes do. So a trained model is too sure of it, and the best threshold lies
+    above 0.5. After the shift 0.5 is the best threshold. For two labels the mask p >= t is the mask
+    logit(p) - logit(t) >= 0. Where tiles overlap, scores are averaged, and a voxel near the threshold may change
     sides.
     """
     num_labels, num_slices = model.config.num_labels, model.config.num_output_slices

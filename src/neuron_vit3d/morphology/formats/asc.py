@@ -31,9 +31,10 @@ def _read(path: Path, *, mend_structure: bool = False) -> Tree:
         raise TreeFileError(
             f'{path}: Neurolucida .asc can be read where MorphIO is installed: pip install "neuron_vit3d[asc]"'
         ) from None
+    morphio.set_maximum_warnings(0)  # it would print them, also those that it collects
     try:
         found = morphio.Morphology(str(path), warning_handler=morphio.WarningHandlerCollector())
-    except (morphio.MorphioError, RuntimeError, ValueError) as error:
+    except Exception as error:  # its own, and those of the C++ library that it is made with
         said = " ".join(_COLOURS.sub("", str(error)).replace(str(path), "").split()).strip(": ")
         raise TreeFileError(f"{path}: no sound Neurolucida .asc: {said[:200]}") from None
     xyz: list[np.ndarray] = []
@@ -66,6 +67,8 @@ def _read(path: Path, *, mend_structure: bool = False) -> Tree:
         parents.append([above, *range(count, count + len(points) - 1)][: len(points)])
         count += len(points)
         last[section.id] = count - 1 if len(points) else above
+    if not all(np.isfinite(one).all() for one in (*xyz, *map(np.asarray, radii))):
+        raise TreeFileError(f"{path}: NaN or infinite positions or diameters")
     if not count:
         raise TreeFileError(f"{path}: expected neurites or a soma, found none")
     sizes = np.concatenate(radii)
