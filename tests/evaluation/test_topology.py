@@ -202,4 +202,4 @@ def test_nodes_without_an_edge_can_be_left_out(tmp_path, monkeypatch):
     assert "esa                     0.0000" in succeed("evaluate", "stray.swc", "gold.swc", "--ignore-lone-nodes")
     Tree.from_parents(np.zeros((1, 3)), np.ones(1), [-1]).write("lone.swc")
     complaint = fail("evaluate", "lone.swc", "gold.swc", "--ignore-lone-nodes")
-    assert complaint.startswith("lone.swc: expected a tree with edges, found 1 nodes")
+    assert complaint.startswith("lone.swc: expected a tree with edges, found 1 node(s)")
