@@ -1,7 +1,8 @@
 """Makes a trained run the embedded default: python experiments/embed_default.py --run-dir runs/default
 
 Writes float16 weights, configuration, image processor, training record and card to src/neuron_vit3d/assets/default.
-The card is made of model_cards/default.yaml, the run's own files and the report of `benchmarks/basics.py volumes`.
+The card is made of model_cards/default.yaml, the run's own files and the report of `benchmarks/basics.py volumes`;
+they lie beside it, for `neuron-vit3d publish default`.
 
     python experiments/embed_default.py --card-only                              # facts or report have changed
     python experiments/embed_default.py --picture demo/sample.compared.png      # the card's picture, left by
@@ -10,6 +11,7 @@ The card is made of model_cards/default.yaml, the run's own files and the report
 
 import json
 import math
+import os
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -21,8 +23,8 @@ from PIL import Image
 from transformers import HfArgumentParser
 
 from neuron_vit3d.files import new_folder
-from neuron_vit3d.hub import model_card
-from neuron_vit3d.hub.assemble import copy_record
+from neuron_vit3d.hub import model_card, read_facts
+from neuron_vit3d.hub.assemble import FACTS_FILE, copy_record
 from neuron_vit3d.inference import DEFAULT_CHECKPOINT, load_checkpoint
 from neuron_vit3d.training.validation import shift_threshold
 
@@ -56,7 +58,7 @@ def main() -> int:
         if arguments.run_dir:
             embed(Path(arguments.run_dir), arguments.facts, arguments.logit, arguments.intensities)
         elif arguments.card_only:
-            model_card(DEFAULT_CHECKPOINT, arguments.facts).save(DEFAULT_CHECKPOINT / "README.md")
+            add_card(DEFAULT_CHECKPOINT, Path(arguments.facts))
         else:
             reduce_picture(Path(arguments.picture), CARDS / "default.png")
     except (ValueError, OSError) as error:
@@ -76,7 +78,7 @@ def embed(run: Path, facts: str, logit: float = 0.0, intensities: str = "") -> N
         processor.save_pretrained(partial)
         take_out_code(partial)
         copy_record(run, partial)
-        model_card(partial, facts).save(partial / "README.md")
+        add_card(partial, Path(facts))
         size = sum(path.stat().st_size for path in partial.iterdir())
         if size > LARGEST:
             raise ValueError(
@@ -84,6 +86,23 @@ def embed(run: Path, facts: str, logit: float = 0.0, intensities: str = "") -> N
             )
         shutil.rmtree(DEFAULT_CHECKPOINT, ignore_errors=True)
     print(f"{DEFAULT_CHECKPOINT.relative_to(REPOSITORY)}  {size / 1e6:.1f} MB")
+
+
+def add_card(folder: Path, facts: Path) -> None:
+    """Writes the card, and beside it what it is made of, so that `neuron-vit3d publish default` needs no repository.
+
+    That is facts.yaml, with the reports and the picture that it names.
+    """
+    text, told = facts.read_text(), read_facts(facts)
+    pictures = [told.picture.file] if told.picture else []
+    for path in [*(evaluation.report for evaluation in told.evaluation), *pictures]:
+        place = Path(os.path.relpath(path, facts.parent)).as_posix()
+        if f" {place}\n" not in text:
+            raise ValueError(f"{facts}: expected {place} as the last word of a line")
+        text = text.replace(f" {place}\n", f" {path.name}\n")
+        shutil.copyfile(path, folder / path.name)
+    (folder / FACTS_FILE).write_text(text)
+    model_card(folder, folder / FACTS_FILE).save(folder / "README.md")
 
 
 def take_out_code(folder: Path) -> None:

@@ -228,8 +228,8 @@ def test_imports_are_understood(tmp_path, monkeypatch):
     assert parts_of_the_package(package) == {"morphology", "model"}
 
 
-# These take what a file of transformers' holds, or decides.
-MANY_PARAMETERS = {"from_pretrained_2d", "NeuronViT3DImageProcessor.__init__"}
+# It takes what transformers' own decides.
+MANY_PARAMETERS = {"from_pretrained_2d"}
 
 
 def functions(path: Path) -> list[tuple[str, ast.FunctionDef]]:

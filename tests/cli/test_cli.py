@@ -533,6 +533,7 @@ def test_view_draws_the_trees(files):
     assert has_colour(files / "b.png", PREDICTED) and has_colour(files / "b.png", GOLD)
 
 
+@pytest.mark.slow
 def test_the_program_in_a_process_of_its_own(files, neuron):
     specks = neuron.mask.copy()
     specks[0, :4, :4] = True  # too small a component, far away, and another one

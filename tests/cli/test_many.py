@@ -256,7 +256,7 @@ def test_warnings_are_in_the_summary(batch, neurons):
     assert "dark on bright" not in rows()[1]["warnings"]
     result = run(*batch, "dark.tif", "a.tif", "--no-trace", "--threshold", "0.01")
     assert all("more than neurons fill" in row["warnings"] for row in rows())
-    alone = run(*batch, "dark.tif", "--no-trace")
+    alone = run(*batch, "dark.tif", "--no-trace", "-o", "alone")
     assert alone.stderr.startswith("neuron-vit3d: dark.tif: looks dark on bright") and alone.stderr.count("\n") == 1
 
 

@@ -203,7 +203,8 @@ def test_blocks_without_variation_are_those_of_the_volume_in_memory(dataset, neu
 def test_worker_processes_make_the_same_blocks(dataset, context):
     made = blocks(TracedVolume.all_of(dataset), augmentation=replace(Augmentation(), mix=1.0))
     expected = list(made)
-    loader = DataLoader(made, batch_size=None, num_workers=2, multiprocessing_context=context)
+    workers = 2 if context == "fork" else 1  # one that is spawned imports torch anew
+    loader = DataLoader(made, batch_size=None, num_workers=workers, multiprocessing_context=context)
     for block, same in zip(loader, expected, strict=True):
         assert np.array_equal(block["pixel_values"], same["pixel_values"])
         assert np.array_equal(block["labels"], same["labels"])

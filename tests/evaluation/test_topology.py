@@ -79,6 +79,7 @@ def test_gold_in_fragments_is_one_neuron():
     gold = along_x((0, 40), (41, 100))
     figures = run_lengths(GOLD, gold)
     assert (figures["splits"], figures["merges"], figures["edge_accuracy"]) == (0, 0, 1)
+    assert figures["normalized_run_length"] == pytest.approx(1)
     figures = run_lengths(along_x((0, 40)), gold)  # one of them is missed whole
     assert figures["splits"] == 0 and figures["omitted_edges"] == pytest.approx(59 / 99, abs=0.03)
 
@@ -201,4 +202,4 @@ def test_nodes_without_an_edge_can_be_left_out(tmp_path, monkeypatch):
     assert "esa                     0.0000" in succeed("evaluate", "stray.swc", "gold.swc", "--ignore-lone-nodes")
     Tree.from_parents(np.zeros((1, 3)), np.ones(1), [-1]).write("lone.swc")
     complaint = fail("evaluate", "lone.swc", "gold.swc", "--ignore-lone-nodes")
-    assert complaint.startswith("lone.swc: expected a tree with edges, found 1 nodes")
+    assert complaint.startswith("lone.swc: expected a tree with edges, found 1 node(s)")

@@ -234,8 +234,11 @@ def test_a_data_set_has_a_card(tmp_path):
 
 def test_the_embedded_default_has_the_card_that_is_made_of_its_facts():
     """Nobody edits it by hand: python experiments/embed_default.py --card-only"""
-    card = model_card(DEFAULT_CHECKPOINT, REPOSITORY / "model_cards" / "default.yaml")
-    assert (DEFAULT_CHECKPOINT / "README.md").read_text() == str(card)
+    for facts in (REPOSITORY / "model_cards" / "default.yaml", DEFAULT_CHECKPOINT / "facts.yaml"):
+        assert (DEFAULT_CHECKPOINT / "README.md").read_text() == str(model_card(DEFAULT_CHECKPOINT, facts))
+    for copy_of in ("model_cards/default.png", "benchmarks/results/default_on_real.json"):
+        original = REPOSITORY / copy_of
+        assert (DEFAULT_CHECKPOINT / original.name).read_bytes() == original.read_bytes()
     assert (REPOSITORY / "model_cards" / "default.png").stat().st_size < 300_000
 
 

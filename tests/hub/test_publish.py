@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from neuron_vit3d import NeuronViT3DForSegmentation, NeuronViT3DImageProcessor
 from neuron_vit3d.hub import CardError, PublishError, assemble, publish
+from neuron_vit3d.inference import DEFAULT_CHECKPOINT
 from neuron_vit3d.model.loading import CheckpointError
 from support import processes
 from support.hub_client import hub_client
@@ -369,10 +370,10 @@ def test_the_program_shows_what_it_would_publish(run, tmp_path, monkeypatch):
         "no such option: --pirvate; the nearest is --private"
     )
     assert "has no facts.yaml" in fail("publish", tmp_path, "user/tiny", "--dry-run", tmp_path / "other")
-    monkeypatch.setattr("neuron_vit3d.cli.publish.__file__", str(tmp_path / "a" / "b" / "c.py"))  # as installed
-    assert fail("publish", "default", "user/x", "--dry-run", tmp_path / "x").startswith(
-        "default: its facts are in the"
-    )
+    shutil.copytree(DEFAULT_CHECKPOINT, tmp_path / "alone")  # as it is installed, without the repository
+    monkeypatch.setattr("neuron_vit3d.inference.DEFAULT_CHECKPOINT", tmp_path / "alone", raising=False)
+    assert succeed("publish", "default", "user/x", "--dry-run", tmp_path / "x") == f"{tmp_path / 'x'}\n"
+    assert set(contents(tmp_path / "x")) == FILES
 
 
 @pytest.mark.slow
@@ -394,7 +395,8 @@ def test_a_run_becomes_the_embedded_default(run, monkeypatch, tmp_path):
         monkeypatch.setitem(script["embed"].__globals__, name, value)
     script["embed"](run, run / "facts.yaml")
     code_and_picture = CODE | {"figures/example.png"}
-    assert set(contents(target)) == FILES - code_and_picture and os.listdir(target.parent) == ["default"]
+    card = {"facts.yaml", "tiny.json", "tiny.PNG"}
+    assert set(contents(target)) == FILES - code_and_picture | card and os.listdir(target.parent) == ["default"]
     assert "auto_map" not in (target / "config.json").read_text() + (target / "preprocessor_config.json").read_text()
     assert all(
         value.dtype in (torch.float16, torch.int64) for value in load_file(target / "model.safetensors").values()

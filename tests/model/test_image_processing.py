@@ -273,3 +273,26 @@ def test_options_that_do_nothing_are_refused():
         NeuronViT3DImageProcessor()(np.zeros((3, 8, 8)), tile_size=32)
     with pytest.raises(ValueError, match="image_std must be positive; got 0"):
         NeuronViT3DImageProcessor(image_std=0)
+
+
+def test_an_option_that_does_not_exist_is_refused_and_one_that_was_saved_is_told_of(tmp_path, caplog):
+    with pytest.raises(ValueError, match=r"has no option 'tile_sise' \(value 64\); did you mean tile_size\?"):
+        NeuronViT3DImageProcessor(tile_sise=64)
+    NeuronViT3DImageProcessor(tile_size=64).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**saved, "gama": 2, "processor_class": "Some"}))
+    loaded = NeuronViT3DImageProcessor.from_pretrained(tmp_path)
+    assert "kept, but without effect: the image processor has no option 'gama' (value 2)" in caplog.text
+    assert (loaded.tile_size, loaded.gama) == (64, 2)
+    loaded.save_pretrained(tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "preprocessor_config.json").read_text())
+    assert again == {**saved, "gama": 2}
+
+
+def test_what_older_checkpoints_hold_loads_without_a_word(caplog):
+    """The options that there have been from the first version on, without those that came later."""
+    old = {"num_slices": 5, "num_channels": 1, "num_output_slices": 1, "tile_size": 224, "tile_overlap": 32}
+    old |= {"lower_percentile": 1.0, "upper_percentile": 99.5, "image_mean": 0.5, "image_std": 0.5}
+    loaded = NeuronViT3DImageProcessor.from_dict({**old, "image_processor_type": "NeuronViT3DImageProcessor"})
+    assert caplog.text == "" and {key: getattr(loaded, key) for key in old} == old
+    assert (loaded.slice_overlap, loaded.patch_size, loaded.intensities) == (0, 16, "percentiles")

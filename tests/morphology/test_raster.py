@@ -53,7 +53,7 @@ def trees(draw):
 
 
 @given(trees(), st.tuples(*[st.integers(1, 13)] * 3))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_equals_the_definition(tree, shape):
     assert_as_defined(rasterize(tree, shape), signed_gap(tree, tree.radii, shape))
 

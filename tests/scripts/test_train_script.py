@@ -6,7 +6,6 @@ import random
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -118,12 +117,7 @@ def run_two_processes(config: TrainingConfig) -> str:
 def test_two_processes_train_one_model(config):
     """Killed and started again, they go on."""
     config = replace(config, batch_size=1, max_steps=4)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
-    environment = os.environ | ONE_THREAD | {"ACCELERATE_USE_CPU": "true"}
-    words = [*map(str, command), *arguments_of(config)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split()[-1:] == [config.output_dir]
+    assert run_two_processes(config).split()[-1:] == [config.output_dir]
     folder = Path(config.output_dir)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step_0000002", "step_0000004"]
     assert len(log_of(folder, "loss")) == 4

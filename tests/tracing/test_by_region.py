@@ -51,8 +51,10 @@ def num_side_by_side(tree: Tree) -> int:
     return len({node for pair in pairs if not ancestors(pair[0]) & ancestors(pair[1]) for node in pair})
 
 
-@pytest.mark.parametrize("seed", [9000, 9003])
-@pytest.mark.parametrize("side", [32, 50])
+@pytest.mark.parametrize(
+    ("seed", "side"),
+    [(9000, 32), (9003, 50), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((9000, 50), (9003, 32)))],
+)
 def test_a_neuron_is_nearly_the_same_by_region_and_as_a_whole(seed, side, regions):
     gold = synthetic_neuron((128, 128, 128), seed=seed, quality="clean").tree
     mask = rasterize(gold, (128, 128, 128))

@@ -55,6 +55,7 @@ def test_training_learns_and_leaves_a_checkpoint_to_load(config):
     assert not hidden(folder)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(config, monkeypatch, tmp_path):
     """Two batches a step, with dropout; interrupted in the middle of step 6, two steps after a checkpoint, and once
     more."""

@@ -134,6 +134,7 @@ def test_accumulated_batches_weigh_as_one_step_of_their_mean(config, tmp_path):
 # -- what else Trainer does ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_trainer_learns(config, tmp_path):
     config = replace(config, max_steps=40, learning_rate=2e-2)
     trainer = as_trainer(config, tmp_path)

@@ -33,7 +33,7 @@ def publish(
 
     folder: str | Path = checkpoint
     if checkpoint == "default":
-        folder, facts = DEFAULT_CHECKPOINT, facts or default_facts()
+        folder = DEFAULT_CHECKPOINT
     out = Output(json)
     if dry_run is not None:
         out.tell(str(assemble(folder, dry_run, facts, repo_id)), folder=dry_run)
@@ -50,14 +50,3 @@ def publish(
         address = done.pr_url or done.commit_url
         out.tell(address, address=address)
     out.end()
-
-
-def default_facts() -> Path:
-    """Facts of the embedded checkpoint; they are in the repository, with the reports that its card quotes."""
-    path = Path(__file__).resolve().parents[3] / "model_cards" / "default.yaml"
-    if not path.is_file():
-        raise ValueError(
-            "default: its facts are in the package's repository, not in the package: give them, --facts "
-            "model_cards/default.yaml of a clone"
-        )
-    return path

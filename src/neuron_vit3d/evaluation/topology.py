@@ -55,7 +55,7 @@ def without_lone_nodes(tree: Tree) -> Tree:
     if has_edge.all():
         return tree
     if not has_edge.any():
-        raise SWCError(f"expected a tree with edges, found {len(tree)} nodes without any")
+        raise SWCError(f"expected a tree with edges, found {len(tree)} node(s) without any")
     names = ("ids", "types", "xyz", "radii", "parents", "scores", "bridged")
     kept = {name: getattr(tree, name)[has_edge] for name in names if getattr(tree, name) is not None}
     return dataclasses.replace(tree, **kept)

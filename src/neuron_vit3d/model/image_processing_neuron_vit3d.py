@@ -1,11 +1,20 @@
 """NeuronViT3DImageProcessor cuts a normalised volume into blocks, and stitches the predicted slices to scores."""
 
+import difflib
+import inspect
+
 import numpy as np
 import torch
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.utils import logging
 
 from .blocks import BlockGrid, check_slice_overlap, cut, stitch, tile_side
 from .intensities import DEFAULT_PERCENTILES, METHODS, IntensityRange, compressed
+
+
+logger = logging.get_logger(__name__)
+# What preprocessor_config.json holds besides, for transformers; so do names that begin with "_".
+_OTHER_KEYS = {"image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "custom_pipelines"}
 
 
 class NeuronViT3DImageProcessor(BaseImageProcessor):
@@ -28,6 +37,10 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
             bar or slice does not move them, and compresses what is brighter than white; "percentiles" scales linearly
             and clips, as checkpoints of before do; "capped" does, too, but white is at most three times the robust
             one. See `intensities.py`.
+
+    Raises:
+        ValueError: values that cannot be, or an option that does not exist. (One in a preprocessor_config.json is told
+            of in a warning and kept: a later version, or a user, may have written it.)
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -48,6 +61,9 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         intensities: str = "percentiles",
         **kwargs,
     ):
+        for complaint in self.other_options(kwargs).values():
+            # It would be ignored in silence, and blocks be others than were asked for.
+            raise ValueError(f"the image processor has no option {complaint}")
         super().__init__(**kwargs)
         self.num_slices = num_slices
         self.num_channels = num_channels
@@ -99,15 +115,38 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         )
 
     @classmethod
+    def other_options(cls, values: dict) -> dict[str, str]:
+        """Finds options that there are not, each with words that name it and the nearest real one."""
+        known = [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "kwargs")]
+        found = {}
+        for key, value in values.items():
+            if key not in known and key not in _OTHER_KEYS and not key.startswith("_"):
+                near = difflib.get_close_matches(key, known, n=1)
+                found[key] = f"{key!r} (value {value!r})" + (f"; did you mean {near[0]}?" if near else "")
+        return found
+
+    @classmethod
     def from_dict(cls, image_processor_dict: dict, **kwargs):
-        """As in transformers; raises ValueError where the values are another model's, as of a 2D checkpoint."""
+        """As in transformers. An option that does not exist is kept and told of in a warning: what was saved loads.
+
+        Raises:
+            ValueError: the values are another model's, as of a 2D checkpoint.
+        """
         kind = image_processor_dict.get("image_processor_type", cls.__name__)
         if kind != cls.__name__:
             raise ValueError(
                 f"expected the values of a {cls.__name__}, found those of a {kind}; make the one that belongs to a "
                 f"model by {cls.__name__}.for_model(model.config)"
             )
-        return super().from_dict(image_processor_dict, **kwargs)
+        others = cls.other_options(image_processor_dict)
+        known = {key: value for key, value in image_processor_dict.items() if key not in others}
+        loaded = super().from_dict(known, **kwargs)
+        for key in others:
+            setattr(loaded[0] if isinstance(loaded, tuple) else loaded, key, image_processor_dict[key])
+        if others:
+            told = ", no option ".join(others.values())
+            logger.warning(f"kept, but without effect: the image processor has no option {told}")
+        return loaded
 
     def fit_to(self, config) -> None:
         """Takes over the patches of a model with this configuration, which older checkpoints do not note here.

@@ -77,7 +77,7 @@ def measure(
     if not (sholl_step > 0 and np.isfinite(sholl_step)):
         raise ValueError(f"sholl_step must be a positive number, got {sholl_step}")
     if not len(tree.edges):
-        raise SWCError(f"expected a tree with edges, found {len(tree)} nodes without any")
+        raise SWCError(f"expected a tree with edges, found {len(tree)} node(s) without any")
     if not (np.isfinite(tree.xyz).all() and np.isfinite(tree.radii).all()):
         raise SWCError("cannot measure a tree with NaN or infinite positions or radii")
     tree = dataclasses.replace(tree, xyz=tree.xyz * sides[::-1], radii=tree.radii * sides.min())

@@ -44,8 +44,8 @@ def run_lengths(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> dict[
         split_edges, omitted_edges, merged_edges: shares of gold's length; merged is what belongs to a fragment with a
             merge. edge_accuracy: what is left of 1.
         expected_run_length: voxels from a random point of gold to the ends of the run it lies in, 0 where that is
-            omitted or merged: the sum of squared run lengths over gold's length. normalized_run_length: that over the
-            length of gold.
+            omitted or merged: the sum of squared run lengths over gold's length. normalized_run_length: that over what
+            gold itself has, which is its length if it is one piece.
 
     Raises:
         SWCError: gold has no edge with a length, or a tree has positions that are not finite.
@@ -58,7 +58,8 @@ def run_lengths(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> dict[
     points, radii, pieces = _cut(gold)
     lengths = np.linalg.norm(points[pieces[:, 0]] - points[pieces[:, 1]], axis=1)
     total = lengths.sum()
-    labels = _labels(predicted, points, np.maximum(radii, threshold), _components(len(points), pieces))
+    fragment = _components(len(points), pieces)
+    labels = _labels(predicted, points, np.maximum(radii, threshold), fragment)
     labels = _without_gaps(labels, pieces)
     ends = labels[pieces]
     omitted = (ends == _NONE).any(axis=1)
@@ -76,13 +77,14 @@ def run_lengths(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> dict[
         "merged_edges": lengths[in_merge].sum() / total,
     }
     expected = (run_length[~run_is_merged] ** 2).sum() / total
+    perfect = (np.bincount(fragment[pieces[:, 0]], lengths) ** 2).sum() / total
     return {
-        "splits": _splits(len(points), pieces, right, run, labels),
+        "splits": _splits(pieces, fragment, run, labels),
         "merges": merges,
         **{name: float(share) for name, share in shares.items()},
         "edge_accuracy": float(1 - sum(shares.values())),
         "expected_run_length": float(expected),
-        "normalized_run_length": float(expected / total),
+        "normalized_run_length": float(expected / perfect),
     }
 
 
@@ -153,10 +155,9 @@ def _without_gaps(labels: np.ndarray, pieces: np.ndarray) -> np.ndarray:
     return np.where(filled, highest[stretch], labels)
 
 
-def _splits(num_points: int, pieces: np.ndarray, right: np.ndarray, run: np.ndarray, labels: np.ndarray) -> int:
+def _splits(pieces: np.ndarray, fragment: np.ndarray, run: np.ndarray, labels: np.ndarray) -> int:
     """Counts runs, points with a label alone among them, less one for each gold fragment that has any."""
-    fragment = _components(num_points, pieces)
-    used = np.zeros(num_points, bool)
+    used = np.zeros(len(labels), bool)
     used[pieces] = True
     rows = np.flatnonzero(used & (labels != _NONE))
     return len(np.unique(run[rows])) - len(np.unique(fragment[rows]))

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 
 from ..option_fields import no_such_option
+from .added_losses import ADDED, with_weights
 
 
 DEFAULT_MODEL = "default"  # what `base_model` calls the checkpoint that comes with the package
@@ -21,7 +22,7 @@ _RANGES = {
     **dict.fromkeys(("weight_decay", "gradient_clipping"), (0, math.inf)),
     **dict.fromkeys(("warmup_steps", "unfreeze_steps", "early_stopping", "num_workers"), (0, math.inf)),
     **dict.fromkeys(("min_radius", "max_radius", "edge_band"), (0, math.inf)),
-    **dict.fromkeys(("cldice_weight", "skeleton_weight"), (0, math.inf)),
+    **dict.fromkeys((f"{name}_weight" for name in ADDED), (0, math.inf)),
     **dict.fromkeys(("foreground_probability", "layer_decay", "synthetic_share"), (0, 1)),
     "ema_decay": (0, 0.999999),
     "frozen_layers": (-1, math.inf),
@@ -68,12 +69,12 @@ def choices() -> dict[str, tuple[str, ...]]:
 
 def help_words(name: str) -> list[str]:
     """Lists the words that replace {} in the help of an option; those of losses come from their tables."""
-    from .losses import ADDED_LOSSES, LOSSES
-
+    if name.removesuffix("_weight") in ADDED:
+        return [ADDED[name.removesuffix("_weight")]]
     if name == "loss":
+        from .losses import LOSSES
+
         return [f"{loss} ({term.help})" for loss, term in LOSSES.items()]
-    if name.removesuffix("_weight") in ADDED_LOSSES:
-        return [ADDED_LOSSES[name.removesuffix("_weight")].help]
     return [word for word in choices().get(name, ()) if word]
 
 
@@ -90,10 +91,12 @@ def refuse_unknown(name: str, *known_beside: str) -> None:
 
 
 @dataclass
+@with_weights
 class TrainingConfig:
     """Options of `neuron-vit3d train`; lengths are in voxels.
 
-    In the help of an option, {} stands for what `help_words` lists.
+    Each loss of `ADDED` has a weight, such as `cldice_weight`. In the help of an option, {} stands for what
+    `help_words` lists.
     """
 
     output_dir: str = field(metadata={"help": "Where the model, the log and the checkpoints go."})
@@ -166,8 +169,6 @@ class TrainingConfig:
         },
     )
     loss: str = field(default="dice_cross_entropy", metadata={"help": "One of {}."})
-    cldice_weight: float = field(default=0.0, metadata={"help": "Weight of {}, added to the loss."})
-    skeleton_weight: float = field(default=0.0, metadata={"help": "Weight of {}, added to the loss."})
     foreground_probability: float = field(
         default=0.7, metadata={"help": "Share of blocks centered on a neuron's voxel."}
     )

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ..evaluation.segmentation import center_line
 from ..model.loss import check_labels, cost_and_dice, voxel_sums
 from ..morphology.graphs import sparse_graph
+from .added_losses import ADDED
 
 
 _ERODING_STEPS = 3  # of the soft skeleton: what is wider than 2 * 3 + 2 voxels (a soma) has none
@@ -317,8 +318,6 @@ LOSSES = {
     "dice_cross_entropy": Term(dice_cross_entropy, "soft Dice and cross-entropy"),
     "dice_focal": Term(dice_focal, "soft Dice and the focal loss"),
 }
-# What is added to it, by the weight that TrainingConfig calls NAME_weight.
-ADDED_LOSSES = {
-    "cldice": Term(cldice, "soft clDice (needs monai)", check=_soft_skeleton),
-    "skeleton": Term(skeleton, "the skeleton-aware loss"),
-}
+_CHECKS = {"cldice": _soft_skeleton}  # of those that need a library
+# What is added to it, by the weight that TrainingConfig calls NAME_weight: the functions that ADDED names.
+ADDED_LOSSES = {name: Term(globals()[name], words, _CHECKS.get(name)) for name, words in ADDED.items()}

@@ -151,7 +151,7 @@ def test_broken_traces_are_refused_in_one_line(tmp_path, text, said):
 
 def test_gzip_that_swells_is_refused_and_one_cut_short_too(tmp_path):
     path = tmp_path / "a.traces"
-    path.write_bytes(gzip.compress(b"<tracings>" + b"<a/>" * (20 << 20)))
+    path.write_bytes(gzip.compress(b"<tracings>" + (b"<a/>" + b" " * 1020) * (80 << 10), compresslevel=1))
     with pytest.raises(SWCError, match="swells to more than 100 times"):
         read_tree(path)
     whole = write_tree(path, FORKED).read_bytes()
@@ -249,5 +249,7 @@ def test_convert_to_and_from_other_programs(tmp_path, monkeypatch):
     assert fail("convert", "a.swc", "mask2.tif", "--like", "image.tif", "--voxel-size", "1,1,1").startswith(
         "--voxel-size"
     )
-    assert "skeletons" in fail("convert", "a.traces", "skeletons", "--format", "precomputed")
+    assert fail("convert", "a.traces", "skeletons", "--format", "precomputed").startswith(
+        "skeletons: expected an empty"
+    )
     assert run("convert", "a.swc", "a.swc").exit_code == 2

@@ -34,7 +34,9 @@ def _write(path: Path, tree: Tree, voxel_size: tuple[float, float, float] | None
     if problems:
         raise TreeFileError(f"{path}: not written, {problems[0]}")
     if not len(tree.edges):
-        raise TreeFileError(f"{path}: expected a tree with edges, found {len(tree)} nodes without any")
+        raise TreeFileError(f"{path}: expected a tree with edges, found {len(tree)} node(s) without any")
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise TreeFileError(f"{path}: expected an empty folder to write to, or none, found something there")
     sides = np.asarray(voxel_size, float)
     positions = tree.xyz * sides[::-1] * _NANOMETRES
     radii = tree.radii * sides.min() * _NANOMETRES
