@@ -150,7 +150,8 @@ def test_options_that_make_no_loss_are_refused(options, message):
 
 
 def test_a_weight_of_no_loss_is_refused():
-    with pytest.raises(TypeError, match="expected weights of cldice_weight, skeleton_weight; got 'clDice_weight'"):
+    known = ", ".join(f"{name}_weight" for name in ADDED_LOSSES)
+    with pytest.raises(TypeError, match=f"expected weights of {known}; got 'clDice_weight'"):
         SegmentationLoss(clDice_weight=1)
 
 
