@@ -136,6 +136,7 @@ def test_json_is_an_object_for_each(batch):
     assert again[0]["from_earlier_run"] and again[0].items() >= {n: told[0][n] for n in ("nodes", "written")}.items()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["options", "input", "result", "removed", "summary"])
 def test_what_was_made_otherwise_is_made_anew(change, batch, neurons):
     succeed(*batch, "a.tif", "b.tif")
@@ -255,6 +256,8 @@ def test_warnings_are_in_the_summary(batch, neurons):
     assert "dark on bright" not in rows()[1]["warnings"]
     result = run(*batch, "dark.tif", "a.tif", "--no-trace", "--threshold", "0.01")
     assert all("more than neurons fill" in row["warnings"] for row in rows())
+    alone = run(*batch, "dark.tif", "--no-trace", "-o", "alone")
+    assert alone.stderr.startswith("neuron-vit3d: dark.tif: looks dark on bright") and alone.stderr.count("\n") == 1
 
 
 def test_two_runs_do_not_write_one_summary(batch):

@@ -18,6 +18,7 @@ from neuron_vit3d.data.sources import DataError
 from neuron_vit3d.data.streaming import StreamedBlocks
 from support import processes
 from support.hub_server import HubServer
+from support.rows import volume_row
 
 
 FEATURES = features("blocks")
@@ -377,8 +378,6 @@ accelerator.wait_for_everyone()
 def test_a_stopped_run_goes_on_with_the_same_blocks(neurons, tmp_path, ranks):
     """Real processes: drawn from volumes by accelerate's loader, and streamed, by rows and by shards; 8 batches a
     rank."""
-    from test_traced_volume import row as volume_row
-
     volumes = [volume_row(synthetic_neuron((10, 70, 64), seed=seed), f"n{seed}") for seed in range(3)]
     Dataset.from_list(volumes, features("volumes")).save_to_disk(tmp_path / "volumes")
     neurons.save_to_disk(tmp_path / "blocks")

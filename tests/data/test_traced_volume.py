@@ -10,28 +10,14 @@ from torch.utils.data import DataLoader
 
 from neuron_vit3d import NeuronViT3DImageProcessor, rasterize, synthetic_neuron
 from neuron_vit3d.data.augmentation import Augmentation
-from neuron_vit3d.data.dataset_files import features
 from neuron_vit3d.data.pairs import LabelledVolume
 from neuron_vit3d.data.sampling import BlockDataset
 from neuron_vit3d.data.sources import DataError
 from neuron_vit3d.data.traced_volume import TracedVolume
+from support.rows import FEATURES, volume_row
 
 
 SHAPE = (10, 70, 64)
-FEATURES = features("volumes")
-
-
-def row(neuron, name: str, dtype: str = "uint8") -> dict:
-    voxels = neuron.volume.array.astype(np.dtype(dtype).newbyteorder("<"))
-    return dict.fromkeys(FEATURES) | {
-        "neuron_id": name,
-        "image": [plane.tobytes() for plane in voxels],
-        "shape": list(voxels.shape),
-        "dtype": dtype,
-        "swc": neuron.tree.to_text(),
-        "signal_level": 60.0,
-        "lab": "lab " + name[-1],
-    }
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +28,7 @@ def neurons():
 @pytest.fixture(scope="module")
 def dataset(neurons, tmp_path_factory):
     """On disk and memory-mapped, two rows a record batch, one of them 16 bits deep."""
-    rows = [row(neuron, f"n{i}", "uint16" if i == 2 else "uint8") for i, neuron in enumerate(neurons)]
+    rows = [volume_row(neuron, f"n{i}", "uint16" if i == 2 else "uint8") for i, neuron in enumerate(neurons)]
     folder = tmp_path_factory.mktemp("volumes")
     Dataset.from_list(rows, features=FEATURES).save_to_disk(folder, num_shards=2)
     return Dataset.load_from_disk(str(folder))
@@ -68,14 +54,14 @@ def test_a_selection_of_rows_is_followed(dataset, neurons):
 
 
 def test_a_row_from_a_stream(neurons):
-    volume = TracedVolume.from_row(row(neurons[0], "n0", "float32"))
+    volume = TracedVolume.from_row(volume_row(neurons[0], "n0", "float32"))
     assert np.array_equal(volume.image[0], neurons[0].volume.array.astype(np.float32))
     assert np.array_equal(volume.labels((slice(0, 10), slice(0, 70), slice(0, 64))), neurons[0].mask)
 
 
 def test_datasets_of_before_there_were_pictures_and_measures_are_read(neurons):
     later = {"thumbnail", "nodes", "length", "length_um", "branches", "branch_points", "tips", "extent_um"}
-    old = {name: value for name, value in row(neurons[0], "n0").items() if name not in later}
+    old = {name: value for name, value in volume_row(neurons[0], "n0").items() if name not in later}
     types = Features({name: kind for name, kind in FEATURES.items() if name not in later})
     assert set(FEATURES) - set(types) == later
     for volume in (TracedVolume.from_dataset(Dataset.from_list([old], types), 0), TracedVolume.from_row(old)):
@@ -169,7 +155,7 @@ def test_a_pickle_holds_no_voxels(dataset):
     ],
 )
 def test_bad_rows_are_refused(neurons, changes, message):
-    bad = {**row(neurons[0], "n0"), **changes}
+    bad = {**volume_row(neurons[0], "n0"), **changes}
     with pytest.raises(DataError, match=message):
         _ = TracedVolume.from_row(bad).tree
     with pytest.raises(DataError, match=message):

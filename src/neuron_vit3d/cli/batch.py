@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import sys
 import time
 import traceback
@@ -20,7 +19,7 @@ from ..progress import Progress
 from .errors import told
 from .input import check_folder
 from .many import Input
-from .output import Output, listening, note
+from .output import Output, listening, note, telling_logged_warnings
 from .summary import DONE, FAILED, Row, read_summary, write_summary
 
 
@@ -71,7 +70,7 @@ class Batch:
         check_folder(self.folder)
         summary = self.folder / "summary.csv"
         earlier, settings = read_summary(summary), work.settings  # first: without a model nothing can be done
-        with _alone(summary), _warnings_of_the_log():
+        with _alone(summary), telling_logged_warnings():
             rows = []
             for input in self.inputs:
                 row, key = earlier.get(input.name), self._made_with(input, work, settings)
@@ -206,19 +205,3 @@ def _alone(summary: Path) -> Iterator[None]:
     with file:
         yield
         lock.unlink(missing_ok=True)
-
-
-@contextmanager
-def _warnings_of_the_log() -> Iterator[None]:
-    """Takes what segmenting logs as warnings; what tracing leaves out is told with its figures."""
-
-    class Taken(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            note(record.getMessage(), is_warning=True)
-
-    logger, handler = logging.getLogger("neuron_vit3d.inference"), Taken(logging.WARNING)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)

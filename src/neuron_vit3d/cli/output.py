@@ -5,6 +5,7 @@ Trees are written here, and those of earlier runs removed.
 
 import dataclasses
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -39,6 +40,22 @@ def listening(listener: Callable[[str, bool], None]) -> Iterator[None]:
         yield
     finally:
         _LISTENER.reset(token)
+
+
+@contextmanager
+def telling_logged_warnings() -> Iterator[None]:
+    """Notes the warnings that segmenting logs; what tracing leaves out is told with its figures."""
+
+    class Taken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            note(record.getMessage(), is_warning=True)
+
+    logger, handler = logging.getLogger("neuron_vit3d.inference"), Taken(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def signed(tree, source: Path):

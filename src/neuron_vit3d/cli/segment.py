@@ -22,7 +22,7 @@ from .options import (
     example,
     takes,
 )
-from .output import Output
+from .output import Output, telling_logged_warnings
 from .segment_image import Settings, segment_image
 from .segment_work import Work
 
@@ -100,7 +100,8 @@ def segment(
         out = Output(json)
         check_device(segmenting.device)
         stem = output / image_name(image)
-        segment_image(image, stem, settings, out, model=model, work=work, progress=not quiet)
+        with telling_logged_warnings():
+            segment_image(image, stem, settings, out, model=model, work=work, progress=not quiet)
         out.end()
         return
     if shard is not None:

@@ -1,4 +1,4 @@
-"""What else glows in an image of a neuron: specks, scraps of other neurites, somata of other cells, smooth tissue."""
+"""Draws what else glows in an image: specks, scraps of other neurites, somata of other cells, smooth tissue."""
 
 from __future__ import annotations
 

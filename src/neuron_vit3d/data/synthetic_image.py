@@ -1,4 +1,4 @@
-"""The picture of a tree that a light microscope would take, with all that makes tracing hard.
+"""Takes the picture of a tree as a light microscope would, with all that makes tracing hard.
 
 In the order of the light: tubes of uneven brightness (and what else glows: spines, specks, other cells, scraps of
 other neurites), blur that is longer along z, haze, uneven background, shot noise and read noise, 8 bits. The ranges

@@ -1,7 +1,7 @@
-"""A row of a prepared dataset's `volumes` config as a volume to cut training blocks from: voxels and labels on demand.
+"""Makes a volume to cut blocks from of a row of a prepared dataset's `volumes`: voxels and labels on demand.
 
-Nothing is decoded that no block needs: voxels are views of the memory-mapped Arrow file, the tree is parsed when a
-label is first asked for, and labels are drawn for the windows of the blocks alone.
+Only what a block needs is decoded: voxels are views of the memory-mapped Arrow file, the tree is parsed when a label
+is first asked for, and labels are drawn only for the windows of blocks.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class TracedVolume:
 
     @classmethod
     def from_dataset(cls, dataset, index: int, *, policy: LabelPolicy | None = None) -> TracedVolume:
-        """Row `index` of a `datasets.Dataset` with the columns of the `volumes` config."""
+        """Makes a volume of row `index` of a `datasets.Dataset` with the columns of the `volumes` config."""
         return cls(
             _row_without_image(dataset.with_format("arrow"), index), dataset=dataset, index=index, policy=policy
         )
 
     @classmethod
     def from_row(cls, row: Mapping, *, policy: LabelPolicy | None = None) -> TracedVolume:
-        """A row as a dict, as streaming gives it; its voxels are kept in memory."""
+        """Makes a volume of a row that is a dict, as streaming gives it; its voxels are kept in memory."""
         volume = cls({name: value for name, value in row.items() if name not in _NOT_LOOKED_AT}, policy=policy)
         content = b"".join(row["image"])
         volume._check_size(len(content))
@@ -76,7 +76,7 @@ class TracedVolume:
 
     @classmethod
     def all_of(cls, dataset, *, policy: LabelPolicy | None = None) -> list[TracedVolume]:
-        """All rows of a `datasets.Dataset` with the columns of the `volumes` config."""
+        """Makes volumes of all rows of a `datasets.Dataset` with the columns of the `volumes` config."""
         table = dataset.with_format("arrow")
         # They share the dataset, so that a pickle of all of them holds it once.
         return [
@@ -93,25 +93,25 @@ class TracedVolume:
 
     @property
     def made_of(self) -> str:
-        """What decides the labels beside the voxels: the tree's text, the policy, and how bright signal is."""
+        """Returns what decides the labels beside the voxels: the tree's text, the policy, and how bright signal is."""
         return f"{self.dtype} {self.policy} {self.signal_level}\n{self._swc}"
 
     @cached_property
     def tree(self) -> Tree:
-        """In voxels of the image, x y z."""
+        """The tree, in voxels of the image, x y z."""
         try:
             return Tree.from_text(self._swc, self.name)
         except SWCError as error:
             raise DataError(str(error)) from error
 
     def labels(self, window: tuple[slice, ...]) -> np.ndarray:
-        """Labels (0, 1, 255) of a window (z, y, x) inside the volume, uint8."""
+        """Draws labels (0, 1, 255), uint8, of a window (z, y, x) inside the volume."""
         return labels_of_window(self.tree, self.image[0], window, self.policy, self.signal_level)
 
     def foreground_place(self, rng: np.random.Generator, slices: slice) -> tuple[int, int, int] | None:
-        """A voxel (z, y, x) on the tree's center line, every piece of its length with the same odds.
+        """Draws a voxel (z, y, x) on the tree's center line; every piece of its length has the same odds.
 
-        None where no piece of the tree lies in these slices of the volume.
+        Returns None where no piece of the tree lies in these slices of the volume.
         """
         cumulative, start, end = self._pieces
         for _ in range(20 if len(cumulative) else 0):
@@ -124,7 +124,7 @@ class TracedVolume:
         return None
 
     def intensity_range(self, processor) -> tuple[np.ndarray, np.ndarray]:
-        """Black and white as the processor finds them (in large volumes from evenly spaced slices); kept."""
+        """Finds black and white by the processor (in large volumes from evenly spaced slices), and keeps them."""
         key = (processor.intensities, processor.lower_percentile, processor.upper_percentile)
         if key not in self._intensities:
             step = -(-int(np.prod(self.shape, dtype=np.int64)) // _ENOUGH_VOXELS)
@@ -137,14 +137,14 @@ class TracedVolume:
 
     @cached_property
     def _pieces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cumulative length, begin and end (x y z) of all edges; a node without edges counts as one voxel long."""
+        """Returns cumulative length, start and end (x y z) of all edges; a node without edges counts as one voxel."""
         child, parent = self.tree.segments.T
         start, end = self.tree.xyz[child], self.tree.xyz[parent]
         length = np.linalg.norm(end - start, axis=1)
         return np.cumsum(np.where(child == parent, 1.0, length)), start, end
 
     def _mapped_voxels(self) -> np.ndarray:
-        """View of the bytes in the Arrow file: a column's binary values lie there one after the other."""
+        """Views the bytes in the Arrow file, where a column's binary values lie one after the other."""
         column = self._dataset.with_format("arrow")[self._index].column("image")
         slices = column.chunk(0).flatten()  # one row is one chunk: nothing is copied
         _, offsets, content = slices.buffers()
@@ -163,7 +163,7 @@ class TracedVolume:
 
 
 def _row_without_image(table, index: int) -> dict:
-    """A row of a dataset in Arrow format, without touching its voxels."""
+    """Returns a row of a dataset in Arrow format, without touching its voxels."""
     row = table[int(index)]
     missing = {"neuron_id", "image", "shape", "dtype", "swc"} - set(row.column_names)
     if missing:

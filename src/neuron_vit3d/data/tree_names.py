@@ -1,4 +1,4 @@
-"""How trees are named after images, and which of many images a name fits: what `pairing` relies on.
+"""Reads how trees are named after images, and finds the image that a name fits, for `pairing`.
 
 Names are compared exactly (level 0), then without regard to case (1), then with brackets, quotes and blanks as `_`
 (2).
@@ -22,7 +22,7 @@ _AFTER_THE_IMAGE = re.compile(
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read a tree's name: an image's name, what follows it, and whether `00_sorted_` goes before it."""
+    """One way to read a tree's name: an image's name, what follows it, and whether `00_sorted_` precedes it."""
 
     base: str
     rest: str = ""
@@ -31,7 +31,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Fit:
-    """A tree and the images that its name fits; more than one: nobody knows which; none: one that has its tree.
+    """A tree and the images that its name fits. With several nobody knows which; with none the image has its tree.
 
     `reading` is None where the tree is not named after the image; `level`: how loosely names were compared; `place`:
     where the images lie, as it was given.
@@ -49,14 +49,14 @@ class Fit:
 
     @property
     def neuron(self) -> str | None:
-        """`.neuron1`: which of several neurons of the image."""
+        """The part `.neuron1` of the name, which tells several neurons of an image apart."""
         after = self.reading and _AFTER_THE_IMAGE.fullmatch(self.reading.rest)
         return after["neuron"].lower() if after and after["neuron"] else None
 
     def rank(self, is_annotated: bool) -> tuple:
-        """The best tree of an image has the highest.
+        """Returns the rank of the tree; the best tree of an image has the highest.
 
-        It begins with 3 sorted, 2 stamped, 1 plain, 0 not named after the image.
+        The rank begins with 3 for sorted, 2 for stamped, 1 for plain, and 0 for not named after the image.
         """
         if self.reading is None:
             return (0, is_annotated)
@@ -70,14 +70,14 @@ class Fit:
 class ImageNames:
     """Finds images by their names, with and without suffix, and by where they lie.
 
-    It does so without going through all of them.
+    It does not go through all images for that.
     """
 
     def __init__(self):
         self._images: dict[tuple, list[str]] = {}
 
     def add(self, image: str, places: Sequence[Hashable], *, has_tree: bool = False) -> None:
-        """An image that has its tree is given to no other, but a tree that fits it is not given elsewhere either."""
+        """Adds an image. If it has its tree, it gets no other, and a tree that fits it goes nowhere else."""
         name = file_name(image)
         for level in range(3):
             for kind, told in enumerate((_fold(name, level), _fold(volume_stem(name), level))):
@@ -87,9 +87,9 @@ class ImageNames:
                         there.append(image)
 
     def find(self, tree: str, readings: Sequence[Reading], places: Sequence[Hashable]) -> Fit | None:
-        """Returns what fits first: by place, by how names are compared, by the order of readings.
+        """Returns the first fit: by place, then by how loosely names are compared, then by the order of readings.
 
-        Names with suffix go first.
+        Names with suffix are compared first.
         """
         folded = {}
         for place in places:
@@ -105,12 +105,12 @@ class ImageNames:
 
 
 def readings_of_gold(tree: str) -> list[Reading]:
-    """How the name of a gold tree may be read, the longest name of an image first."""
+    """Lists how the name of a gold tree may be read, the longest image name first."""
     return [reading for reading in readings_of(tree) if _AFTER_THE_IMAGE.fullmatch(reading.rest)]
 
 
 def readings_of(tree: str) -> list[Reading]:
-    """All beginnings of a tree's name that end before a sign that is no letter or digit, the longest first."""
+    """Lists all beginnings of a tree's name that end before a sign other than letter or digit, the longest first."""
     stem, found = tree_stem(tree), []
     prefix = _SORTED_LATER.match(stem)
     for start in (0, prefix.end()) if prefix else (0,):

@@ -1,7 +1,7 @@
-"""Labels as wide as what is seen: where the blurred light of a tree is at least half as bright as on its center line.
+"""Labels a tree as wide as it is seen: where its blurred light is at least half as bright as on its center line.
 
-A neurite thinner than the blur of the microscope looks as wide as the blur. Labels at the true radius call half of
-what shines background, and a model that is taught so learns to be unsure at every rim. So the tree is drawn with unit
+A neurite thinner than the blur of the microscope looks as wide as the blur. Labels at the true radius would call half
+of what shines background, and a model would learn from them to be unsure at every rim. So the tree is drawn with unit
 brightness, blurred as the picture is, and divided by its own peak nearby: a thin dim twig and a thick bright trunk are
 both labelled out to half of their own maximum.
 """
@@ -143,8 +143,8 @@ def paint(
 def _paint_large(light, places, radii, values, flatter, rows, soft, depth) -> None:
     """Draw the balls of some rows one at a time.
 
-    Where they overlap their brightness is averaged with weights that favor the ball in whose middle a voxel lies: the
-    brighter of two large balls would show as a disc.
+    Where balls overlap, their brightness is averaged with weights that favor the ball in whose middle a voxel lies. If
+    the brighter ball won, it would show as a disc.
     """
     sums, weights, deepest = (np.zeros(light.shape, dtype=np.float32) for _ in range(3))
     for row in rows:

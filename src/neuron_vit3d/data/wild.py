@@ -1,9 +1,9 @@
-"""Wild neurons: pictures from microscopes that do not exist, so that those which do are no surprise.
+"""Makes wild neurons: pictures from microscopes that do not exist, so that real ones are no surprise.
 
 `synthetic_neuron` imitates confocal images. `wild_neuron` draws every circumstance from a range far beyond what any
 microscope gives (domain randomisation: Billot et al. 2023, SynthSeg, Medical Image Analysis 86:102789; Wittmann et al.
-2025, vesselFM, CVPR), and labels what is seen rather than what is true. It is quick enough to make each training
-sample anew. `INGREDIENTS` names what goes into the pictures; any of them can be left out.
+2025, vesselFM, CVPR), and labels what is seen, not what is true. It is quick enough to make each training
+sample anew. `INGREDIENTS` names what goes into the pictures; each can be left out.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def wild_neuron(
 
 
 def _draw_optics(dice: Dice) -> tuple[float, Optics, float]:
-    """Slice distance over pixel size, what that and the blur do to lengths, and the pixel size in micrometres."""
+    """Draws the slice distance over the pixel size, its and the blur's effect on lengths, and the pixel size (um)."""
     rng = dice.rng("microscope")
     pixel_size = float(np.round(np.exp(rng.uniform(np.log(0.1), np.log(1.0))), 3))
     lateral = float(np.exp(rng.uniform(np.log(0.5), np.log(2.2))))
@@ -135,7 +135,7 @@ def _blurred(light: np.ndarray, optics: Optics) -> np.ndarray:
 
 
 def _blended(light: np.ndarray, behind: np.ndarray, dice: Dice) -> np.ndarray:
-    """Put the neuron's light before what is behind: added, painted over it, without its dim parts, or multiplied."""
+    """Put the neuron's light before the background: added, painted over it, without its dim parts, or multiplied."""
     rng = dice.rng("blending")
     kind = rng.choice(["painted", "cut", "multiplied"])
     if not dice.happens("blending", 0.35):

@@ -1,7 +1,7 @@
-"""What lies behind wild neurons: tissue, clouds, ridges, blobs, stripes, packed cells, crops of real stacks.
+"""Draws what lies behind wild neurons: tissue, clouds, ridges, blobs, stripes, packed cells, crops of real stacks.
 
-All give float32 (z, y, x). They are far from any one microscope on purpose: a model that has seen everything behind a
-neuron takes a new microscope for one more of the same (SynthSeg, Billot et al. 2023; vesselFM, Wittmann et al. 2025).
+All are float32 (z, y, x). They are far from any real microscope on purpose: to a model that has seen every background,
+a new microscope is one more of the same (SynthSeg, Billot et al. 2023; vesselFM, Wittmann et al. 2025).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .wild_dice import Dice
 def wild_background(shape: tuple[int, int, int], dice: Dice) -> np.ndarray:
     """Draw tissue that glows by itself, relative to the neuron's contrast, never negative.
 
-    Its level is between 0 and 3 of the neuron's contrast; its structure as fine as a neurite stays below a third of
-    it.
+    Its level is between 0 and 3 times the neuron's contrast. Structure as fine as a neurite stays below a third of the
+    contrast.
     """
     rng = dice.rng("background")
     if rng.random() < 0.12:

@@ -1,4 +1,4 @@
-"""From light to grey levels: noise of many kinds, what programs do to images afterwards, bits and compression."""
+"""Turns light into grey levels: many kinds of noise, the work of image programs, bits and compression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What glows beside a wild neuron: other neurites, specks, somata, and things that outshine all."""
+"""Draws what glows beside a wild neuron: other neurites, specks, somata, and things that outshine all."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def draw_other_neurites(
 ) -> None:
     """Draw scraps of neurites and whole dim neurons into `light`, in place.
 
-    Labels stay 0 where they are dimmer than `comparable`; else they become 255, since nobody could tell them from the
-    neuron.
+    Labels stay 0 where these are dimmer than `comparable`; else labels become 255, since nobody could tell these from
+    the neuron.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -67,7 +67,7 @@ def add_somata(behind: np.ndarray, dice: Dice) -> None:
 def add_bright_things(image: np.ndarray, labels: np.ndarray, dice: Dice) -> None:
     """Add what outshines the neuron, in place: a soma of another cell, a scale bar, hot pixels, a hot slice.
 
-    Neurites that it hides become 255; the thing itself is background.
+    Labels of neurites that it hides become 255; the thing itself is background.
     """
     if not dice.happens("bright_things", 0.25):
         return

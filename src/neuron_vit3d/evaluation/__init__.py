@@ -1,4 +1,4 @@
-"""What came out, compared with what a human drew."""
+"""Compares results with what a human drew."""
 
 from .ranking import average_precision, ranking_scores
 from .segmentation import segmentation_scores

@@ -1,7 +1,4 @@
-"""Compares predicted files with gold files, one pair or two folders of them.
-
-It gives figures, a table of them, and pictures of what differs.
-"""
+"""Compares predicted files with gold files, one pair or two folders of them: in figures, tables and pictures."""
 
 from __future__ import annotations
 
@@ -113,9 +110,9 @@ class Comparison:
 def find_comparisons(predicted: Path, gold: Path) -> list[tuple[str, Path, Path]]:
     """(name, predicted file, gold file) of all neurons in two folders, sorted by name.
 
-    Files belong together when they have one name but for the suffix and words such as `.mask` before it. A folder is
-    looked at without those below it. Gold trees (a folder that has some is one of trees) are compared with the
-    predicted trees, or with masks where there are none; gold masks with masks only.
+    Files belong together when their names are equal, but for the suffix and words such as `.mask` before it. Folders
+    below are not looked at. A gold folder with trees counts as one of trees. They are compared with the predicted
+    trees, or with masks where there are none; gold masks are compared with masks only.
 
     Raises:
         ValueError: a folder holds nothing to compare, a gold file has no prediction (it would be left out of the
@@ -158,7 +155,7 @@ def _by_name(files: list[Path]) -> dict[str, Path]:
 
 
 def neuron_name(path: Path) -> str:
-    """A file's name without what says its format and its role: `a.mask.ome.tif` and `a.gold.swc` are `a`."""
+    """Returns a file's name without its format and its role: `a.mask.ome.tif` and `a.gold.swc` are `a`."""
     name = path.stem if is_tree(path) else volume_stem(path.name)
     for role in _ROLES:
         name = name.removesuffix(role)
@@ -166,12 +163,12 @@ def neuron_name(path: Path) -> str:
 
 
 def means(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Averages each figure that all neurons have; what is not finite for one of them is not finite."""
+    """Averages each figure that all neurons have; a mean is not finite where one of its figures is not."""
     return {key: float(np.mean([one[key] for one in figures.values()])) for key in _common_keys(figures)}
 
 
 def _common_keys(figures: dict[str, dict[str, float]]) -> list[str]:
-    """Keys of all neurons, in order: masks lack what only scores have."""
+    """Lists the keys that all neurons have, in order: masks lack those that only scores have."""
     first, *others = figures.values()
     return [key for key in first if all(key in other for other in others)]
 
@@ -191,7 +188,7 @@ def as_table(figures: dict[str, dict[str, float]]) -> str:
 
 
 def as_json(figures: dict) -> str:
-    """JSON knows no infinity: a distance from or to nothing is null."""
+    """Writes JSON; a distance from or to nothing is null there, since JSON knows no infinity."""
     return json.dumps(_without_infinity(figures))
 
 
@@ -211,7 +208,7 @@ def write_csv(path: Path, figures: dict[str, dict[str, float]]) -> None:
 
 
 def is_tree(path: Path) -> bool:
-    """Whether a file is a tree, by its name."""
+    """Tells by its name whether a file is a tree."""
     return is_tree_name(path)
 
 
@@ -224,12 +221,12 @@ def _with_edges(path: Path, tree: Tree) -> Tree:
 
 
 def read_gold(path: Path) -> Tree:
-    """A tree that a human drew: what cutting and pasting leaves behind is mended, and told."""
+    """Reads a tree that a human drew; what cutting and pasting left behind is mended, with a warning."""
     return read_tree(path, mend_structure=True)
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask (z, y, x): what is not 0, or scores of at least 0.5."""
+    """Reads a mask (z, y, x): voxels that are not 0, or scores of at least 0.5."""
     return _as_mask(read_labels(path))
 
 

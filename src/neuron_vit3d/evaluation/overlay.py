@@ -1,4 +1,4 @@
-"""Pictures to judge a result by: maximum projections with trees drawn on, or with what differs from the gold one.
+"""Draws pictures to judge a result by: maximum projections with trees, or with differences from the gold one.
 
 A gold tree is a wide line beneath a thin one, so that both are seen where they agree. Views have axes and a scale bar,
 in micrometres where the voxel size is known, and are then stretched as voxels are.
@@ -45,11 +45,11 @@ class Projections:
         self.zy = np.zeros((height, depth), np.float32)
 
     def add(self, z: int, slab: np.ndarray) -> None:
-        """Slices (slices, height, width) from slice z on."""
+        """Adds slices (slices, height, width) from slice z on."""
         self.add_box((slice(z, z + len(slab)), slice(0, slab.shape[1]), slice(0, slab.shape[2])), slab)
 
     def add_box(self, box: tuple[slice, slice, slice], voxels: np.ndarray) -> None:
-        """Voxels (z, y, x) of a box."""
+        """Adds the voxels (z, y, x) of a box."""
         z, y, x = box
         voxels = voxels.astype(np.float32, copy=False)
         for projection, place, highest, start in (

@@ -1,4 +1,4 @@
-"""Scores against gold at all thresholds at once: average precision, and the best Dice with its threshold."""
+"""Compares scores with gold at all thresholds at once: average precision, and the best Dice with its threshold."""
 
 from __future__ import annotations
 

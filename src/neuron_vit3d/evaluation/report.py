@@ -1,4 +1,4 @@
-"""Runs of an experiment compared: means over neurons, spreads over seeds, paired tests; Markdown, CSV and curves."""
+"""Compares the runs of an experiment: means over neurons, spreads over seeds, paired tests; as text and curves."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ _READ_IT = [
 
 
 def study_tables(results: list[Result]) -> list[Table]:
-    """The runs arranged by study, in each the rows that have runs; studies of one row are left out."""
+    """Arranges the runs by study, with the rows that have runs; studies of one row are left out."""
     found = []
     variants = list(dict.fromkeys(run.experiment["variant"] for run in results))
     for base in sorted({run.experiment["base"] for run in results}):
@@ -212,7 +212,7 @@ class Table:
 
 
 def pairs(ours: list[Result], theirs: list[Result], key: str) -> tuple[list[float], list[float]]:
-    """One figure of both, for every seed and test neuron that both have; two lists in one order."""
+    """Returns a figure of both rows for every seed and test neuron that both have: two lists in one order."""
     found = {(run.experiment["seed"], name): figures[key] for run in theirs for name, figures in run.test.items()}
     both = [
         (figures[key], found[run.experiment["seed"], name])
@@ -236,7 +236,7 @@ def mean_and_spread(by_seed: Sequence[float]) -> tuple[float, float]:
 
 
 def paired_test(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test on pairs (the same neuron, the same seed); 1 where all are equal."""
+    """Returns the two-sided p of Wilcoxon's signed-rank test on pairs (same neuron and seed); 1 if all are equal."""
     from scipy.stats import wilcoxon
 
     differences = np.asarray(ours, float) - np.asarray(theirs, float)
