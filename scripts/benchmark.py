@@ -3,4 +3,5 @@
 from moved import run
 
 
-run("benchmarks/basics.py")
+if __name__ == "__main__":
+    run("benchmarks/basics.py")

@@ -3,4 +3,5 @@
 from moved import run
 
 
-run("benchmarks/loader.py")
+if __name__ == "__main__":
+    run("benchmarks/loader.py")

@@ -3,4 +3,5 @@
 from moved import run
 
 
-run("benchmarks/training.py")
+if __name__ == "__main__":
+    run("benchmarks/training.py")

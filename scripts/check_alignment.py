@@ -3,4 +3,5 @@
 from moved import run
 
 
-run("benchmarks/alignment.py")
+if __name__ == "__main__":
+    run("benchmarks/alignment.py")

@@ -3,4 +3,5 @@
 from moved import run
 
 
-run("experiments/embed_default.py")
+if __name__ == "__main__":
+    run("experiments/embed_default.py")

@@ -2,7 +2,7 @@
 
 import os
 import re
-import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,12 +22,15 @@ def run(script: str) -> None:
     Args:
         script: its path in the repository. A word of the command line that begins with `reports/`, or is `reports`,
             becomes the new place, unless there is such a folder.
+
+    Raises:
+        SystemExit: always, with the script's exit status.
     """
     print(f"{sys.argv[0]}: moved to {script}, which runs now", file=sys.stderr)
-    path = REPOSITORY / script
-    sys.argv = [str(path), *(word if os.path.isdir("reports") else _now(word) for word in sys.argv[1:])]
-    sys.path.insert(0, str(path.parent))  # where a script finds what lies beside it
-    runpy.run_path(str(path), run_name="__main__")
+    words = sys.argv[1:] if os.path.isdir("reports") else map(_now, sys.argv[1:])
+    # In a process of its own: processes that the script starts import it by its name.
+    done = subprocess.run([sys.executable, str(REPOSITORY / script), *words], check=False)
+    raise SystemExit(done.returncode)
 
 
 def _now(word: str) -> str:

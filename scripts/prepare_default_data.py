@@ -3,4 +3,5 @@
 from moved import run
 
 
-run("experiments/prepare_default_data.py")
+if __name__ == "__main__":
+    run("experiments/prepare_default_data.py")

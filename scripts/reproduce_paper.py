@@ -3,4 +3,5 @@
 from moved import run
 
 
-run("experiments/reproduce_paper.py")
+if __name__ == "__main__":
+    run("experiments/reproduce_paper.py")
