@@ -7,8 +7,8 @@ import typer
 
 from ..morphology.formats.registry import FORMATS, format_named_by, suffixes_in_words
 from ..volumes.formats.registry import written_in_words
-from .input import check_file, check_folder, check_target, parse_voxel_size
-from .options import ChannelOption, JsonOption, VoxelSizeOption, example
+from .input import check_file, check_folder, check_target, parse_label, parse_voxel_size
+from .options import ChannelOption, JsonOption, LabelOption, ScaleOption, VoxelSizeOption, example
 from .output import Output
 
 
@@ -24,6 +24,8 @@ def convert(
         str | None, typer.Option(help=f"Format of a tree: {', '.join(FORMATS)}. Default: by the suffix.")
     ] = None,
     voxel_size: VoxelSizeOption = None,
+    label: LabelOption = None,
+    scale: ScaleOption = None,
     json: JsonOption = False,
 ) -> None:
     """Convert between image formats; repair a tree, or write it for other programs; or draw it into a mask."""
@@ -40,7 +42,7 @@ def convert(
     from ..evaluation.comparison import is_tree
     from ..morphology import rasterize, read_tree, write_tree
     from ..morphology.formats.format import voxel_size_of
-    from ..volumes import Volume, open_volume, read_volume, write_volume
+    from ..volumes import Volume, as_mask_or_scores, open_volume, read_volume, write_volume
 
     sides = parse_voxel_size(voxel_size)
     if not is_tree(source) and to_tree:
@@ -49,8 +51,15 @@ def convert(
         raise ValueError(f"--voxel-size: is for trees that are written in units of length, not for {target}")
     if like is not None and is_tree(source) == to_tree:
         raise ValueError(f"--like: is for drawing an SWC file into a mask, not for {source} to {target}")
+    number = parse_label(label)
+    for option, given in (("--label", number), ("--scale", scale)):
+        if given is not None and is_tree(source):
+            raise ValueError(f"{option}: is for images, but {source} is a tree")
     if not is_tree(source):
-        write_volume(target, read_volume(source, channel=channel))
+        volume = read_volume(source, channel=channel)
+        if number is not None or scale is not None:  # else the numbers stay as they are
+            volume = as_mask_or_scores(volume, label=number, scale=scale)
+        write_volume(target, volume)
     elif to_tree:
         if channel is not None:
             raise ValueError(f"--channel: is for images, but {source} is a tree")

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .input import check_folder, check_target, find_images, is_folder_of_files
-from .options import example
+from .input import check_folder, check_target, find_images, is_folder_of_files, parse_label
+from .options import LabelOption, ScaleOption, example
 
 
 @example("neuron-vit3d evaluate out/image.swc image.gold.swc --picture compared.png")
@@ -24,10 +24,13 @@ def evaluate(
     ignore_lone_nodes: Annotated[
         bool, typer.Option("--ignore-lone-nodes", help="Leave out nodes without an edge, as Vaa3D does.")
     ] = False,
+    label: LabelOption = None,
+    scale: ScaleOption = None,
     image: Annotated[Path | None, typer.Option(help="Image to draw the picture over; of folders: a folder.")] = None,
 ) -> None:
     """Compare trees with gold trees, or masks with gold masks (or with the tubes of the gold trees).
 
+    Whole numbers with one value beside 0 are a mask, with a few they are labels, with many probabilities.
     Scores (floats) are compared as the mask of those of at least 0.5, and by their average precision.
     Of two folders, files of one name are compared (a.swc or a.mask.tif with a.swc, a.gold.swc or a.tif).
     """
@@ -57,6 +60,10 @@ def evaluate(
         raise ValueError(f"--threshold: is the distance within which trees agree, but {pairs[0][1]} is no tree")
     if ignore_lone_nodes and not is_tree(pairs[0][1]):
         raise ValueError(f"--ignore-lone-nodes: is for trees, but {pairs[0][1]} is none")
+    for option, given in (("--label", label), ("--scale", scale)):
+        if given is not None and is_tree(pairs[0][1]):
+            raise ValueError(f"{option}: is for masks and scores, but {pairs[0][1]} is a tree")
+    number = parse_label(label)
     images = find_images(image, [name for name, *_ in pairs]) if many and image else {pairs[0][0]: image}
     sources = [path for pair in pairs for path in pair[1:]] + [path for path in images.values() if path is not None]
     for target in (csv, None if many else picture):
@@ -66,7 +73,7 @@ def evaluate(
         check_folder(picture)
     figures: dict[str, Any] = {}
     for name, ours, theirs in pairs:
-        comparison = Comparison(ours, theirs, threshold, lone_nodes=not ignore_lone_nodes)
+        comparison = Comparison(ours, theirs, threshold, lone_nodes=not ignore_lone_nodes, label=number, scale=scale)
         figures[name] = comparison.figures()
         if picture is not None:
             comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name))

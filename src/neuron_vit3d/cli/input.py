@@ -121,6 +121,17 @@ def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
     return checked_voxel_size(numbers, "--voxel-size")
 
 
+def parse_label(text: str | None, *words: str) -> int | str | None:
+    """Reads a label, a whole number; or one of some words that stand for several."""
+    if text is None or text in words:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        expected = " or ".join(["a whole number", *words])
+        raise ValueError(f"--label: expected {expected}, got {text!r}") from None
+
+
 def parse_numbers(text: str, count: int, expectation: str) -> tuple[float, ...]:
     """Reads `count` numbers with commas between them; the error begins with the expectation."""
     try:

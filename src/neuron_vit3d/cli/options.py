@@ -26,6 +26,12 @@ RootOption = Annotated[
     typer.Option(help="x,y,z in voxels, e.g. of the soma; repeat it for several neurons. Default: the thickest."),
 ]
 NeuronsOption = Annotated[int, typer.Option(help="How many to trace, the largest; each to a file of its own.")]
+LabelOption = Annotated[
+    str | None, typer.Option(help="Of labels: the neuron has this value.", metavar="N", show_default=False)
+]
+ScaleOption = Annotated[
+    float | None, typer.Option(help="Of probabilities as other numbers: this value is 1.", show_default=False)
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Of many: stop at the first that fails.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell how far it is.")]
 ChannelOption = Annotated[int | None, typer.Option(help="Channel to use, from 0, where the image has several.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..tracing.options import TraceOptions
-from .input import check_file, image_name, parse_voxel_size
+from .input import check_file, image_name, parse_label, parse_voxel_size
 from .many import Input, find_scores, is_one
 from .neurons import Neurons
 from .options import (
@@ -17,12 +17,16 @@ from .options import (
     NeuronsOption,
     QuietOption,
     RootOption,
+    ScaleOption,
     StrictOption,
     VoxelSizeOption,
     example,
     takes,
 )
-from .output import Output, branches_of, described, remove_other_trees, write_trees
+from .output import Output, branches_of, described, note, numbered, remove_other_trees, write_trees
+
+
+ALL = "all"  # of the labels, each
 
 
 @takes(tracing=TraceOptions)
@@ -32,7 +36,7 @@ def trace(
         list[str],
         typer.Argument(
             metavar="MASK...",
-            help="Mask (not 0) or scores (floats in [0, 1]); folders of them; patterns as '*.scores.tif'.",
+            help="Mask, labels or scores (floats in [0, 1]); folders of them; patterns as '*.scores.tif'.",
             show_default=False,
         ),
     ],
@@ -43,6 +47,15 @@ def trace(
     ] = None,
     channel: ChannelOption = None,
     voxel_size: VoxelSizeOption = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Of labels: the neuron has this value; all: each is a neuron, and N goes to NAME_N.swc.",
+            metavar="N|all",
+            show_default=False,
+        ),
+    ] = None,
+    scale: ScaleOption = None,
     root: RootOption = None,
     neurons: NeuronsOption = 1,
     strict: StrictOption = False,
@@ -51,6 +64,7 @@ def trace(
 ) -> None:
     """Trace a mask or scores to an SWC file; several neurons to NAME_1.swc, NAME_2.swc ...
 
+    Whole numbers with one value beside 0 are a mask, with a few they are labels, with many probabilities.
     Beside each, NAME.branches.csv has a row for each branch, with its confidence.
 
     For many inputs, folders and patterns, NAME.swc and summary.csv are written to the output folder. Of a folder the
@@ -61,12 +75,18 @@ def trace(
         asked = Neurons.parsed(root, neurons, tracing)
     except ValueError as error:
         raise ValueError(f"{masks[0]}: {error}" if root and len(masks) == 1 and neurons == 1 else error) from error
-    settings = Settings(tracing, asked, channel, size)
+    settings = Settings(tracing, asked, channel, size, parse_label(label, ALL), scale)
+    if label == ALL and (root or neurons > 1):
+        raise ValueError(
+            "--label all: is as many neurons as there are labels; cannot be used with --root or --neurons"
+        )
     if is_one(masks):
         mask, out = Path(masks[0]), Output(json)
         trace_mask(mask, output, settings, out)
         out.end()
         return
+    if label == ALL:
+        raise ValueError("--label all: is for one file")
     if root:
         raise ValueError("--root: is a place in one volume, and cannot be used for many")
     folder = output or Path(".")
@@ -86,6 +106,8 @@ class Settings:
     neurons: Neurons
     channel: int | None = None
     voxel_size: tuple[float, float, float] | None = None
+    label: int | str | None = None
+    scale: float | None = None
 
 
 def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output, *, unasked: bool = False) -> None:
@@ -105,16 +127,14 @@ def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output,
         raise ValueError(f"{mask}: expected a mask or scores to trace, found a tree")
     unasked = unasked or output is None
     output = mask.with_name(image_name(mask) + ".swc") if output is None else output
-    neurons = settings.neurons
-    outputs = neurons.outputs(output)
-    neurons.check_outputs(output, mask, unasked=unasked)
-    from ..tracing import trace_neurons
     from ..volumes import open_volume
 
+    if settings.label != ALL:
+        settings.neurons.check_outputs(output, mask, unasked=unasked)
     try:
         with open_volume(mask, settings.channel) as reader:
+            trees, outputs, highest = _traced(mask, reader, output, settings, unasked=unasked)
             size = settings.voxel_size or reader.voxel_size
-            trees = trace_neurons(reader, neurons.asked(), settings.tracing, voxel_size=size)
     except ValueError as error:
         raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error
     _, figures = write_trees(trees, outputs, mask, size)
@@ -122,7 +142,31 @@ def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output,
     for one in figures:
         out.tell(described(one), trees=[*out.figures["trees"], one])
     if unasked:
-        remove_other_trees(mask, output, neurons.count)
+        remove_other_trees(mask, output, highest)
+
+
+def _traced(mask: Path, reader, output: Path, settings: Settings, *, unasked: bool) -> tuple[list, list[Path], int]:
+    """The trees of a volume, where they go, and the highest number of these."""
+    from ..tracing import TraceError, trace_neurons
+    from ..volumes import labels_of
+
+    neurons, size = settings.neurons, settings.voxel_size or reader.voxel_size
+    if settings.label != ALL:
+        label, scale = settings.label, settings.scale
+        trees = trace_neurons(reader, neurons.asked(), settings.tracing, voxel_size=size, label=label, scale=scale)
+        return trees, neurons.outputs(output), neurons.count
+    trees, outputs, numbers = [], [], labels_of(reader)
+    for number in numbers:
+        path = numbered(output, number)
+        neurons.check_outputs(path, mask, unasked=unasked)
+        try:
+            trees += trace_neurons(reader, 1, settings.tracing, voxel_size=size, label=number)
+            outputs.append(path)
+        except TraceError as error:
+            note(f"{mask}: label {number} is left out: {error}", is_warning=True)
+    if not trees:
+        raise TraceError("nothing to trace: none of its labels became a tree")
+    return trees, outputs, numbers[-1]
 
 
 @dataclass

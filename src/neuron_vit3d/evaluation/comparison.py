@@ -18,9 +18,11 @@ from ..morphology.formats.format import voxel_size_of
 from ..morphology.formats.registry import is_tree_name
 from ..volumes import (
     Volume,
+    as_mask_or_scores,
     check_finite,
     is_volume_folder,
     is_volume_name,
+    labels_of,
     open_volume,
     read_volume,
     single_channel,
@@ -45,13 +47,24 @@ class Comparison:
         gold: SWC file, whose tubes a mask is compared with; or a mask.
         threshold: distance in voxels within which trees agree.
         lone_nodes: whether nodes without an edge count. Vaa3D's `neuron_distance` leaves them out.
+        label, scale: of a mask or scores as other numbers, see `as_mask_or_scores`; a gold mask takes the label only
+            where it has several.
 
     Raises:
         ValueError: a file cannot be read as what it is, a tree is to be compared with a mask, or masks differ in
             shape.
     """
 
-    def __init__(self, predicted: Path, gold: Path, threshold: float = 2.0, *, lone_nodes: bool = True):
+    def __init__(
+        self,
+        predicted: Path,
+        gold: Path,
+        threshold: float = 2.0,
+        *,
+        lone_nodes: bool = True,
+        label: int | None = None,
+        scale: float | None = None,
+    ):
         self.threshold, self.is_tree = threshold, is_tree(predicted)
         self.predicted: Any  # of both kinds: Tree, or mask (z, y, x)
         self.gold: Any
@@ -63,11 +76,13 @@ class Comparison:
             trees = [(predicted, read_tree(predicted)), (gold, read_gold(gold))]
             self.predicted, self.gold = (tree if lone_nodes else _with_edges(path, tree) for path, tree in trees)
             return
-        voxels = read_labels(predicted)
+        voxels = read_voxels(predicted, label=label, scale=scale)
         self.scores = voxels if voxels.dtype.kind == "f" else None
         self.predicted = _as_mask(voxels)
         self.gold_tree = read_gold(gold) if is_tree(gold) else None
-        self.gold = read_mask(gold) if self.gold_tree is None else rasterize(self.gold_tree, self.predicted.shape)
+        self.gold = (
+            read_mask(gold, label=label) if self.gold_tree is None else rasterize(self.gold_tree, self.predicted.shape)
+        )
         if self.gold.shape != self.predicted.shape:
             raise ValueError(
                 f"{gold}: expected the shape of {predicted}, {self.predicted.shape} (z, y, x), found {self.gold.shape}"
@@ -225,20 +240,27 @@ def read_gold(path: Path) -> Tree:
     return read_tree(path, mend_structure=True)
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Reads a mask (z, y, x): voxels that are not 0, or scores of at least 0.5."""
-    return _as_mask(read_labels(path))
+def read_mask(path: Path, *, label: int | None = None) -> np.ndarray:
+    """Reads a mask (z, y, x): voxels that are not 0, or scores of at least 0.5.
+
+    label: of labels, the neuron has this value; a mask, which has one value beside 0, stays as it is.
+    """
+    return _as_mask(read_voxels(path, label=label, only_of_several=True))
 
 
-def read_labels(path: Path) -> np.ndarray:
-    """The voxels (z, y, x) of a mask, or of scores, as the file has them.
+def read_voxels(
+    path: Path, *, label: int | None = None, scale: float | None = None, only_of_several: bool = False
+) -> np.ndarray:
+    """Reads the voxels (z, y, x) of a mask, or of scores; what other numbers mean, `as_mask_or_scores` says.
 
     Raises:
-        VolumeError: some are not finite, or the file has several channels.
+        VolumeError: some are not finite, it is not known what they mean, or the file has several channels.
     """
     volume: Volume = single_channel(read_volume(path))
     check_finite(volume)
-    return volume.array
+    if only_of_several and label is not None and (volume.dtype.kind == "f" or len(labels_of(volume)) < 2):
+        label = None
+    return as_mask_or_scores(volume, label=label, scale=scale).array
 
 
 def _as_mask(voxels: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..volumes import as_mask_or_scores
+
 
 def segmentation_scores(
     predicted: np.ndarray, gold: np.ndarray, *, ignore: np.ndarray | None = None, voxel_size=None
@@ -9,7 +11,8 @@ def segmentation_scores(
     """How well a mask agrees with the gold mask.
 
     Args:
-        predicted, gold: masks (z, y, x), or Volumes of them; what is not zero is neuron.
+        predicted, gold: masks (z, y, x), or Volumes of them; what is not zero is neuron. What whole numbers with
+            several values mean, `as_mask_or_scores` says; scores and probabilities are masks from 0.5 on.
         ignore: mask of voxels that are left out: they count as background in both masks. (Surfaces and center lines
             are those of what is left.)
         voxel_size: z, y, x in micrometres; `hd95` is then in micrometres, otherwise in voxels.
@@ -95,7 +98,10 @@ def _mask(mask, name: str) -> np.ndarray:
     array = np.asarray(getattr(mask, "array", mask))
     if array.ndim != 3:
         raise ValueError(f"expected a {name} mask with axes (z, y, x), got shape {array.shape}")
-    return array if array.dtype == bool else array != 0
+    if array.dtype.kind == "f":
+        return array >= 0.5 if ((array > 0) & (array < 1)).any() else array != 0
+    array = as_mask_or_scores(array, name=f"the {name} mask")
+    return array >= 0.5 if array.dtype.kind == "f" else array != 0
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ class Pieces:
     def __init__(self, source):
         self._is_reader = hasattr(source, "read_box")
         self._source: Any = source if self._is_reader else np.asarray(getattr(source, "array", source))
+        self.source = source if hasattr(source, "source") else self._source  # a volume knows its name
         self.shape = tuple(self._source.shape)
         self.dtype = np.dtype(self._source.dtype)
 
@@ -115,7 +116,10 @@ def look_through(
             )
         found.highest = max(found.highest, float(high))
         if not (low >= 0 and high <= 1):
-            raise TraceError(f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers")
+            raise TraceError(
+                f"scores must lie in [0, 1], got {low} to {high}; pass a mask as bool or integers, or say by scale "
+                "(--scale) which value is a score of 1"
+            )
         for tile in _tiles_with_signal(read, core, levels.before, halo) if high >= levels.before else ():
             wide, inner = with_halo(tile, halo, read.shape)
             found.add(smoothing(read[wide])[inner].ravel(), read[tile].ravel(), moved(tile, around))

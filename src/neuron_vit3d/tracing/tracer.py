@@ -9,6 +9,7 @@ import numpy as np
 
 from ..morphology.branches import prune_branches
 from ..morphology.swc import Tree
+from ..volumes import VolumeError, as_mask_or_scores
 from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
 from .center_lines import Rules, nearest_row
 from .centering import centered, without_doubles
@@ -40,6 +41,8 @@ def trace(
     *,
     voxel_size: tuple[float, float, float] | None = None,
     root: tuple[float, float, float] | None = None,
+    label: int | None = None,
+    scale: float | None = None,
     **keywords,
 ) -> Tree:
     """Traces the neuron in a mask or in scores into one tree with radii.
@@ -56,14 +59,17 @@ def trace(
 
     Args:
         scores_or_mask: array (z, y, x), a Volume that holds one, or what `open_volume` gives for one too large for
-            memory: bool or integers (foreground where not 0), or floats in [0, 1] (foreground where at least as high
-            as the threshold; center lines prefer high scores).
+            memory: a mask, which is bool or integers with one value beside 0; floats in [0, 1] (foreground where at
+            least as high as the threshold; center lines prefer high scores); or other integers, see
+            `as_mask_or_scores`.
         options: what becomes a tree.
         voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count:
             lengths and radii are in units of the smallest voxel side.
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is
             kept. None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the
             largest surface (length times radius) is kept: the stained neuron is thicker than what else is long.
+        label: of labels, the neuron has this value.
+        scale: this value is a score of 1.
         keywords: options of [`TraceOptions`], instead of a record or to change it.
 
     Returns:
@@ -78,7 +84,8 @@ def trace(
         TypeError: there is no option of that name.
     """
     options = TraceOptions.of(trace, options, keywords)
-    return trace_neurons(scores_or_mask, 1 if root is None else [root], options, voxel_size=voxel_size)[0]
+    neurons = 1 if root is None else [root]
+    return trace_neurons(scores_or_mask, neurons, options, voxel_size=voxel_size, label=label, scale=scale)[0]
 
 
 def trace_neurons(
@@ -87,12 +94,14 @@ def trace_neurons(
     options: TraceOptions | None = None,
     *,
     voxel_size: tuple[float, float, float] | None = None,
+    label: int | None = None,
+    scale: float | None = None,
     **keywords,
 ) -> list[Tree]:
     """Traces several neurons of one volume, a tree for each.
 
     Args:
-        scores_or_mask, options, voxel_size, keywords: as in [`trace`]; fragments: of one neuron only.
+        scores_or_mask, options, voxel_size, label, scale, keywords: as in [`trace`]; fragments: of one neuron only.
         neurons: how many; of the connected trees those with the largest surface are kept. Or where they begin (x, y, z
             in voxels, such as their somata): each becomes the root of a tree, in the order given. Neurons that touch
             are cut apart where the ways along the branches to their roots are equally long.
@@ -104,11 +113,10 @@ def trace_neurons(
         TraceError: as [`trace`]; also two roots at the same place of a tree.
     """
     options = TraceOptions.of(trace_neurons, options, keywords)
-    source = Pieces(scores_or_mask)
+    source = _meant(scores_or_mask, label, scale)
     if voxel_size is None:
         voxel_size = getattr(scores_or_mask, "voxel_size", None)
     _check_voxel_size(voxel_size)
-    _check_kind(source)
     roots = [] if isinstance(neurons, int) else [np.array(_checked_root(root, source.shape))[::-1] for root in neurons]
     if not roots and (not isinstance(neurons, int) or neurons < 1):
         raise TraceError(f"expected at least one neuron to trace, got {neurons!r}")
@@ -228,6 +236,16 @@ def _report(too_small: np.ndarray, left_out: np.ndarray, options: TraceOptions) 
     for comment in comments:
         logger.warning("%s", comment)
     return comments
+
+
+def _meant(scores_or_mask, label: int | None, scale: float | None) -> Pieces:
+    """The mask or scores that the voxels stand for."""
+    source = Pieces(scores_or_mask)
+    _check_kind(source)
+    try:
+        return Pieces(as_mask_or_scores(source.source, label=label, scale=scale))
+    except VolumeError as error:
+        raise TraceError(str(error)) from error
 
 
 def _check_kind(source: Pieces) -> None:

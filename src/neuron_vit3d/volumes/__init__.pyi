@@ -5,6 +5,8 @@ from .formats.tiff_writer import SlabWriter as SlabWriter
 from .io import open_volume as open_volume
 from .io import read_volume as read_volume
 from .io import write_volume as write_volume
+from .meaning import as_mask_or_scores as as_mask_or_scores
+from .meaning import labels_of as labels_of
 from .names import VOLUME_SUFFIXES as VOLUME_SUFFIXES
 from .names import is_volume_folder as is_volume_folder
 from .names import is_volume_name as is_volume_name
