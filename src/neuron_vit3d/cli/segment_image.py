@@ -1,4 +1,4 @@
-"""One image becomes scores, a mask, trees and a picture, alone or as one of many."""
+"""Makes scores, a mask, trees and a picture of one image, alone or as one of many."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -36,7 +36,7 @@ class Settings:
     zarr: bool | None = None
 
     def is_zarr(self, image: Path) -> bool:
-        """Whether scores and mask of an image are written as OME-Zarr: unless it was said, as the image is."""
+        """Tells whether scores and mask are written as OME-Zarr: as asked, or else as the image is."""
         from ..volumes import is_volume_folder
 
         return is_volume_folder(image) and image.is_dir() if self.zarr is None else self.zarr
@@ -47,7 +47,7 @@ class Settings:
         return [stem.with_name(f"{stem.name}.{suffix}") for suffix in (f"scores.{kind}", f"mask.{kind}", "swc", "png")]
 
     def all_results(self, image: Path, stem: Path) -> list[Path]:
-        """All files that an image may become."""
+        """Lists all files that an image may become."""
         scores, mask, swc, picture = self.results(image, stem)
         trees = [file for path in self.neurons.outputs(swc) for file in (path, branches_of(path))]
         return [scores, mask, *(trees if self.trace else []), picture]

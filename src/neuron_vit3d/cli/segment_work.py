@@ -1,6 +1,6 @@
-"""What `neuron-vit3d segment` does: slab by slab into TIFF, or region by region into OME-Zarr.
+"""Does the work of `neuron-vit3d segment`: slab by slab into TIFF, or region by region into OME-Zarr.
 
-One process does it, or many.
+One process does it, or many do.
 """
 
 import math
@@ -23,7 +23,7 @@ MUCH_NEURON = 0.05
 
 @dataclass(frozen=True)
 class Work:
-    """How the work is shared: a shard i/n of the regions, a scheduler's address, or a number of local workers."""
+    """The way to share the work: a shard i/n of the regions, a scheduler's address, or a number of local workers."""
 
     shard: str | None = None
     scheduler: str | None = None
@@ -143,7 +143,7 @@ def share_in_words(share: float, threshold: float) -> str:
 
 
 def doubt_of(share: float) -> str:
-    """Says what is doubtful where more than neurons fill is taken for neuron; else nothing."""
+    """Says what is doubtful where more is called neuron than neurons fill; else nothing."""
     return "more than neurons fill: is it the right --channel, and bright on dark?" if share > MUCH_NEURON else ""
 
 
@@ -170,7 +170,7 @@ def mask_of(slabs: Iterable[tuple], source, mask: Path, voxel_size, threshold: f
 
 @contextmanager
 def telling_what_is_kept(scores_file) -> Iterator[None]:
-    """Says how far a run that ends here came, where the next one continues."""
+    """Says how far a run came that ends here, if the next one continues it."""
     try:
         yield
     except BaseException:
