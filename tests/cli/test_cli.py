@@ -40,6 +40,7 @@ from neuron_vit3d.evaluation.topology import topology_figures
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.morphology import rasterize
 from neuron_vit3d.option_fields import flags
+from neuron_vit3d.tracing.noise import LogOdds
 from support import processes
 from support.places import REPOSITORY
 from support.program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
@@ -94,6 +95,13 @@ def test_segment_writes_scores_mask_tree_and_picture(files, neuron, model, high)
     inside = np.round(tree.xyz).astype(int)
     assert (inside >= 0).all() and (inside < SHAPE[::-1]).all()
     assert has_colour(files / "out" / "image.png", PREDICTED)
+
+
+def test_segment_counts_its_scores_once(files, model, monkeypatch):
+    counted = []
+    monkeypatch.setattr(LogOdds, "_add", lambda self, scores, add=LogOdds._add: (counted.append(1), add(self, scores)))
+    assert run("segment", "image.tif", "--model", model, "-o", "once", "--quiet").exit_code == 0
+    assert len(counted) == 1  # it is so small that it is read in one box
 
 
 def test_segment_cuts_off_what_is_not_sure_and_keeps_fragments(files, model, high):

@@ -1,4 +1,4 @@
-"""A command is done for many inputs, one after the other: one bar, one summary, and errors that stop nobody else."""
+"""Runs a command on many inputs, one after the other: one bar, one summary, and errors that stop no other input."""
 
 import hashlib
 import json
@@ -24,15 +24,15 @@ from .summary import DONE, FAILED, Row, read_summary, write_summary
 
 
 class Work(Protocol):
-    """What a batch does."""
+    """The work of a batch on each input."""
 
     @property
     def settings(self) -> str:
-        """All that decides the results beside the inputs, in words."""
+        """Tells all that decides the results beside the inputs."""
         ...
 
     def results(self, input: Input) -> list[Path]:
-        """All files that an input may become."""
+        """Lists all files that an input may become."""
         ...
 
     def do(self, input: Input, out: Output, progress: Callable[[float], None]) -> None:

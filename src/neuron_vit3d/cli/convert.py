@@ -1,4 +1,4 @@
-"""neuron-vit3d convert: one format of an image becomes another; a tree is repaired, or drawn into a mask."""
+"""neuron-vit3d convert: converts an image to another format; repairs a tree, or draws it into a mask."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""How a command of the command line ends where something is wrong: with one line and an exit status."""
+"""Ends a command with one line and an exit status where something is wrong."""
 
 import functools
 import logging
@@ -42,7 +42,7 @@ def one_line_errors(command: Callable, quiet: bool = True) -> Callable:
 
 
 def told(error: Exception) -> str | None:
-    """The line that tells of an error which the input or the machine caused; None of a mistake of the program."""
+    """Returns the line that tells of an error of the input or the machine; None for a mistake of the program."""
     if isinstance(error, ValueError | OSError | MemoryError):
         return str(error) or type(error).__name__
     if isinstance(error, RuntimeError):
@@ -54,7 +54,7 @@ def told(error: Exception) -> str | None:
 
 
 def exit_status(script: str, call: Callable, *args, **kwargs) -> int:
-    """Does what a script is for; the errors that bad input raises become one line that begins with the script's name.
+    """Runs the work of a script; errors of bad input become one line that begins with the script's name.
 
     Returns:
         The exit status: 0, 2 after an error, or 130 after an interruption.
@@ -89,7 +89,7 @@ def run_script(script: str, command: Callable) -> None:
 def hide_bars() -> None:
     """Switches the bars of libraries off where standard error is a file or a pipe.
 
-    For these look for a terminal at best when they are imported.
+    The libraries look for a terminal only when they are imported, if at all.
     """
     if not sys.stderr.isatty():
         for name in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
@@ -97,7 +97,7 @@ def hide_bars() -> None:
 
 
 def quiet_libraries() -> None:
-    """No log lines, bars and tables of others between the lines of this program, which tells itself what matters."""
+    """Keeps log lines, bars and tables of libraries from between the lines of this program."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""neuron-vit3d evaluate: trees and masks beside those of a human."""
+"""neuron-vit3d evaluate: compares trees and masks with those of a human."""
 
 from pathlib import Path
 from typing import Annotated, Any

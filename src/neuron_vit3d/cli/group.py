@@ -1,4 +1,4 @@
-"""Wrong usage of the command line is one line on standard error that names the nearest option or command."""
+"""Answers wrong usage with one line on standard error that names the nearest option or command."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Checks of what was typed on the command line: files, folders, names, numbers.
+"""Checks what was typed on the command line: files, folders, names, numbers.
 
 Errors name the file or the option.
 """
@@ -20,7 +20,7 @@ def image_name(path: Path) -> str:
 
 
 def is_folder_of_files(path: Path) -> bool:
-    """Whether it is a folder that is not itself a volume (OME-Zarr)."""
+    """Tells whether it is a folder that is not itself a volume (OME-Zarr)."""
     from ..volumes import is_volume_folder
 
     return path.is_dir() and not is_volume_folder(path)
@@ -66,7 +66,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_target(target: Path, *sources: Path) -> None:
-    """Makes sure that a file can be written, and is none of those it is made from."""
+    """Makes sure that a file can be written, and is not one of its own sources."""
     check_folder(target.parent)
     if target.is_dir():
         raise OSError(f"{target}: expected a file to write, found a folder")
@@ -75,7 +75,7 @@ def check_target(target: Path, *sources: Path) -> None:
 
 
 def check_not_made_by_hand(result: Path) -> None:
-    """Makes sure that a result whose name nobody typed replaces no file but one of this program's."""
+    """Makes sure that a result whose name nobody typed replaces only a file that this program made."""
     from ..volumes.names import is_own_result
 
     if result.exists() and not is_own_result(result):

@@ -1,4 +1,4 @@
-"""Many inputs of one command: which files the words of a command line name, and what their results are called.
+"""Finds the files that the words of a command line name, and names their results.
 
 A word is a file, a folder, or a pattern such as `"*.czi"`. One word that is one volume is no batch: a command does
 what it did before there were batches.
@@ -24,12 +24,12 @@ class Input:
 
 
 def is_one(words: list[str]) -> bool:
-    """Whether the words are one volume, or the name of one that is missing, and not a folder or a pattern."""
+    """Tells whether the words are one volume, there or missing, and not a folder or a pattern."""
     return len(words) == 1 and not is_folder_of_files(Path(words[0])) and not _is_pattern(words[0])
 
 
 def find_images(words: list[str]) -> list[Input]:
-    """The images to segment: of folders and patterns those that are no scores, masks, labels or gold by their names.
+    """Finds the images to segment; in folders and patterns, names of scores, masks, labels and gold are left out.
 
     Scores and masks that this program made are left out even if they are named, as a shell's `*.tif` does.
 
@@ -43,7 +43,7 @@ def find_images(words: list[str]) -> list[Input]:
 
 
 def find_scores(words: list[str]) -> list[Input]:
-    """The scores or masks to trace: of a folder its scores, or if it has none its masks, or else all its volumes.
+    """Finds the scores or masks to trace: of a folder its scores, or else its masks, or else all its volumes.
 
     Raises:
         OSError: a pattern fits nothing, or a folder holds no volume.
@@ -91,7 +91,7 @@ def names_of(paths: list[Path]) -> list[str]:
 
 
 def _alike(name: str) -> str:
-    """What names have in common that are one file on some disks."""
+    """Returns what is equal for names that are one file on some disks."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -100,7 +100,7 @@ def _named(paths: list[Path]) -> list[Input]:
 
 
 def _found(words: list[str], of_folder) -> list[Path]:
-    """The files that words name, each once."""
+    """Finds the files that words name, each once."""
     found: dict[Path, Path] = {}
     for word in words:
         path = Path(word)
@@ -141,7 +141,7 @@ def _scores(paths: list[Path]) -> list[Path]:
 
 
 def _volumes(paths: list[Path]) -> Iterator[Path]:
-    """The volumes among what a folder holds: files, and folders that are one."""
+    """Lists the volumes in a folder: files, and folders that are a volume."""
     from ..volumes import is_volume_name
 
     for path in paths:
@@ -151,7 +151,7 @@ def _volumes(paths: list[Path]) -> Iterator[Path]:
 
 
 def _role(path: Path) -> str:
-    """What a file is by its name, `.mask` of `a.mask.tif`; nothing of an image's."""
+    """Returns what a file is by its name, `.mask` for `a.mask.tif`; nothing for an image."""
     from ..evaluation.comparison import neuron_name
     from ..volumes import volume_stem
 

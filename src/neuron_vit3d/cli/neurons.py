@@ -1,4 +1,4 @@
-"""Which neurons of a volume become trees: --neurons and --root of `segment` and `trace`."""
+"""Chooses the neurons of a volume that become trees: --neurons and --root of `segment` and `trace`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,11 @@ class Neurons:
         return cls(len(places) or count, tuple(places))
 
     def asked(self) -> Any:
-        """What `trace_neurons` is asked for."""
+        """Returns what `trace_neurons` is asked for: a count or roots."""
         return list(self.roots) or self.count
 
     def outputs(self, swc: Path) -> list[Path]:
-        """Where the trees go: one to the file itself, several to `NAME_1.swc`, `NAME_2.swc` ..."""
+        """Lists where the trees go: one to the file itself, several to `NAME_1.swc`, `NAME_2.swc` ..."""
         return [swc] if self.count == 1 else [numbered(swc, i) for i in range(1, self.count + 1)]
 
     def check_outputs(self, swc: Path, source: Path, *, unasked: bool) -> None:

@@ -1,6 +1,6 @@
-"""What the command line tells: notes on standard error, and lines or JSON on what was written.
+"""Tells what a command did: by notes on standard error, and by lines or JSON on what was written.
 
-Trees are written here, and those of earlier runs removed.
+It also writes trees, and removes those of earlier runs.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ def telling_logged_warnings() -> Iterator[None]:
 
 
 def signed(tree, source: Path):
-    """Adds a comment to a tree on where it comes from."""
+    """Adds a comment to a tree that says where it comes from."""
     from ..volumes.names import TRACED_BY
     from ..volumes.on_disk import printable
 
@@ -95,7 +95,7 @@ class Output:
 
 
 def tree_figures(path: Path, tree, voxel_size: tuple[float, float, float] | None) -> dict:
-    """What there is to tell of a traced tree and the table of its branches.
+    """Returns the figures of a traced tree and of the table of its branches.
 
     `length` is in voxels, `length_um` in micrometres where the voxel size (z, y, x) is known. `left_out` says in words
     what tracing left out, and which fragments it kept.
@@ -122,7 +122,7 @@ def tree_figures(path: Path, tree, voxel_size: tuple[float, float, float] | None
 
 
 def described(figures: dict) -> str:
-    """One line of the figures of a tree."""
+    """Writes the figures of a tree as one line."""
     doubtful = figures["doubtful_branches"]
     words = [f"{figures['nodes']} nodes, {figures['length']:.0f} voxels long"]
     words += [f"{doubtful} of {figures['branches']} branches doubtful"] if doubtful else []
@@ -156,7 +156,7 @@ def write_trees(
 
 
 def write_tree(swc: Path, tree, voxel_size: tuple[float, float, float] | None = None) -> dict:
-    """Writes a tree and the table of its branches, each whole or not at all; returns what there is to tell."""
+    """Writes a tree and the table of its branches, each whole or not at all; returns their figures."""
     from ..files import replacing
     from ..morphology.branches import branches_text
 

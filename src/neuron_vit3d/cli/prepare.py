@@ -1,4 +1,4 @@
-"""neuron-vit3d prepare, and scripts/prepare_bigneuron.py: images with trees become a dataset to train on."""
+"""neuron-vit3d prepare, and scripts/prepare_bigneuron.py: makes a dataset to train on of images with trees."""
 
 import sys
 from collections import Counter
@@ -114,7 +114,7 @@ def prepare(
 
 
 def show(bar: Progress, report, done: int, total: int) -> None:
-    """Counts a neuron; one that is left out or repaired is told of at once."""
+    """Counts a neuron, and tells at once of one that is left out or repaired."""
     bar.total = total
     bar.update(done - bar.done)
     if report.status != "used":

@@ -1,4 +1,4 @@
-"""neuron-vit3d publish, and scripts/push_to_hub.py: a trained checkpoint goes to the Hub."""
+"""neuron-vit3d publish, and scripts/push_to_hub.py: publishes a trained checkpoint on the Hub."""
 
 from pathlib import Path
 from typing import Annotated

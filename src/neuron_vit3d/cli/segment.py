@@ -78,12 +78,13 @@ def segment(
     The table has a row for each branch of the tree, with its confidence; the picture shows doubtful ones in another
     colour. Several neurons go to NAME_1.swc, NAME_2.swc ...
 
-    Many images, folders of them and patterns as "*.czi" are done one after the other, and summary.csv has a row for
-    each; what cannot be read is told of, and the others are done. The same command goes on where it was interrupted.
+    Many images, folders of them and patterns such as "*.czi" are segmented one after the other, and summary.csv has a
+    row for each. An image that cannot be read is reported, and the others are done. The same command goes on where it
+    was interrupted.
 
-    Of an OME-Zarr image NAME.scores.ome.zarr and NAME.mask.ome.zarr, whatever its size: a region is in memory, and
-    projections of the image; the same command goes on where it was interrupted; --shard, --workers and --scheduler
-    share the work out.
+    For an OME-Zarr image of any size, scores and mask are NAME.scores.ome.zarr and NAME.mask.ome.zarr; memory holds
+    one region, and projections of the image. The same command goes on where it was interrupted. --shard, --workers and
+    --scheduler share the work out.
     """
     size = parse_voxel_size(voxel_size)
     one = is_one(images)

@@ -1,6 +1,7 @@
-"""One image becomes scores, a mask, trees and a picture, alone or as one of many."""
+"""Makes scores, a mask, trees and a picture of one image, alone or as one of many."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Settings:
     zarr: bool | None = None
 
     def is_zarr(self, image: Path) -> bool:
-        """Whether scores and mask of an image are written as OME-Zarr: unless it was said, as the image is."""
+        """Tells whether scores and mask are written as OME-Zarr: as asked, or else as the image is."""
         from ..volumes import is_volume_folder
 
         return is_volume_folder(image) and image.is_dir() if self.zarr is None else self.zarr
@@ -46,7 +47,7 @@ class Settings:
         return [stem.with_name(f"{stem.name}.{suffix}") for suffix in (f"scores.{kind}", f"mask.{kind}", "swc", "png")]
 
     def all_results(self, image: Path, stem: Path) -> list[Path]:
-        """All files that an image may become."""
+        """Lists all files that an image may become."""
         scores, mask, swc, picture = self.results(image, stem)
         trees = [file for path in self.neurons.outputs(swc) for file in (path, branches_of(path))]
         return [scores, mask, *(trees if self.trace else []), picture]
@@ -87,40 +88,43 @@ def segment_image(
     if settings.trace:
         neurons.check_outputs(swc, image, unasked=True)
     check_not_made_by_hand(picture)
-    if is_zarr:
-        shown = progress is True
-        how = {"channel": settings.channel, "voxel_size": settings.voxel_size, "progress": shown}
-        if not segment_regions(image, model, settings.segmenting, scores, work, **how):
-            note(f"{scores}: this shard is done; the same command without --shard ends the work")
-            out.figures |= {"scores": scores, "finished": False}
-            return
-        from ..inference.large import write_mask
+    with ExitStack() as opened:  # the scores are opened once: what is counted of them is counted once
+        if is_zarr:
+            shown = progress is True
+            how = {"channel": settings.channel, "voxel_size": settings.voxel_size, "progress": shown}
+            if not segment_regions(image, model, settings.segmenting, scores, work, **how):
+                note(f"{scores}: this shard is done; the same command without --shard ends the work")
+                out.figures |= {"scores": scores, "finished": False}
+                return
+            from ..inference.large import write_mask
+            from ..volumes import open_volume
 
-        threshold = threshold_of(scores, tracing.threshold)
-        share = write_mask(scores, mask, threshold, progress=shown)
-        projections = projections_of(image, settings.channel, settings.segmenting.invert, scores=scores)
-    else:
-        threshold, share, projections = segment_slabs(image, model, settings, results, progress)
-    doubt = doubt_of(share)
-    out.warnings += [doubt] if doubt else []
-    out.tell(
-        f"{scores}  {mask}  {', '.join([share_in_words(share, threshold), *out.warnings])}",
-        **{"scores": scores, "mask": mask, "neuron_share": float(share), "threshold": float(threshold)},
-    )
-    from ..evaluation.overlay import write_overlay
-    from ..volumes.names import is_own_result
+            reader = opened.enter_context(open_volume(scores))
+            threshold = threshold_of(reader, tracing.threshold)
+            share = write_mask(scores, mask, threshold, progress=shown)
+            projections = projections_of(image, settings.channel, settings.segmenting.invert, scores=scores)
+        else:
+            reader, threshold, share, projections = segment_slabs(image, model, settings, results, progress, opened)
+        doubt = doubt_of(share)
+        out.warnings += [doubt] if doubt else []
+        out.tell(
+            f"{scores}  {mask}  {', '.join([share_in_words(share, threshold), *out.warnings])}",
+            **{"scores": scores, "mask": mask, "neuron_share": float(share), "threshold": float(threshold)},
+        )
+        from ..evaluation.overlay import write_overlay
+        from ..volumes.names import is_own_result
 
-    trees: list = []
-    figures: list[dict] = []
-    if settings.trace:
-        paths = neurons.outputs(swc)
-        found, sides = trace_scores(scores, neurons, replace(tracing, threshold=threshold), settings.voxel_size)
-        trees, figures = write_trees(found, paths, image, sides)
-        for one in figures:
-            out.tell(described(one))
-        remove_other_trees(image, swc, neurons.count)
-    elif is_own_result(swc):
-        note(f"{swc}: is of an earlier run, and may not be this mask's tree", is_warning=True)
-    told: dict[str, Any] = {"tree": figures[0] if figures else None}
-    told |= {"trees": figures} if neurons.count > 1 else {}
-    out.tell(str(write_overlay(picture, projections, trees)), **told, picture=picture)
+        trees: list = []
+        figures: list[dict] = []
+        if settings.trace:
+            paths = neurons.outputs(swc)
+            found, sides = trace_scores(reader, neurons, replace(tracing, threshold=threshold), settings.voxel_size)
+            trees, figures = write_trees(found, paths, image, sides)
+            for one in figures:
+                out.tell(described(one))
+            remove_other_trees(image, swc, neurons.count)
+        elif is_own_result(swc):
+            note(f"{swc}: is of an earlier run, and may not be this mask's tree", is_warning=True)
+        told: dict[str, Any] = {"tree": figures[0] if figures else None}
+        told |= {"trees": figures} if neurons.count > 1 else {}
+        out.tell(str(write_overlay(picture, projections, trees)), **told, picture=picture)

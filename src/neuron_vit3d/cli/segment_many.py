@@ -1,4 +1,4 @@
-"""Many images are segmented with one model."""
+"""Segments many images with one model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,17 +1,21 @@
-"""What `neuron-vit3d segment` does: slab by slab into TIFF, or region by region into OME-Zarr.
+"""Does the work of `neuron-vit3d segment`: slab by slab into TIFF, or region by region into OME-Zarr.
 
-One process does it, or many.
+One process does it, or many do.
 """
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .input import check_number, parse_shard
 from .output import note
 
+
+if TYPE_CHECKING:
+    from ..volumes import VolumeReader
 
 # Of real stacks with traces the default takes 0.1 to 1 % for neuron.
 MUCH_NEURON = 0.05
@@ -19,7 +23,7 @@ MUCH_NEURON = 0.05
 
 @dataclass(frozen=True)
 class Work:
-    """How the work is shared: a shard i/n of the regions, a scheduler's address, or a number of local workers."""
+    """The way to share the work: a shard i/n of the regions, a scheduler's address, or a number of local workers."""
 
     shard: str | None = None
     scheduler: str | None = None
@@ -73,7 +77,7 @@ def projections_of(image: Path, channel: int | None, invert: bool, scores: Path)
     return projections
 
 
-def segment_slabs(image: Path, model, settings, results: list[Path], progress):
+def segment_slabs(image: Path, model, settings, results: list[Path], progress, opened: ExitStack):
     """Writes scores and mask as TIFF, slab by slab.
 
     Args:
@@ -82,9 +86,10 @@ def segment_slabs(image: Path, model, settings, results: list[Path], progress):
         settings: of `segment_image`.
         results: scores and mask.
         progress: as in `segment_image`.
+        opened: closes the reader.
 
     Returns:
-        The threshold, the mask's share of neuron, and the image's projections.
+        A reader of the scores, the threshold, the mask's share of neuron, and the image's projections.
     """
     import numpy as np
 
@@ -119,21 +124,17 @@ def segment_slabs(image: Path, model, settings, results: list[Path], progress):
                     scores_file.write(slab)
                     if callable(progress):
                         progress((z + len(slab)) / source.shape[0])
-        threshold = threshold_of(scores, settings.tracing.threshold)
-        with open_volume(scores) as reader:
-            slabs = ((z, reader.read(z, z + 1)) for z in range(reader.shape[0]))
-            return threshold, *mask_of(slabs, source, mask, voxel_size, threshold)
+        reader = opened.enter_context(open_volume(scores))
+        threshold = threshold_of(reader, settings.tracing.threshold)
+        slabs = ((z, reader.read(z, z + 1)) for z in range(reader.shape[0]))
+        return reader, threshold, *mask_of(slabs, source, mask, voxel_size, threshold)
 
 
-def threshold_of(scores: Path, threshold: float | None) -> float:
+def threshold_of(scores: "VolumeReader", threshold: float | None) -> float:
     """Returns the threshold that was asked for, or the one that follows the noise of the scores."""
     from ..tracing import threshold_from_noise
-    from ..volumes import open_volume
 
-    if threshold is not None:
-        return threshold
-    with open_volume(scores) as reader:
-        return threshold_from_noise(reader)
+    return threshold_from_noise(scores) if threshold is None else threshold
 
 
 def share_in_words(share: float, threshold: float) -> str:
@@ -142,7 +143,7 @@ def share_in_words(share: float, threshold: float) -> str:
 
 
 def doubt_of(share: float) -> str:
-    """Says what is doubtful where more than neurons fill is taken for neuron; else nothing."""
+    """Says what is doubtful where more is called neuron than neurons fill; else nothing."""
     return "more than neurons fill: is it the right --channel, and bright on dark?" if share > MUCH_NEURON else ""
 
 
@@ -169,7 +170,7 @@ def mask_of(slabs: Iterable[tuple], source, mask: Path, voxel_size, threshold: f
 
 @contextmanager
 def telling_what_is_kept(scores_file) -> Iterator[None]:
-    """Says how far a run that ends here came, where the next one continues."""
+    """Says how far a run came that ends here, if the next one continues it."""
     try:
         yield
     except BaseException:
@@ -178,19 +179,19 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
         raise
 
 
-def trace_scores(scores: Path, neurons, options, voxel_size) -> tuple[list, tuple[float, float, float] | None]:
-    """Traces a file of scores.
+def trace_scores(
+    scores: "VolumeReader", neurons, options, voxel_size
+) -> tuple[list, tuple[float, float, float] | None]:
+    """Traces scores that were opened.
 
     Returns:
         The trees, none where there is nothing to trace, which is told; and the voxel size.
     """
     from ..tracing import TraceError, trace_neurons
-    from ..volumes import open_volume
 
-    with open_volume(scores) as reader:
-        voxel_size = voxel_size or reader.voxel_size
-        try:
-            return trace_neurons(reader, neurons.asked(), options, voxel_size=voxel_size), voxel_size
-        except TraceError as error:
-            note(f"no tree was written: {error}", is_warning=True)
-            return [], voxel_size
+    voxel_size = voxel_size or scores.voxel_size
+    try:
+        return trace_neurons(scores, neurons.asked(), options, voxel_size=voxel_size), voxel_size
+    except TraceError as error:
+        note(f"no tree was written: {error}", is_warning=True)
+        return [], voxel_size

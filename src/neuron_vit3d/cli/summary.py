@@ -1,4 +1,4 @@
-"""summary.csv of a batch: a row for each input, written anew after each, so that a killed run can go on."""
+"""Writes summary.csv of a batch: a row for each input, written anew after each, so that a killed run can go on."""
 
 import csv
 import io
@@ -48,7 +48,7 @@ class Row:
     made_with: str = ""
 
     def fill(self, figures: dict[str, Any]) -> None:
-        """Takes over what a command tells of an input, as the JSON object has it."""
+        """Fills the row with what a command tells of an input, in the form of its JSON object."""
         for name in ("neuron_share", "threshold"):
             setattr(self, name, None if name not in figures else round(figures[name], 8))
         if "trees" in figures or "tree" in figures:
@@ -60,7 +60,7 @@ class Row:
             self.left_out = "; ".join(dict.fromkeys(line for tree in trees for line in tree["left_out"]))
 
     def public(self) -> dict[str, Any]:
-        """What is told of it."""
+        """Returns what is told of the input."""
         return {name: value for name, value in asdict(self).items() if name != "made_with"}
 
 
@@ -89,7 +89,7 @@ def read_summary(path: Path) -> dict[str, Row]:
 
 
 def _row(cells: dict[str, Any]) -> Row | None:
-    """None where somebody has changed it, or another version wrote it: what it tells of is done again."""
+    """Reads a row; None where somebody changed it, or another version wrote it: its input is then done again."""
     try:
         values = {name: cells[name] for name in _NAMES}
         return Row(**values | {name: kind(values[name]) if values[name] else None for name, kind in _NUMBERS.items()})

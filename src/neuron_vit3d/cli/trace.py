@@ -1,4 +1,4 @@
-"""neuron-vit3d trace: a mask or scores become trees."""
+"""neuron-vit3d trace: makes trees of a mask or of scores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,8 +67,8 @@ def trace(
     Whole numbers with one value beside 0 are a mask, with a few they are labels, with many probabilities.
     Beside each, NAME.branches.csv has a row for each branch, with its confidence.
 
-    Of many, folders and patterns, NAME.swc and summary.csv are written to the output folder; of a folder its scores
-    are traced, or if it has none its masks. The same command goes on where it was interrupted.
+    For many inputs, folders and patterns, NAME.swc and summary.csv are written to the output folder. Of a folder the
+    scores are traced, or the masks if it has no scores. The same command goes on where it was interrupted.
     """
     size = parse_voxel_size(voxel_size)
     try:

@@ -1,4 +1,4 @@
-"""neuron-vit3d train, and scripts/train.py: options in, a trained checkpoint out.
+"""neuron-vit3d train, and scripts/train.py: turns options and data into a trained checkpoint.
 
 The options are the fields of TrainingConfig, with hyphens or underscores, and those on publishing.
 """
@@ -27,7 +27,7 @@ Run it again with the same options to continue a run that was interrupted.
 
 @dataclass
 class PublishOptions:
-    """What becomes of the trained checkpoint."""
+    """The options of publishing the trained checkpoint."""
 
     push_to_hub: str = field(default="", metadata={"help": "Publish it in the end: name/repository."})
     hub_facts: str = field(default="", metadata={"help": "Facts for its card, as model_cards/default.yaml has them."})
@@ -72,7 +72,7 @@ def train_from(arguments: list[str], program: str | None = None) -> None:
 
 
 def check_names(arguments: list[str]) -> None:
-    """Raises ValueError, with the nearest real one, for an option that there is not.
+    """Raises ValueError, which names the nearest real option, for an option that does not exist.
 
     Needs neither torch nor transformers.
     """
@@ -87,7 +87,7 @@ def check_names(arguments: list[str]) -> None:
 
 
 def _flags() -> list[str]:
-    """All options as they may be typed, those with hyphens first."""
+    """Lists all options as they may be typed, those with hyphens first."""
     names = []
     for option in (*fields(TrainingConfig), *fields(PublishOptions)):
         names += [option.name, *([f"no_{option.name}"] if option.default is True else [])]
@@ -95,7 +95,7 @@ def _flags() -> list[str]:
 
 
 def check_hub(hub: PublishOptions) -> None:
-    """Refuses now what the Hub would refuse after the training."""
+    """Refuses before the training what the Hub would refuse after it."""
     from ..hub import check_can_publish_checkpoint
 
     if not hub.hub_facts:

@@ -1,4 +1,4 @@
-"""neuron-vit3d view: a picture of an image with its trees."""
+"""neuron-vit3d view: draws an image with its trees."""
 
 from pathlib import Path
 from typing import Annotated
