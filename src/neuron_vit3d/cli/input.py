@@ -20,10 +20,10 @@ def image_name(path: Path) -> str:
 
 
 def is_folder_of_files(path: Path) -> bool:
-    """Whether it is a folder that is not itself a volume (OME-Zarr)."""
-    from ..volumes import is_volume_folder
+    """Whether it is a folder that is not itself a volume (OME-Zarr, or numbered slices)."""
+    from ..volumes import is_slice_folder, is_volume_folder
 
-    return path.is_dir() and not is_volume_folder(path)
+    return path.is_dir() and not is_volume_folder(path) and not is_slice_folder(path)
 
 
 def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
