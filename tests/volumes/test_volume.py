@@ -135,7 +135,7 @@ def test_files_that_are_no_volumes_are_refused(tmp_path):
     path.write_bytes(b"\x1f\x8b and nothing that gzip made")
     with pytest.raises(VolumeError, match="begins with"):
         read_volume(path)
-    with pytest.raises(VolumeError, match="or an OME-Zarr folder, got a folder"):
+    with pytest.raises(VolumeError, match="an OME-Zarr folder or a folder of numbered slices, got a folder"):
         read_volume(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_volume(tmp_path / "absent.tif")

@@ -20,10 +20,10 @@ def image_name(path: Path) -> str:
 
 
 def is_folder_of_files(path: Path) -> bool:
-    """Tells whether it is a folder that is not itself a volume (OME-Zarr)."""
-    from ..volumes import is_volume_folder
+    """Tells whether it is a folder that is not itself a volume (OME-Zarr, or numbered slices)."""
+    from ..volumes import is_slice_folder, is_volume_folder
 
-    return path.is_dir() and not is_volume_folder(path)
+    return path.is_dir() and not is_volume_folder(path) and not is_slice_folder(path)
 
 
 def find_images(folder: Path, names: list[str]) -> dict[str, Path]:
@@ -121,14 +121,14 @@ def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
     return checked_voxel_size(numbers, "--voxel-size")
 
 
-def parse_label(text: str | None, *words: str) -> int | str | None:
-    """Reads a label, a whole number; or one of some words that stand for several."""
-    if text is None or text in words:
-        return text
+def parse_label(text: str | None, *, or_word: str | None = None) -> int | None:
+    """Reads a label, a whole number; None where there is none, or a word that is taken for none."""
+    if text is None or text == or_word:
+        return None
     try:
         return int(text)
     except ValueError:
-        expected = " or ".join(["a whole number", *words])
+        expected = "a whole number" + (f" or {or_word}" if or_word else "")
         raise ValueError(f"--label: expected {expected}, got {text!r}") from None
 
 

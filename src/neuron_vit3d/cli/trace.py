@@ -75,7 +75,7 @@ def trace(
         asked = Neurons.parsed(root, neurons, tracing)
     except ValueError as error:
         raise ValueError(f"{masks[0]}: {error}" if root and len(masks) == 1 and neurons == 1 else error) from error
-    settings = Settings(tracing, asked, channel, size, parse_label(label, ALL), scale)
+    settings = Settings(tracing, asked, channel, size, parse_label(label, or_word=ALL), scale, label == ALL)
     if label == ALL and (root or neurons > 1):
         raise ValueError(
             "--label all: is as many neurons as there are labels; cannot be used with --root or --neurons"
@@ -106,8 +106,9 @@ class Settings:
     neurons: Neurons
     channel: int | None = None
     voxel_size: tuple[float, float, float] | None = None
-    label: int | str | None = None
+    label: int | None = None
     scale: float | None = None
+    each_label: bool = False
 
 
 def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output, *, unasked: bool = False) -> None:
@@ -129,7 +130,7 @@ def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output,
     output = mask.with_name(image_name(mask) + ".swc") if output is None else output
     from ..volumes import open_volume
 
-    if settings.label != ALL:
+    if not settings.each_label:
         settings.neurons.check_outputs(output, mask, unasked=unasked)
     try:
         with open_volume(mask, settings.channel) as reader:
@@ -151,7 +152,7 @@ def _traced(mask: Path, reader, output: Path, settings: Settings, *, unasked: bo
     from ..volumes import labels_of
 
     neurons, size = settings.neurons, settings.voxel_size or reader.voxel_size
-    if settings.label != ALL:
+    if not settings.each_label:
         label, scale = settings.label, settings.scale
         trees = trace_neurons(reader, neurons.asked(), settings.tracing, voxel_size=size, label=label, scale=scale)
         return trees, neurons.outputs(output), neurons.count

@@ -1,6 +1,7 @@
 # The names of this folder, each with its home. `__init__.py` reads them from here.
 from .checks import check_finite as check_finite
 from .checks import check_signal as check_signal
+from .formats.slices import is_slice_folder as is_slice_folder
 from .formats.tiff_writer import SlabWriter as SlabWriter
 from .io import open_volume as open_volume
 from .io import read_volume as read_volume

@@ -15,7 +15,7 @@ from .reader import VolumeReader
 from .volume import Volume, VolumeError, slabs
 
 
-Source = TypeVar("Source", np.ndarray, Volume, VolumeReader)
+Source = TypeVar("Source", bound=np.ndarray | Volume | VolumeReader)
 
 # So many values, or fewer, are labels: classes are a handful, and probabilities of a neuron in a stack take nearly all
 # of 8 bits.
@@ -124,9 +124,9 @@ def _highest(source: np.ndarray | Volume | VolumeReader) -> int:
 
 
 def _pieces(source: np.ndarray | Volume | VolumeReader) -> Iterable[np.ndarray]:
-    if hasattr(source, "read_box"):
-        return map(source.read_box, source.boxes())
-    return slabs(source) if isinstance(source, Volume) else [source]
+    if isinstance(source, Volume):
+        return slabs(source)
+    return [source] if isinstance(source, np.ndarray) else map(source.read_box, source.boxes())
 
 
 def _made(source, voxels_of: Callable[[np.ndarray], np.ndarray], dtype: type):

@@ -28,7 +28,8 @@ def test_every_line_is_a_module_and_says_what_its_module_says():
     for (name, line), one in zip(registry.FORMATS.items(), registry.formats(), strict=True):
         assert isinstance(one, Format), name
         assert bool(line.written_as) == bool(one.write) and set(line.written_as.split()) <= set(one.writes), name
-        assert one.suffixes and all(suffix == suffix.lower() and suffix[0] == "." for suffix in one.suffixes), name
+        assert one.suffixes or one.is_folder, name
+        assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in one.suffixes), name
         assert set(one.headers) <= set(one.suffixes) and one.row and line.words, name
         if isinstance(one.signature, tuple):
             assert all(0 < len(signature) <= START_BYTES for signature in one.signature), name

@@ -32,6 +32,7 @@ FORMATS = {
     "nrrd": Line("NRRD"),
     "nifti": Line("NIfTI"),
     "zarr": Line("an OME-Zarr folder"),
+    "slices": Line("a folder of numbered slices"),
     "bioio": Line("a microscope maker's format"),
 }
 
@@ -57,7 +58,7 @@ def format_of(path: Path) -> Format:
         if found is None:
             folders = [line.words for line, one in zip(FORMATS.values(), formats(), strict=True) if one.is_folder]
             raise VolumeError(
-                f"{path}: expected a file with a volume or {_joined(folders)}, got a folder without its metadata"
+                f"{path}: expected a file with a volume, {_joined(folders)}, got a folder without its metadata"
             )
         return found
     with path.open("rb") as file:
@@ -91,8 +92,8 @@ def as_table() -> str:
 def _expected() -> str:
     """What can be read, for the error of a file that cannot: first what needs no extra."""
     known = list(zip(FORMATS.values(), formats(), strict=True))
-    plain = [line.words for line, one in known if not one.extra]
-    others = [line.words for line, one in known if one.extra]
+    plain = [line.words for line, one in known if not one.extra and not one.is_folder]
+    others = [line.words for line, one in known if one.extra or one.is_folder]
     return f"a {', '.join(plain[:-1])}, or {plain[-1]} file, or {_joined(others)}"
 
 
