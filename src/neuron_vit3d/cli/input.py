@@ -6,6 +6,7 @@ Errors name the file or the option.
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def image_name(path: Path) -> str:
@@ -121,7 +122,7 @@ def parse_voxel_size(text: str | None) -> tuple[float, float, float] | None:
     return checked_voxel_size(numbers, "--voxel-size")
 
 
-def parse_label(text: str | None, *words: str) -> int | str | None:
+def parse_label(text: str | None, *words: str) -> Any:
     """Reads a label, a whole number; or one of some words that stand for several."""
     if text is None or text in words:
         return text

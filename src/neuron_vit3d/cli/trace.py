@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -106,7 +106,7 @@ class Settings:
     neurons: Neurons
     channel: int | None = None
     voxel_size: tuple[float, float, float] | None = None
-    label: int | str | None = None
+    label: Any = None  # a number, `ALL`, or None
     scale: float | None = None
 
 

@@ -124,9 +124,9 @@ def _highest(source: np.ndarray | Volume | VolumeReader) -> int:
 
 
 def _pieces(source: np.ndarray | Volume | VolumeReader) -> Iterable[np.ndarray]:
-    if hasattr(source, "read_box"):
-        return map(source.read_box, source.boxes())
-    return slabs(source) if isinstance(source, Volume) else [source]
+    if isinstance(source, np.ndarray):
+        return [source]
+    return slabs(source) if isinstance(source, Volume) else map(source.read_box, source.boxes())
 
 
 def _made(source, voxels_of: Callable[[np.ndarray], np.ndarray], dtype: type):
