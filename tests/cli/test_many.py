@@ -249,6 +249,17 @@ def test_a_mistake_of_the_program_is_told_as_one_and_the_others_are_done(batch, 
     assert [row["status"] for row in rows()] == ["done", "failed", "done"]
 
 
+def test_an_interrupted_batch_says_that_it_can_go_on(batch, monkeypatch):
+    def opens(self, image, channel=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Segmenter, "open", opens)
+    result = run(*batch, "a.tif", "b.tif")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "neuron-vit3d: interrupted at a.tif; the same command goes on\n"
+    assert [row["status"] for row in rows()] == ["not begun"] * 2 and names(Path("out")) == ["summary.csv"]
+
+
 def test_warnings_are_in_the_summary(batch, neurons):
     write_volume("dark.tif", Volume(255 - neurons[0].array))
     result = run(*batch, "dark.tif", "a.tif", "--no-trace")

@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,7 +75,9 @@ class Batch:
             for input in self.inputs:
                 row, key = earlier.get(input.name), self._made_with(input, work, settings)
                 is_done = row is not None and row.status == DONE and key and row.made_with == key
-                rows.append(row if row is not None and is_done else Row(str(input.path), input.name))
+                rows.append(
+                    replace(row, file=str(input.path)) if row and is_done else Row(str(input.path), input.name)
+                )
             kept = [row.name for row in rows if row.status == DONE]
             if kept:
                 note(f"{len(kept)} of {len(rows)} are done by an earlier run, and stay as they are")
@@ -118,6 +120,8 @@ class Batch:
             row.status = DONE
             row.fill(out.figures)
             row.made_with = self._made_with(input, work, settings)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted at {input.path}; the same command goes on") from None
         except Exception as error:
             row.status, row.error = FAILED, told(error) or ""
             if not row.error:
@@ -203,5 +207,7 @@ def _alone(summary: Path) -> Iterator[None]:
     except BlockingIOError as error:
         raise ValueError(f"{summary}: another run is writing it; wait for it, or choose another --output") from error
     with file:
-        yield
-        lock.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

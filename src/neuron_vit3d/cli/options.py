@@ -17,9 +17,7 @@ from ..volumes.formats.registry import in_words
 ImageArgument = Annotated[Path, typer.Argument(help=f"{in_words()}.", show_default=False)]
 ImagesArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="IMAGE...", help=f"{in_words()}; folders of them; patterns as '*.czi'.", show_default=False
-    ),
+    typer.Argument(metavar="IMAGE", help=f"{in_words()}; folders of them; patterns as '*.czi'.", show_default=False),
 ]
 RootOption = Annotated[
     list[str] | None,

@@ -35,7 +35,7 @@ def trace(
     masks: Annotated[
         list[str],
         typer.Argument(
-            metavar="MASK...",
+            metavar="MASK",
             help="Mask, labels or scores (floats in [0, 1]); folders of them; patterns as '*.scores.tif'.",
             show_default=False,
         ),
