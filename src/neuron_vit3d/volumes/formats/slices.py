@@ -107,7 +107,8 @@ def _slices(path: Path) -> tuple[list[Path], list[int]]:
     for one, words in parts.items():
         for i in range(1, len(words), 2):
             series.setdefault((i, *words[:i], None, *words[i + 1 :]), []).append((int(words[i]), one))
-    best = sorted(max(series.values(), key=len)) if series else []
+    most = max(map(len, series.values()), default=0)
+    best = sorted(next((files for files in series.values() if len(files) == most), []))
     numbers = [number for number, _ in best]
     if 2 * len(best) <= len(images) or len(set(numbers)) < len(numbers):
         return [], []
