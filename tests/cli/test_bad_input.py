@@ -273,15 +273,24 @@ def test_bad_trees_are_refused_with_their_line_and_nothing_is_left(name, files):
     before = names(files)
     for command in (
         ["evaluate", name, "gold.swc"],
-        ["convert", name, "new.swc"],
         ["convert", name, "new.tif", "--like", "image.tif"],
         ["view", "image.tif", name, "-o", "new.png"],
     ):
         assert fail(*command).startswith(name + complaint)
-    if name != "missing.swc":  # which is mended in a gold tree
+    if name != "missing.swc":  # which is mended in a gold tree, and by what repairs trees
+        assert fail("convert", name, "new.swc").startswith(name + complaint)
         assert fail("evaluate", "gold.swc", name).startswith(name + complaint)
         assert fail("view", "image.tif", "gold.swc", "--gold", name, "-o", "new.png").startswith(name + complaint)
     assert names(files) == before
+
+
+def test_convert_repairs_a_tree_says_so_and_writes_parents_first(files):
+    Path("cut.swc").write_text("3 2 2 0 0 1 2\n2 2 1 0 0 0 1\n1 2 0 0 0 2 9\n\x1a\r\n")
+    told = run("convert", "cut.swc", "new.swc")
+    assert told.exit_code == 0
+    assert "1 node(s) whose parent is missing became roots" in told.stderr
+    assert "1 of 3 radii were not positive and became their parents'" in told.stderr
+    assert Path("new.swc").read_text() == "1 2 0.0 0.0 0.0 2.0 -1\n2 2 1.0 0.0 0.0 2.0 1\n3 2 2.0 0.0 0.0 1.0 2\n"
 
 
 def test_evaluate_refuses_what_cannot_be_compared(files, neuron):

@@ -151,13 +151,53 @@ def test_a_missing_file_is_an_os_error(tmp_path):
 
 
 def test_radii_are_repaired_or_refused(written):
-    path = written("1 1 0 0 0 0 -1\n2 3 1 0 0 3 1\n3 3 2 0 0 5 2\n4 3 3 0 0 -1 3\n")
-    with pytest.warns(UserWarning, match="2 of 4 radii were not positive and became 4"):
-        assert read_swc(path).radii.tolist() == [4, 3, 5, 4]
-    with pytest.raises(SWCError, match=r":1: node 1 has radius 0 \(and 1 more\)"):
+    path = written("1 1 0 0 0 0 -1\n2 3 1 0 0 3 1\n3 3 2 0 0 5 2\n4 3 3 0 0 -1 3\n5 3 4 0 0 nan 4\n")
+    with pytest.warns(UserWarning, match="2 of 5 radii .* became their parents'; 1 of 5 radii .* became 4"):
+        assert read_swc(path).radii.tolist() == [4, 3, 5, 5, 5]
+    with pytest.raises(SWCError, match=r":1: node 1 has radius 0 \(and 2 more\)"):
         read_swc(path, repair=False)
     with pytest.warns(UserWarning, match="became 1"):
         assert read_swc(written("1 1 0 0 0 0 -1\n")).radii.tolist() == [1]
+
+
+def test_a_radius_of_a_cycle_is_mended_before_the_cycle_is_refused(written):
+    with pytest.warns(UserWarning, match="became 1"), pytest.raises(SWCError, match="own ancestor"):
+        read_swc(written("1 1 0 0 0 0 2\n2 3 1 0 0 0 1\n"))
+
+
+def test_ids_of_64_bits_are_read_as_they_are(written, tmp_path):
+    first = 720575940661139073
+    path = written(f"{first} 1 1 1 1 1 -1\n{first + 1} 2 1 1 1 1 {first}\n")
+    tree = read_swc(path)
+    assert tree.ids.tolist() == [first, first + 1] and tree.parents.tolist() == [-1, first]
+    assert read_swc(tree.write(tmp_path / "again.swc")).parents.tolist() == [-1, first]
+    with pytest.raises(SWCError, match=f":1: node {first}: its parent {first + 5} is not in the tree"):
+        read_swc(written(f"{first} 1 1 1 1 1 {first + 5}\n"))
+    with pytest.raises(SWCError, match="id must be a whole number"):
+        read_swc(written(f"{10**30} 1 1 1 1 1 -1\n"))
+
+
+def test_nodes_under_new_ids_follow_the_widest(written):
+    first = 720575940661139073
+    rows = [(0, "1 0 0 0 1", -1), (1, "2 5 0 0 1", -1), (2, "2 1 1 1 1", first), (2, "2 1 1 1 1", first + 1)]
+    text = "".join(f"{first + number} {node} {parent}\n" for number, node, parent in rows)
+    with pytest.warns(UserWarning, match="1 with another parent kept under a new id"):
+        tree = read_swc(written(text), mend_structure=True)
+    assert tree.ids.tolist() == [first, first + 1, first + 2, first + 3]
+
+
+@pytest.mark.parametrize("end", ["\x1a", "\x1a\r\n", "\r\n\x1a\r\n\r\n"])
+def test_a_dos_end_of_file_is_no_line(written, end):
+    assert len(read_swc(written("1 1 0 0 0 1 -1\n2 3 1 0 0 1 1\n" + end))) == 2
+
+
+@given(trees())
+def test_parents_come_first_and_nothing_else_changes(tree):
+    sorted_tree = tree.parents_first()
+    assert (sorted_tree.parent_index < np.arange(len(tree))).all()
+    rows = [sorted_tree.ids.tolist().index(one) for one in tree.ids.tolist()]
+    for name in ARRAYS:
+        assert np.array_equal(getattr(sorted_tree, name)[rows], getattr(tree, name))
 
 
 def test_parent_0_is_a_root_only_where_no_node_is_0(written):

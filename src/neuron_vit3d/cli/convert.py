@@ -8,7 +8,7 @@ import typer
 from ..morphology.formats.registry import FORMATS, format_named_by, suffixes_in_words
 from ..volumes.formats.registry import written_in_words
 from .input import check_file, check_folder, check_target, parse_label, parse_voxel_size
-from .options import ChannelOption, JsonOption, LabelOption, ScaleOption, VoxelSizeOption, example
+from .options import ChannelOption, ImageNumberOption, JsonOption, LabelOption, ScaleOption, VoxelSizeOption, example
 from .output import Output
 
 
@@ -19,6 +19,7 @@ def convert(
         Path, typer.Argument(help=f"{written_in_words()}; {suffixes_in_words()} from a tree.", show_default=False)
     ],
     channel: ChannelOption = None,
+    image: ImageNumberOption = None,
     like: Annotated[Path | None, typer.Option(help="Image whose shape an SWC file is drawn into as a mask.")] = None,
     format: Annotated[
         str | None, typer.Option(help=f"Format of a tree: {', '.join(FORMATS)}. Default: by the suffix.")
@@ -52,18 +53,18 @@ def convert(
     if like is not None and is_tree(source) == to_tree:
         raise ValueError(f"--like: is for drawing an SWC file into a mask, not for {source} to {target}")
     number = parse_label(label)
-    for option, given in (("--label", number), ("--scale", scale)):
+    for option, given in (("--label", number), ("--scale", scale), ("--image", image)):
         if given is not None and is_tree(source):
             raise ValueError(f"{option}: is for images, but {source} is a tree")
     if not is_tree(source):
-        volume = read_volume(source, channel=channel)
+        volume = read_volume(source, channel=channel, image=image)
         if number is not None or scale is not None:  # else the numbers stay as they are
             volume = as_mask_or_scores(volume, label=number, scale=scale)
         write_volume(target, volume)
     elif to_tree:
         if channel is not None:
             raise ValueError(f"--channel: is for images, but {source} is a tree")
-        tree = read_tree(source)
+        tree = read_tree(source, mend_structure=True).parents_first()
         write_tree(target, tree, voxel_size=sides or voxel_size_of(tree), format=format)
     else:
         if like is None:

@@ -24,6 +24,10 @@ RootOption = Annotated[
     typer.Option(help="x,y,z in voxels, e.g. of the soma; repeat it for several neurons. Default: the thickest."),
 ]
 NeuronsOption = Annotated[int, typer.Option(help="How many to trace, the largest; each to a file of its own.")]
+ImageNumberOption = Annotated[
+    int | None,
+    typer.Option("--image", help="Of a file that holds several images: this one, from 0.", show_default=False),
+]
 LabelOption = Annotated[
     str | None, typer.Option(help="Of labels: the neuron has this value.", metavar="N", show_default=False)
 ]

@@ -13,6 +13,7 @@ from .many import Input, find_scores, is_one
 from .neurons import Neurons
 from .options import (
     ChannelOption,
+    ImageNumberOption,
     JsonOption,
     NeuronsOption,
     QuietOption,
@@ -46,6 +47,7 @@ def trace(
         typer.Option("--output", "-o", help="SWC file, of many a folder. Default: beside the input, of many here."),
     ] = None,
     channel: ChannelOption = None,
+    image: ImageNumberOption = None,
     voxel_size: VoxelSizeOption = None,
     label: Annotated[
         str | None,
@@ -75,7 +77,7 @@ def trace(
         asked = Neurons.parsed(root, neurons, tracing)
     except ValueError as error:
         raise ValueError(f"{masks[0]}: {error}" if root and len(masks) == 1 and neurons == 1 else error) from error
-    settings = Settings(tracing, asked, channel, size, parse_label(label, or_word=ALL), scale, label == ALL)
+    settings = Settings(tracing, asked, channel, size, parse_label(label, or_word=ALL), scale, label == ALL, image)
     if label == ALL and (root or neurons > 1):
         raise ValueError(
             "--label all: is as many neurons as there are labels; cannot be used with --root or --neurons"
@@ -109,6 +111,7 @@ class Settings:
     label: int | None = None
     scale: float | None = None
     each_label: bool = False
+    image: int | None = None
 
 
 def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output, *, unasked: bool = False) -> None:
@@ -133,7 +136,7 @@ def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output,
     if not settings.each_label:
         settings.neurons.check_outputs(output, mask, unasked=unasked)
     try:
-        with open_volume(mask, settings.channel) as reader:
+        with open_volume(mask, settings.channel, settings.image) as reader:
             trees, outputs, highest = _traced(mask, reader, output, settings, unasked=unasked)
             size = settings.voxel_size or reader.voxel_size
     except ValueError as error:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .input import check_file, check_target
-from .options import ChannelOption, ImageArgument, JsonOption, example
+from .options import ChannelOption, ImageArgument, ImageNumberOption, JsonOption, example
 from .output import Output
 
 
@@ -17,6 +17,7 @@ def view(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file.", show_default=False)],
     gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath, wider.")] = None,
     channel: ChannelOption = None,
+    number: ImageNumberOption = None,
     json: JsonOption = False,
 ) -> None:
     """Draw maximum projections of an image with its tree."""
@@ -28,7 +29,7 @@ def view(
     from ..evaluation.overlay import write_overlay
     from ..morphology import read_tree
 
-    projections = read_projections(image, channel)
+    projections = read_projections(image, channel, number)
     write_overlay(output, projections, [read_tree(tree)], gold=read_gold(gold) if gold else None)
     out = Output(json)
     out.tell(str(output), picture=output)

@@ -267,13 +267,13 @@ def _as_mask(voxels: np.ndarray) -> np.ndarray:
     return voxels >= 0.5 if voxels.dtype.kind == "f" else voxels != 0
 
 
-def read_projections(path: Path, channel: int | None = None) -> Projections:
+def read_projections(path: Path, channel: int | None = None, image: int | None = None) -> Projections:
     """Of an image, which is read piece by piece.
 
     Raises:
         VolumeError: it has voxels that are not finite, or several channels and `channel` is None.
     """
-    with open_volume(path, channel) as reader:
+    with open_volume(path, channel, image) as reader:
         check_finite(reader)
         projections = Projections(reader.shape, reader.voxel_size)
         for box in reader.boxes():

@@ -85,15 +85,28 @@ def repair_parents(table: np.ndarray) -> list[str]:
 
 
 def repair_radii(table: np.ndarray) -> list[str]:
-    """Radii <= 0 become the median of the positive ones (1.0 if there is none), in place; what was done, in words."""
+    """Mends radii that are NaN or not positive, in place, and says what was done.
+
+    They become those of the nearest ancestors with good ones; where there is none, the median of the good ones, or 1.
+    """
     radii = table[:, 5]
-    bad = radii <= 0  # not NaN: that is an error
-    if not bad.any():
+    is_bad = ~(radii > 0)
+    if not is_bad.any():
         return []
-    good = radii[np.isfinite(radii) & ~bad]
-    value = float(np.median(good)) if good.size else 1.0
-    radii[bad] = value
-    return [f"{bad.sum()} of {bad.size} radii were not positive and became {value:g}"]
+    good = radii[np.isfinite(radii) & ~is_bad]
+    median = float(np.median(good)) if good.size else 1.0
+    parent = rows_of(table[:, 0], table[:, 6])
+    nearest = np.where(is_bad, np.where(table[:, 6] < 0, -1, parent), np.arange(len(table)))
+    for _ in range(len(table).bit_length()):  # pointer doubling; on a cycle of bad ones it ends as well
+        nearest = np.where(nearest < 0, -1, nearest[nearest])
+    has_good = (nearest >= 0) & ~is_bad[nearest]
+    radii[is_bad] = np.where(has_good, radii[nearest], median)[is_bad]
+    done, alone = [], int((is_bad & ~has_good).sum())
+    if alone < is_bad.sum():
+        done.append(f"{is_bad.sum() - alone} of {is_bad.size} radii were not positive and became their parents'")
+    if alone:
+        done.append(f"{alone} of {is_bad.size} radii were not positive and became {median:g}")
+    return done
 
 
 def repair_structure(table: np.ndarray) -> tuple[np.ndarray, list[str]]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,7 @@ from .soundness import (
     rows_of,
     rows_on_cycles,
 )
-
-
-class SWCError(ValueError):
-    """A file or a set of arrays that is no sound tree; the message is one line with the place and the reason."""
+from .swc_text import SWCError, decoded, lines_of, parse_table, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +200,20 @@ class Tree:
 
         return find_branches(self)[0]
 
+    def parents_first(self) -> Tree:
+        """The tree with every parent before its children, as some programs need it; itself where they are.
+
+        Raises:
+            SWCError: a parent is no node.
+        """
+        index = self.parent_index
+        if (index < np.arange(len(self))).all():
+            return self
+        rows = _depth_first_order(index)
+        per_node = ("ids", "types", "xyz", "radii", "parents", "scores", "bridged")
+        values = {name: getattr(self, name) for name in per_node}
+        return replace(self, **{name: value[rows] for name, value in values.items() if value is not None})
+
     def write(self, path: str | os.PathLike) -> Path:
         """Write the tree as SWC such that `read_swc` gives back the same numbers, bit for bit. Returns the path.
 
@@ -226,7 +236,7 @@ class Tree:
         problems = check_tree(self)
         if problems:
             raise SWCError(problems[0] + _and_more(len(problems) - 1))
-        lines = [f"# {line}\n" if line else "#\n" for comment in self.comments for line in _lines(comment)]
+        lines = [f"# {line}\n" if line else "#\n" for comment in self.comments for line in lines_of(comment)]
         # repr gives the shortest decimal that reads back as the same double.
         x, y, z = self.xyz.T.tolist()
         columns = (self.ids.tolist(), self.types.tolist(), x, y, z, self.radii.tolist(), self.parents.tolist())
@@ -244,8 +254,9 @@ def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bo
 
     Args:
         path: the file.
-        repair: mend what is no matter of structure, and say so in one warning: a radius <= 0 becomes the median of
-            the positive ones (1.0 if there is none), and parent 0 where no node is 0 becomes a root, which is what
+        repair: mend what is no matter of structure, and say so in one warning: a radius that is NaN or not positive
+            becomes that of the nearest ancestor with another one (of a root the median, 1.0 if there is none), and
+            parent 0 where no node is 0 becomes a root, which is what
             the writers of such files mean. With False both are errors.
         mend_structure: also mend, with a warning, what cutting and pasting of hand-made traces leaves behind: a node
             listed again at the same place becomes one node, and a missing parent makes a root. No edge is lost. Off by
@@ -257,18 +268,18 @@ def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bo
         OSError: the file cannot be read.
     """
     path = Path(path)
-    return _parse(_decode(path), str(path), repair, mend_structure)
+    return _parse(decoded(path), str(path), repair, mend_structure)
 
 
 def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:
     """`read_swc` of a text; `name` stands in messages, and tells by its suffix whether it is an .eswc."""
-    lines = _lines(text)
+    lines = lines_of(text)
     stripped = [line.strip() for line in lines]
     numbers = [i for i, line in enumerate(stripped, start=1) if line and line[0] != "#"]  # line number of every row
     if not numbers:
         raise SWCError(f"{name}: no node in the file")
     rows = [stripped[i - 1] for i in numbers]
-    table = _parse_table(name, rows, numbers)
+    table, wide = parse_table(name, rows, numbers)
 
     done: list[str] = []
     if mend_structure:
@@ -280,6 +291,8 @@ def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:
         warnings.warn(f"{name}: {'; '.join(done)}", stacklevel=3)
     comments = tuple(line[1:].removeprefix(" ") for line in map(str.lstrip, lines) if line.startswith("#"))
     ids, types, parents = (table[:, column].astype(np.int64) for column in (0, 1, 6))
+    if wide is not None:
+        ids, parents = wide.restored(ids), np.where(parents < 0, -1, wide.restored(parents))
     tree = Tree(ids, types, table[:, 2:5].copy(), table[:, 5].copy(), parents, comments)
     problems = find_problems(tree)
     if problems:
@@ -298,82 +311,9 @@ def _depth_first_order(parent_index: np.ndarray) -> np.ndarray:
     return depth_first_order(graph, n, directed=True, return_predecessors=False)[1:]
 
 
-def _decode(path: Path) -> str:
-    raw = path.read_bytes()
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            return raw.decode("utf-16")
-        except UnicodeDecodeError as error:
-            raise SWCError(f"{path}: begins like UTF-16 text but is not ({error.reason})") from error
-    if b"\0" in raw:
-        raise SWCError(f"{path}: expected SWC text, got a binary file")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
-def _lines(text: str) -> list[str]:
-    # Not str.splitlines: it also splits at characters that Latin-1 comments may hold, and line numbers would be off.
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-
-
-def _parse_table(name: str, rows: list[str], numbers: list[int]) -> np.ndarray:
-    """Rows of text -> (n, 7) float64, whole numbers in columns id, type and parent."""
-    fields = [_split(row) for row in rows]
-    width = len(fields[0])
-    ragged_is_fine = name.lower().endswith(".eswc")
-    try:
-        counts = set(map(len, fields))
-        if min(counts) < 7 or (len(counts) > 1 and not ragged_is_fine):
-            raise ValueError
-        tokens = chain.from_iterable(fields if counts == {7} else (row[:7] for row in fields))
-        table = np.fromiter(map(float, tokens), dtype=np.float64, count=7 * len(fields)).reshape(-1, 7)
-        if not _whole(table[:, [0, 1, 6]]).all():
-            raise ValueError
-        return table
-    except ValueError:
-        pass
-    # Something is wrong: go line by line to say what, and where.
-    for number, row in zip(numbers, fields, strict=True):
-        where = f"{name}:{number}"
-        if not row:
-            raise SWCError(f"{where}: expected commas or spaces between numbers, got decimal commas")
-        if len(row) < 7 or (len(row) != width and not ragged_is_fine):
-            expected = "7 columns (id type x y z radius parent)" if len(row) < 7 else f"{width} columns as before"
-            raise SWCError(f"{where}: expected {expected}, got {len(row)}")
-        for column, token in zip(("id", "type", "x", "y", "z", "radius", "parent"), row[:7], strict=True):
-            try:
-                value = float(token)
-            except ValueError:
-                raise SWCError(f"{where}: {column} must be a number, got {token[:40]!r}") from None
-            if column in ("id", "type", "parent") and not _whole(np.array(value)):
-                raise SWCError(f"{where}: {column} must be a whole number, got {token[:40]!r}")
-    raise AssertionError("a table that fails has a line that fails")
-
-
-def _split(row: str) -> list[str]:
-    """Splits a line into its fields; into none if it is ambiguous.
-
-    In `1 2 3,5 4,5 ...` a decimal comma read as a separator shifts columns.
-    """
-    row = row.partition("#")[0]
-    if "," not in row:
-        return row.split()
-    by_space = row.split()
-    if len(by_space) >= 7 and any("," in field.strip(",") for field in by_space):
-        return []
-    return row.replace(",", " ").split()
-
-
-def _whole(values: np.ndarray) -> np.ndarray:
-    """Which doubles are whole numbers that a double holds exactly."""
-    return (np.abs(values) <= 2**53) & (values == np.floor(values))
-
-
 def _whole_numbers(name: str, values: np.ndarray) -> np.ndarray:
     values = np.asarray(values)
-    if values.dtype.kind not in "iu" and not (values.dtype.kind in "fb" and _whole(values.astype(float)).all()):
+    if values.dtype.kind not in "iu" and not (values.dtype.kind in "fb" and whole(values.astype(float)).all()):
         raise SWCError(f"{name} must be whole numbers, got {values.dtype}")
     return values.astype(np.int64, copy=False)
 
