@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .center_lines import CenterLines, Rules, large_components, nearest_row, with_whole_neurites
+from .center_lines import CenterLines, Rules, large_components, nearest_row, with_cavities
 from .foreground import Foreground
 from .pieces import Box, Pieces, TraceError, Window, look_through, with_halo
 from .region_bridges import bridge_regions
@@ -210,7 +210,7 @@ def _strong_in(source: Pieces, core: Box, rules: Rules) -> tuple[Foreground, np.
             raise TraceError(
                 f"{found.num_strong} foreground voxels lie close together, too many to be traced: smooth less"
             )
-        signal, scores, is_strong, is_sure = with_whole_neurites(*found.signal(rules.spacing), rules)
+        signal, scores, is_strong, is_sure = with_cavities(*found.signal(rules.spacing), rules)
         everything = signal.subset(is_strong)
         low, high = (np.array([getattr(one, end) for one in inner]) for end in ("start", "stop"))
         in_core = np.all((everything.voxels >= low) & (everything.voxels < high), axis=1)

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cavities import cavities
-from .cuts import cuts
 from .foreground import Foreground
 from .pieces import Levels, TraceError
 from .skeleton import Skeleton
 from .smoothing import AlongLines, Gaussian
-from .width import radius_nearby
 
 
 # So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is
@@ -55,34 +53,21 @@ class CenterLines:
     too_small: np.ndarray
 
 
-def with_whole_neurites(
+def with_cavities(
     signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """Makes what the strong voxels enclose strong, too, where cavities are filled, and cuts where the stack is sure.
+    """Makes what the strong voxels enclose strong, too, where cavities are filled.
 
-    Takes and returns what `Found.signal` gives; the scores of cavities and cuts are as high as they can be.
+    Takes and returns what `Found.signal` gives; the scores of cavities are as high as they can be.
     """
-    if not rules.fills_cavities:
+    inside = cavities(signal.subset(is_strong)) if rules.fills_cavities else ()
+    if not len(inside):
         return signal, scores, is_strong, is_sure
-    found = with_strong(signal, scores, is_strong, is_sure, cavities(signal.subset(is_strong)))
-    strong = found[0].subset(found[2])
-    if not rules.smoothing.is_sure or not len(strong):
-        return found
-    is_thick = radius_nearby(strong, strong.boundary_distance()) > 0
-    return with_strong(*found, cuts(strong, is_thick))
-
-
-def with_strong(
-    signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, indices: np.ndarray
-) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """Makes further voxels strong, given by flat indices (m,) into the volume, ascending."""
-    if not len(indices):
-        return signal, scores, is_strong, is_sure
-    known = signal.contains(np.stack(np.unravel_index(indices, signal.shape), axis=1))
-    signal, rows = signal.filled(indices[~known])
+    known = signal.contains(np.stack(np.unravel_index(inside, signal.shape), axis=1))
+    signal, rows = signal.filled(inside[~known])
     scores = np.where(rows < 0, np.float32(1), scores[rows])
     is_strong, is_sure = (rows < 0) | is_strong[rows], (rows >= 0) & is_sure[rows]
-    weak = signal.rows_of(np.stack(np.unravel_index(indices[known], signal.shape), axis=1))
+    weak = signal.rows_of(np.stack(np.unravel_index(inside[known], signal.shape), axis=1))
     is_strong[weak], scores[weak] = True, 1
     return signal, scores, is_strong, is_sure
 

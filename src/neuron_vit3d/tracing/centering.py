@@ -9,7 +9,6 @@ import numpy as np
 
 from .foreground import Foreground
 from .skeleton import NO_PARENT, Skeleton
-from .width import radius_along
 
 
 # The ball's radius is that of the neurite and so many smallest voxel sides. Where the foreground is sure, it is as
@@ -46,8 +45,7 @@ def centered(skeleton: Skeleton, foreground: Foreground, *, is_sure: bool) -> Sk
     before, after = parents[inner], child[inner]
     cells, weights = _cells(foreground)
     index = cKDTree(cells, balanced_tree=False)
-    radius = np.maximum(skeleton.reach, radius_along(skeleton.reach, parents)) if is_sure else skeleton.reach
-    ball = radius[inner] + (SURE_BALL if is_sure else UNSURE_BALL)
+    ball = skeleton.reach[inner] + (SURE_BALL if is_sure else UNSURE_BALL)
     points = skeleton.scaled
     for _ in range(ROUNDS):
         off = _middles(index, cells, weights, points[inner], ball) - points[inner]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .center_lines import CenterLines, Rules, large_components, nearest_row, of_components, with_whole_neurites
+from .center_lines import CenterLines, Rules, large_components, nearest_row, of_components, with_cavities
 from .foreground import Foreground
 from .skeleton import extract_skeleton
 from .weak_bridges import weak_bridges
@@ -12,7 +12,7 @@ def center_lines_in_memory(
     signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
 ) -> CenterLines:
     """Finds center lines in memory, from the voxels that `Found.signal` returns."""
-    signal, scores, is_strong, is_sure = with_whole_neurites(signal, scores, is_strong, is_sure, rules)
+    signal, scores, is_strong, is_sure = with_cavities(signal, scores, is_strong, is_sure, rules)
     foreground = signal.subset(is_strong)
     component = foreground.components()
     sizes = np.bincount(component)

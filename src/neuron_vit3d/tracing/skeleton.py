@@ -19,7 +19,6 @@ import numpy as np
 from ..morphology.graphs import sparse_graph
 from .ends import branch_ends
 from .foreground import Foreground
-from .width import radius_nearby
 
 
 NO_PARENT = -1
@@ -147,11 +146,10 @@ def center_lines(
     del graph
     parents = np.where(predecessors < 0, NO_PARENT, predecessors).astype(np.int32)
     way = _distance_from_root(foreground.points, parents)
-    radius = np.maximum(reach, radius_nearby(foreground, reach)) if is_sure else reach
-    paths = _Paths(foreground, radius, parents, component)
+    paths = _Paths(foreground, reach, parents, component)
     for target in targets:
         paths.lead_to(target)
-    for end in branch_ends(foreground, (rows, neighbours, lengths), parents, way, radius, is_sure=is_sure).tolist():
+    for end in branch_ends(foreground, (rows, neighbours, lengths), parents, way, reach, is_sure=is_sure).tolist():
         if (last := paths.last_uncovered(end)) >= 0:
             paths.lead_to(last)
     if is_sure:
@@ -170,17 +168,17 @@ class _Paths:
     where a neurite is an even number of voxels thick there are two ways along its middle, side by side.
     """
 
-    def __init__(self, foreground: Foreground, radius: np.ndarray, parents: np.ndarray, component: np.ndarray):
+    def __init__(self, foreground: Foreground, reach: np.ndarray, parents: np.ndarray, component: np.ndarray):
         from scipy.spatial import cKDTree
 
         n = len(foreground)
         self.foreground, self.component = foreground, component
         self.points = foreground.points
         self.index = cKDTree(self.points, balanced_tree=False)
-        self.ball = COVERED * radius + np.linalg.norm(foreground.spacing) / 2
+        self.ball = COVERED * reach + np.linalg.norm(foreground.spacing) / 2
         self.on_path, self.covered = np.zeros((2, n), bool)
         self.widest = np.zeros(n)  # local radius of the widest path that covers a voxel
-        self.radius = radius
+        self.reach = reach
         self.joins = np.full(n, NO_PARENT, np.int32)  # the first voxel of the skeleton that a voxel touches
         self.served = np.zeros(n, bool)  # so near to the center of a large ball that a ball of their own adds little
         # Memory views make the single lookups of the loops several times faster than indexing the arrays.
@@ -237,7 +235,7 @@ class _Paths:
             centers = path[:1]
         balls = self.index.query_ball_point(self.points[centers], ball[centers], return_sorted=False)
         hits = np.fromiter(itertools.chain.from_iterable(balls), np.int64)
-        wide = np.repeat(self.radius[centers], [len(one) for one in balls])
+        wide = np.repeat(self.reach[centers], [len(one) for one in balls])
         is_own = self.component[hits] == self.component[path[0]]
         self.covered[hits[is_own]] = True
         np.maximum.at(self.widest, hits[is_own], wide[is_own])
