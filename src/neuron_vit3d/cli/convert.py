@@ -7,9 +7,19 @@ import typer
 
 from ..morphology.formats.registry import FORMATS, format_named_by, suffixes_in_words
 from ..volumes.formats.registry import written_in_words
-from .input import check_file, check_folder, check_target, parse_label, parse_voxel_size
-from .options import ChannelOption, ImageNumberOption, JsonOption, LabelOption, ScaleOption, VoxelSizeOption, example
-from .output import Output
+from .input import check_file, check_folder, check_target, check_units, parse_label, parse_voxel_size
+from .options import (
+    ChannelOption,
+    ImageNumberOption,
+    JsonOption,
+    LabelOption,
+    ScaleOption,
+    SwcUnitsOption,
+    UnitsOption,
+    VoxelSizeOption,
+    example,
+)
+from .output import Output, in_units
 
 
 @example("neuron-vit3d convert image.v3dpbd image.tif")
@@ -25,6 +35,8 @@ def convert(
         str | None, typer.Option(help=f"Format of a tree: {', '.join(FORMATS)}. Default: by the suffix.")
     ] = None,
     voxel_size: VoxelSizeOption = None,
+    units: UnitsOption = "voxels",
+    swc_units: SwcUnitsOption = "voxels",
     label: LabelOption = None,
     scale: ScaleOption = None,
     json: JsonOption = False,
@@ -41,11 +53,17 @@ def convert(
     else:
         check_target(target, *sources)
     from ..evaluation.comparison import is_tree
+    from ..evaluation.fit import fitted
     from ..morphology import rasterize, read_tree, write_tree
-    from ..morphology.formats.format import voxel_size_of
+    from ..morphology.units import MICROMETRES, in_voxels, voxel_size_of
     from ..volumes import Volume, as_mask_or_scores, open_volume, read_volume, write_volume
 
     sides = parse_voxel_size(voxel_size)
+    check_units(units)
+    check_units(swc_units, "--swc-units")
+    is_um = swc_units == MICROMETRES
+    if not is_tree(source) and MICROMETRES in (units, swc_units):
+        raise ValueError(f"--units, --swc-units: are for trees, but {source} is an image")
     if not is_tree(source) and to_tree:
         raise ValueError(f"{target}: an image becomes a tree by `neuron-vit3d segment`, not by conversion")
     if sides is not None and not to_tree:
@@ -65,12 +83,24 @@ def convert(
         if channel is not None:
             raise ValueError(f"--channel: is for images, but {source} is a tree")
         tree = read_tree(source, mend_structure=True).parents_first()
-        write_tree(target, tree, voxel_size=sides or voxel_size_of(tree), format=format)
+        sides = sides or voxel_size_of(tree)
+        if is_um:
+            if sides is None:
+                raise ValueError(
+                    f"{source}: --swc-units um: needs a voxel size to take it to voxels by (--voxel-size)"
+                )
+            tree = in_voxels(tree, sides)
+        if (format or format_named_by(target)) == "swc":
+            tree = in_units(tree, units, sides, target)
+        elif units == MICROMETRES:
+            raise ValueError(f"--units: is for SWC files; {target} is in micrometres by itself")
+        write_tree(target, tree, voxel_size=sides, format=format)
     else:
         if like is None:
             raise ValueError(f"{target}: --like IMAGE is needed to draw {source} into a mask of that image's shape")
         with open_volume(like, channel or 0) as reader:
-            drawn = Volume(rasterize(read_tree(source), reader.shape), reader.voxel_size)
+            tree = fitted(read_tree(source), source, reader.shape, reader.voxel_size, is_um=is_um)
+            drawn = Volume(rasterize(tree, reader.shape), reader.voxel_size)
         write_volume(target, drawn)
     out = Output(json)
     out.tell(str(target), written=target)

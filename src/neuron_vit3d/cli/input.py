@@ -132,6 +132,14 @@ def parse_label(text: str | None, *, or_word: str | None = None) -> int | None:
         raise ValueError(f"--label: expected {expected}, got {text!r}") from None
 
 
+def check_units(units: str, option: str = "--units") -> None:
+    """Makes sure that these are units of an SWC file."""
+    from ..morphology.units import UNITS
+
+    if units not in UNITS:
+        raise ValueError(f"{option}: expected {' or '.join(UNITS)}, got {units!r}")
+
+
 def parse_numbers(text: str, count: int, expectation: str) -> tuple[float, ...]:
     """Reads `count` numbers with commas between them; the error begins with the expectation."""
     try:

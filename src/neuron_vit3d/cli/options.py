@@ -28,6 +28,12 @@ ImageNumberOption = Annotated[
     int | None,
     typer.Option("--image", help="Of a file that holds several images: this one, from 0.", show_default=False),
 ]
+UnitsOption = Annotated[
+    str, typer.Option(help="Of the SWC file: voxels, or um (micrometres; its header says so, and the voxel size).")
+]
+SwcUnitsOption = Annotated[
+    str, typer.Option("--swc-units", help="Of trees that are read and do not say it: voxels, or um (micrometres).")
+]
 LabelOption = Annotated[
     str | None, typer.Option(help="Of labels: the neuron has this value.", metavar="N", show_default=False)
 ]

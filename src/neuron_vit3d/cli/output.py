@@ -135,7 +135,7 @@ def branches_of(swc: Path) -> Path:
 
 
 def write_trees(
-    trees: list, paths: list[Path], source: Path, voxel_size: tuple[float, float, float] | None
+    trees: list, paths: list[Path], source: Path, voxel_size: tuple[float, float, float] | None, units: str = "voxels"
 ) -> tuple[list, list[dict]]:
     """Writes trees with a comment on their source, and removes what an earlier run made of it in other numbers.
 
@@ -144,25 +144,37 @@ def write_trees(
         paths: where they go; there may be more of them than trees.
         source: what was segmented or traced.
         voxel_size: z, y, x in micrometres, where it is known.
+        units: of the files, voxels or um.
 
     Returns:
         The trees with their comment, and what there is to tell of each.
     """
     trees = [signed(tree, source) for tree in trees]
-    figures = [write_tree(path, tree, voxel_size) for tree, path in zip(trees, paths, strict=False)]
+    figures = [write_tree(path, tree, voxel_size, units) for tree, path in zip(trees, paths, strict=False)]
     for path in paths[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
         remove_tree(path)
     return trees, figures
 
 
-def write_tree(swc: Path, tree, voxel_size: tuple[float, float, float] | None = None) -> dict:
+def in_units(tree, units: str, voxel_size: tuple[float, float, float] | None, name: Path):
+    """The tree as a file in these units has it."""
+    from ..morphology.units import MICROMETRES, in_micrometres
+
+    if units != MICROMETRES:
+        return tree
+    if voxel_size is None:
+        raise ValueError(f"{name}: --units um: no voxel size is known; --voxel-size z,y,x says it, in micrometres")
+    return in_micrometres(tree, voxel_size)
+
+
+def write_tree(swc: Path, tree, voxel_size: tuple[float, float, float] | None = None, units: str = "voxels") -> dict:
     """Writes a tree and the table of its branches, each whole or not at all; returns their figures."""
     from ..files import replacing
     from ..morphology.branches import branches_text
 
     with replacing(branches_of(swc)) as partial:
         partial.write_text(branches_text(tree.branches), encoding="utf-8")
-        tree.write(swc)  # so late that a full disk leaves an earlier pair as it was
+        in_units(tree, units, voxel_size, swc).write(swc)  # so late that a full disk leaves an earlier pair as it was
     return tree_figures(swc, tree, voxel_size)
 
 

@@ -7,7 +7,7 @@ import typer
 
 from ..inference.options import SegmentOptions
 from ..tracing.options import TraceOptions
-from .input import check_device, check_file, image_name, parse_voxel_size
+from .input import check_device, check_file, check_units, image_name, parse_voxel_size
 from .many import find_images, is_one
 from .neurons import Neurons
 from .options import (
@@ -18,6 +18,7 @@ from .options import (
     QuietOption,
     RootOption,
     StrictOption,
+    UnitsOption,
     VoxelSizeOption,
     example,
     takes,
@@ -43,6 +44,7 @@ def segment(
     channel: ChannelOption = None,
     voxel_size: VoxelSizeOption = None,
     trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
+    units: UnitsOption = "voxels",
     root: RootOption = None,
     neurons: NeuronsOption = 1,
     zarr: Annotated[
@@ -95,7 +97,8 @@ def segment(
     asked = Neurons.parsed(root, neurons, tracing)
     if not trace and asked != Neurons():
         raise ValueError("--no-trace: cannot be used with --root or --neurons")
-    settings = Settings(segmenting, tracing, asked, channel, size, trace, zarr)
+    check_units(units)
+    settings = Settings(segmenting, tracing, asked, channel, size, trace, zarr, units)
     if one:
         image = Path(images[0])
         out = Output(json)

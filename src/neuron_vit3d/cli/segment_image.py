@@ -34,6 +34,7 @@ class Settings:
     voxel_size: tuple[float, float, float] | None = None
     trace: bool = True
     zarr: bool | None = None
+    units: str = "voxels"
 
     def is_zarr(self, image: Path) -> bool:
         """Tells whether scores and mask are written as OME-Zarr: as asked, or else as the image is."""
@@ -119,7 +120,7 @@ def segment_image(
         if settings.trace:
             paths = neurons.outputs(swc)
             found, sides = trace_scores(reader, neurons, replace(tracing, threshold=threshold), settings.voxel_size)
-            trees, figures = write_trees(found, paths, image, sides)
+            trees, figures = write_trees(found, paths, image, sides, settings.units)
             for one in figures:
                 out.tell(described(one))
             remove_other_trees(image, swc, neurons.count)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..tracing.options import TraceOptions
-from .input import check_file, image_name, parse_label, parse_voxel_size
+from .input import check_file, check_units, image_name, parse_label, parse_voxel_size
 from .many import Input, find_scores, is_one
 from .neurons import Neurons
 from .options import (
@@ -20,6 +20,7 @@ from .options import (
     RootOption,
     ScaleOption,
     StrictOption,
+    UnitsOption,
     VoxelSizeOption,
     example,
     takes,
@@ -58,6 +59,7 @@ def trace(
         ),
     ] = None,
     scale: ScaleOption = None,
+    units: UnitsOption = "voxels",
     root: RootOption = None,
     neurons: NeuronsOption = 1,
     strict: StrictOption = False,
@@ -77,7 +79,10 @@ def trace(
         asked = Neurons.parsed(root, neurons, tracing)
     except ValueError as error:
         raise ValueError(f"{masks[0]}: {error}" if root and len(masks) == 1 and neurons == 1 else error) from error
-    settings = Settings(tracing, asked, channel, size, parse_label(label, or_word=ALL), scale, label == ALL, image)
+    check_units(units)
+    settings = Settings(
+        tracing, asked, channel, size, parse_label(label, or_word=ALL), scale, label == ALL, image, units
+    )
     if label == ALL and (root or neurons > 1):
         raise ValueError(
             "--label all: is as many neurons as there are labels; cannot be used with --root or --neurons"
@@ -112,6 +117,7 @@ class Settings:
     scale: float | None = None
     each_label: bool = False
     image: int | None = None
+    units: str = "voxels"
 
 
 def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output, *, unasked: bool = False) -> None:
@@ -141,7 +147,7 @@ def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output,
             size = settings.voxel_size or reader.voxel_size
     except ValueError as error:
         raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error
-    _, figures = write_trees(trees, outputs, mask, size)
+    _, figures = write_trees(trees, outputs, mask, size, settings.units)
     out.figures["trees"] = []
     for one in figures:
         out.tell(described(one), trees=[*out.figures["trees"], one])

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .input import check_file, check_target
-from .options import ChannelOption, ImageArgument, ImageNumberOption, JsonOption, example
+from .input import check_file, check_target, check_units
+from .options import ChannelOption, ImageArgument, ImageNumberOption, JsonOption, SwcUnitsOption, example
 from .output import Output
 
 
@@ -18,6 +18,7 @@ def view(
     gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath, wider.")] = None,
     channel: ChannelOption = None,
     number: ImageNumberOption = None,
+    swc_units: SwcUnitsOption = "voxels",
     json: JsonOption = False,
 ) -> None:
     """Draw maximum projections of an image with its tree."""
@@ -25,12 +26,18 @@ def view(
     for path in sources:
         check_file(path)
     check_target(output, *sources)
+    check_units(swc_units, "--swc-units")
     from ..evaluation.comparison import read_gold, read_projections
+    from ..evaluation.fit import fitted
     from ..evaluation.overlay import write_overlay
     from ..morphology import read_tree
+    from ..morphology.units import MICROMETRES
 
     projections = read_projections(image, channel, number)
-    write_overlay(output, projections, [read_tree(tree)], gold=read_gold(gold) if gold else None)
+    shape, sides, is_um = projections.shape, projections.voxel_size, swc_units == MICROMETRES
+    drawn = fitted(read_tree(tree), tree, shape, sides, is_um=is_um)
+    human = fitted(read_gold(gold), gold, shape, sides, is_um=is_um) if gold else None
+    write_overlay(output, projections, [drawn], gold=human)
     out = Output(json)
     out.tell(str(output), picture=output)
     out.end()

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..files import replacing
 from ..morphology import Tree, rasterize, read_tree, tree_distance
-from ..morphology.formats.format import voxel_size_of
 from ..morphology.formats.registry import is_tree_name
+from ..morphology.units import voxel_size_of
 from ..volumes import (
     Volume,
     as_mask_or_scores,
@@ -28,6 +28,7 @@ from ..volumes import (
     single_channel,
     volume_stem,
 )
+from .fit import fitted
 from .overlay import Projections, write_mask_difference, write_tree_difference
 from .ranking import ranking_scores
 from .segmentation import segmentation_scores
@@ -79,7 +80,7 @@ class Comparison:
         voxels = read_voxels(predicted, label=label, scale=scale)
         self.scores = voxels if voxels.dtype.kind == "f" else None
         self.predicted = _as_mask(voxels)
-        self.gold_tree = read_gold(gold) if is_tree(gold) else None
+        self.gold_tree = fitted(read_gold(gold), gold, self.predicted.shape) if is_tree(gold) else None
         self.gold = (
             read_mask(gold, label=label) if self.gold_tree is None else rasterize(self.gold_tree, self.predicted.shape)
         )

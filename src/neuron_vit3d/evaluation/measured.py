@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..files import replacing
 from ..morphology import Tree
-from ..morphology.formats.format import voxel_size_of
 from ..morphology.formats.registry import read_tree
 from ..morphology.measures import MEASURED_BRANCH, SHOLL, Measures, measure
+from ..morphology.units import voxel_size_of
 
 
 LARGEST_PICTURE = 8  # trees; each has a row of its own

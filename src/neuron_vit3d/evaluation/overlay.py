@@ -39,7 +39,7 @@ class Projections:
 
     def __init__(self, shape: tuple[int, int, int], voxel_size: tuple[float, float, float] | None = None):
         depth, height, width = shape
-        self.shape, self.voxel_size = tuple(shape), voxel_size
+        self.shape, self.voxel_size = (depth, height, width), voxel_size
         self.xy = np.zeros((height, width), np.float32)
         self.xz = np.zeros((depth, width), np.float32)
         self.zy = np.zeros((height, depth), np.float32)

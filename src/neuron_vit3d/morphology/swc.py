@@ -28,6 +28,7 @@ from .soundness import (
     rows_on_cycles,
 )
 from .swc_text import SWCError, decoded, lines_of, parse_table, whole
+from .units import in_voxels, says_micrometres, voxel_size_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,14 +251,16 @@ def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bo
     Columns are separated by spaces, tabs or commas; ids may be written `1.0`; parents may follow their children;
     several roots are kept. Any negative parent is a root. Columns after the seventh are ignored, but in a `.swc` every
     line must have as many as the first, since a longer one is two lines glued together (an `.eswc` varies by design).
-    Text is UTF-8 (or UTF-16 with its mark), else Latin-1. All lines that begin with `#` become `Tree.comments`.
+    Text is UTF-8 (or UTF-16 with its mark), else Latin-1. All lines that begin with `#` become `Tree.comments`. Where
+    they say that the tree is in micrometres, and how large a voxel is, as SNT and `--units um` write it, it is taken
+    to voxels.
 
     Args:
         path: the file.
         repair: mend what is no matter of structure, and say so in one warning: a radius that is NaN or not positive
             becomes that of the nearest ancestor with another one (of a root the median, 1.0 if there is none), and
-            parent 0 where no node is 0 becomes a root, which is what
-            the writers of such files mean. With False both are errors.
+            parent 0 where no node is 0 becomes a root, which is what the writers of such files mean. With False both
+            are errors.
         mend_structure: also mend, with a warning, what cutting and pasting of hand-made traces leaves behind: a node
             listed again at the same place becomes one node, and a missing parent makes a root. No edge is lost. Off by
             default, because the same faults are what a damaged file looks like.
@@ -298,7 +301,8 @@ def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:
     if problems:
         row, reason = min(problems)
         raise SWCError(f"{name}:{numbers[row]}: {reason}" + _and_more(len(problems) - 1))
-    return tree
+    voxel_size = voxel_size_of(tree)
+    return tree if voxel_size is None or not says_micrometres(tree) else in_voxels(tree, voxel_size)
 
 
 def _depth_first_order(parent_index: np.ndarray) -> np.ndarray:

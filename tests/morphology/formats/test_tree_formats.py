@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from neuron_vit3d import Tree, Volume, read_swc, read_tree, write_tree, write_volume
 from neuron_vit3d.morphology.formats import registry
-from neuron_vit3d.morphology.formats.format import voxel_size_of
 from neuron_vit3d.morphology.swc import SWCError
+from neuron_vit3d.morphology.units import voxel_size_of
 from support.program import fail, run, succeed
 from support.trees import FORKED, trees
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..swc import Tree
-from .format import TreeFileError, TreeFormat, told_voxel_size
+from ..units import told_voxel_size
+from .format import TreeFileError, TreeFormat
 
 
 _SOMA = 1  # SWC type

@@ -1,15 +1,10 @@
 """What a module of this folder says of its tree format, and the record that its reader returns."""
 
-import contextlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..swc import SWCError, Tree
-
-
-_VOXEL_SIZE = "voxel size z y x in um:"
 
 
 class TreeFileError(SWCError):
@@ -36,20 +31,3 @@ class TreeFormat:
     write: Callable[[Path, Tree, tuple[float, float, float] | None], object] | None = None
     is_folder: bool = False
     extra: str = ""
-
-
-def told_voxel_size(voxel_size: tuple[float, float, float]) -> str:
-    """The comment of a tree that says its voxel size, which `voxel_size_of` finds again."""
-    return f"{_VOXEL_SIZE} {' '.join(f'{side:.12g}' for side in voxel_size)}"
-
-
-def voxel_size_of(tree: Tree) -> tuple[float, float, float] | None:
-    """The voxel size (z, y, x in micrometres) that the comments of a tree tell, or None."""
-    for comment in tree.comments:
-        if comment.startswith(_VOXEL_SIZE):
-            sides = comment.removeprefix(_VOXEL_SIZE).split()
-            with contextlib.suppress(ValueError):
-                z, y, x = map(float, sides)
-                if all(0 < side < math.inf for side in (z, y, x)):
-                    return z, y, x
-    return None

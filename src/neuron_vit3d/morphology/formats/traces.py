@@ -19,7 +19,8 @@ import numpy as np
 from ...files import write_whole
 from ..soundness import check_tree
 from ..swc import Tree
-from .format import TreeFileError, TreeFormat, told_voxel_size
+from ..units import told_voxel_size
+from .format import TreeFileError, TreeFormat
 from .xml_stream import parse_file
 
 

@@ -1,0 +1,39 @@
+"""Tests of `evaluation/fit.py`: whether a tree lies in its image."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuron_vit3d.evaluation.fit import FitError, fitted
+from neuron_vit3d.morphology import Tree
+
+
+SHAPE, NAME = (10, 40, 60), Path("a.swc")
+
+
+def tree(*points) -> Tree:
+    return Tree.from_parents(np.array(points, float), np.ones(len(points)), np.arange(len(points)) - 1)
+
+
+def test_a_tree_inside_is_given_back():
+    inside = tree((0, 0, 0), (59, 39, 9), (61, 41, 11))
+    assert fitted(inside, NAME, SHAPE) is inside
+
+
+def test_a_tree_outside_is_refused_with_where_it_is():
+    with pytest.raises(FitError, match=r"a\.swc: expected a tree in the 60 x 40 x 10 voxels .* 33% of its nodes"):
+        fitted(tree((0, 0, 0), (90, 0, 0), (95, 0, 0)), NAME, SHAPE)
+
+
+def test_a_tree_in_micrometres_is_told_and_taken_to_voxels():
+    um = tree((50, 80, 20), (100, 70, 18))
+    with pytest.raises(FitError, match=r"it lies in it if it is in micrometres \(--swc-units um"):
+        fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5))
+    assert fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5), is_um=True).xyz.tolist() == [[20, 32, 8], [40, 28, 7.2]]
+    with pytest.raises(FitError, match="the image tells no voxel size"):
+        fitted(um, NAME, SHAPE, is_um=True)
+
+
+def test_on_a_projection_z_does_not_count():
+    fitted(tree((5, 5, 80), (6, 6, 90)), NAME, (1, 40, 60))
