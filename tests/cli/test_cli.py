@@ -412,7 +412,7 @@ def test_fragments_become_further_roots_where_asked(files):
     forest = read_swc("broken.swc")
     assert forest.num_components == 2 and (forest.xyz[:, 0].min() < 10) and (forest.xyz[:, 0].max() > 108)
     assert json.loads(succeed("evaluate", "broken.swc", "broken.swc", "--json"))["f1"] == 1
-    succeed("view", "image.tif", "broken.swc", "-o", "forest.png")
+    succeed("view", "broken.scores.npy", "broken.swc", "-o", "forest.png")
     assert has_colour(files / "forest.png", PREDICTED)
     assert fail("trace", "broken.scores.npy", "--fragments", "--neurons", "2").startswith(
         "--fragments: cannot be used"

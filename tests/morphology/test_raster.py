@@ -17,7 +17,7 @@ def signed_gap(tree: Tree, radii: np.ndarray, shape: tuple[int, int, int]) -> np
     gap = np.full(shape, np.inf)
     for child, parent in tree.segments:
         a, b, ra, rb = tree.xyz[child], tree.xyz[parent], radii[child], radii[parent]
-        if (a == b).all():
+        if not (b - a) @ (b - a):  # none, or so short that its square is none
             ra = rb = max(ra, rb)
             t = np.zeros(shape)
         else:
