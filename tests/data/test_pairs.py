@@ -1,11 +1,13 @@
 """Which image goes with which annotation, and what the labels of a pair are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from neuron_vit3d.data.labels import LabelPolicy
 from neuron_vit3d.data.pairs import IGNORE_INDEX, DataError, Pair, find_pairs, read_pair
-from neuron_vit3d.data.synthetic import write_synthetic_pairs
+from neuron_vit3d.data.synthetic import synthetic_neuron, write_synthetic_pairs
 from neuron_vit3d.morphology import SWCError, Tree, rasterize
 from neuron_vit3d.volumes import Volume, VolumeError, read_volume, write_volume
 
@@ -202,3 +204,23 @@ def test_a_trace_in_fragments_is_mended_and_a_cycle_refused(tmp_path):
     pair.annotation.write_text("1 0 2 3 1 1 2\n2 0 12 3 1 1 1\n")
     with pytest.raises(SWCError, match="cycle"):
         read_pair(pair)
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        (lambda xyz: np.c_[xyz[:, 0], 95 - xyz[:, 1], xyz[:, 2]], "fits y flipped"),
+        (lambda xyz: xyz * (0.5, 0.5, 2.0), "fits scaled by voxel size"),
+        (lambda xyz: xyz[:, [1, 0, 2]], "fits x and y swapped"),
+    ],
+)
+def test_a_tree_that_misses_its_neuron_is_refused_with_the_cause(moved, said, tmp_path):
+    neuron = synthetic_neuron((16, 96, 96), seed=5, quality="clean")
+    tree = replace(neuron.tree, xyz=moved(neuron.tree.xyz))
+    write_volume(tmp_path / "a.tif", Volume(neuron.volume.array, (2.0, 0.5, 0.5)))
+    tree.write(tmp_path / "a.swc")
+    (pair,) = find_pairs(tmp_path)
+    with pytest.raises(DataError, match=rf"a\.swc: misses the neuron of a\.tif: the tree {said}.* prepare` mends"):
+        read_pair(pair)
+    neuron.tree.write(tmp_path / "a.swc")
+    assert (read_pair(pair).labels == 1).any()

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..morphology import read_swc
 from ..volumes import check_finite, check_signal, is_volume_name, read_volume, volume_stem
+from .alignment import AS_IS, check_alignment
 from .labels import IGNORE_INDEX, LabelPolicy, draw_labels, prepare_tree, signal_level
 from .pairing import TREE_SUFFIXES, find_candidates, is_image_name, neuron_id
 from .sources import DataError, FolderSource
@@ -80,7 +81,8 @@ def read_pair(pair: Pair, *, channel: int | None = None, policy: LabelPolicy | N
     Of several channels, radii and brightness are measured in the first.
 
     Raises:
-        DataError: the annotation does not fit the image, or marks no voxel of it.
+        DataError: the annotation does not fit the image, or marks no voxel of it; a tree lies on the neuron only
+            once it is flipped, scaled by the voxel size or its axes are swapped.
         VolumeError: the image is damaged, not finite or constant.
         SWCError: the tree is damaged.
     """
@@ -91,6 +93,12 @@ def read_pair(pair: Pair, *, channel: int | None = None, policy: LabelPolicy | N
     shape = image.shape[1:]
     if pair.annotation.suffix.lower() in TREE_SUFFIXES:
         tree = read_swc(pair.annotation, mend_structure=True)  # drawn by hand in fragments; what was mended is told
+        alignment = check_alignment(tree, image, volume.voxel_size)
+        if alignment.fit not in (None, AS_IS):
+            raise DataError(
+                f"{pair.annotation}: misses the neuron of {pair.image.name}: {alignment}; `neuron-vit3d prepare` "
+                "mends that"
+            )
         policy = policy or LabelPolicy()
         tree = prepare_tree(tree, image[0], policy)
         level = signal_level(tree, image[0]) if policy.ignore_untraced else None
