@@ -38,6 +38,12 @@ def test_convert_takes_a_tree_from_one_to_the_other(mask, tmp_path):
     succeed("convert", tmp_path / "a.swc", tmp_path / "um.swc", "--units", "um", "--voxel-size", "2,0.5,0.25")
     succeed("convert", tmp_path / "um.swc", tmp_path / "again.swc")
     np.testing.assert_allclose(coordinates(tmp_path / "again.swc"), coordinates(tmp_path / "a.swc"))
+    for words in (
+        ("again2.swc",),
+        ("mask2.tif", "--like", mask),
+    ):  # what is in voxels by its header is not divided again
+        said = fail("convert", tmp_path / "um.swc", tmp_path / words[0], *words[1:], "--swc-units", "um")
+        assert "its header says what it is in" in said
     bare = tmp_path / "bare.swc"
     bare.write_text("".join(line for line in (tmp_path / "um.swc").open(encoding="utf-8") if line[0] != "#"))
     words = ("--swc-units", "um", "--voxel-size", "2,0.5,0.25")

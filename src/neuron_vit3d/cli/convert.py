@@ -55,7 +55,7 @@ def convert(
     from ..evaluation.comparison import is_tree
     from ..evaluation.fit import fitted
     from ..morphology import rasterize, read_tree, write_tree
-    from ..morphology.units import MICROMETRES, in_voxels, voxel_size_of
+    from ..morphology.units import MICROMETRES, in_voxels, is_taken_to_voxels, voxel_size_of
     from ..volumes import Volume, as_mask_or_scores, open_volume, read_volume, write_volume
 
     sides = parse_voxel_size(voxel_size)
@@ -84,6 +84,8 @@ def convert(
             raise ValueError(f"--channel: is for images, but {source} is a tree")
         tree = read_tree(source, mend_structure=True).parents_first()
         sides = sides or voxel_size_of(tree)
+        if is_um and is_taken_to_voxels(tree):
+            raise ValueError(f"{source}: --swc-units um: its header says what it is in, and it has been read as that")
         if is_um:
             if sides is None:
                 raise ValueError(

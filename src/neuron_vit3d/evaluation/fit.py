@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..morphology import Tree
-from ..morphology.units import in_voxels
+from ..morphology.units import in_voxels, is_taken_to_voxels
 
 
 # At least so much of a tree lies in its image: less is a slip. And so far, in voxels, may a node be beside it.
@@ -38,6 +38,8 @@ def fitted(
     Raises:
         FitError: less than half of the nodes lie in the image; there is no voxel size to take it to voxels by.
     """
+    if is_um and is_taken_to_voxels(tree):
+        raise FitError(f"{path}: --swc-units um: its header says what it is in, and it has been read as that")
     if is_um:
         if voxel_size is None:
             raise FitError(f"{path}: --swc-units um: the image tells no voxel size to take the tree to voxels by")

@@ -51,6 +51,11 @@ def says_micrometres(tree: Tree) -> bool:
     return any(map(_SAYS_MICROMETRES.match, tree.comments))
 
 
+def is_taken_to_voxels(tree: Tree) -> bool:
+    """Whether a tree is in voxels for sure: its header told the voxel size, and reading took it there if need be."""
+    return voxel_size_of(tree) is not None and not says_micrometres(tree)
+
+
 def in_voxels(tree: Tree, voxel_size: tuple[float, float, float]) -> Tree:
     """Takes a tree from micrometres to voxels.
 
