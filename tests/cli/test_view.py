@@ -53,6 +53,9 @@ def test_units_of_a_tree_alone(files):
     assert "needs a voxel size" in fail("view", "um.swc", "--html", "a.html", "--swc-units", "um")
     succeed("view", "um.swc", "--html", "a.html", "--swc-units", "um", "--voxel-size", "2,0.5,0.25")
     assert "x (\\u00b5m)" in (files / "a.html").read_text()
+    (files / "said.swc").write_text("# All positions and radii in microns\n1 0 1 1 1 1 -1\n2 0 9 1 1 1 1\n")
+    succeed("view", "said.swc", "--html", "b.html")
+    assert "x (\\u00b5m)" in (files / "b.html").read_text()
 
 
 def test_wrong_usage_is_one_line_and_nothing_is_written(files):

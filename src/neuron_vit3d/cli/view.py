@@ -30,7 +30,7 @@ def view(
     channel: ChannelOption = None,
     number: ImageNumberOption = None,
     voxel_size: VoxelSizeOption = None,
-    swc_units: SwcUnitsOption = "voxels",
+    swc_units: SwcUnitsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Draw maximum projections of an image with its tree; or the tree alone or over the image, in 3D.
@@ -56,7 +56,15 @@ def view(
         from ..evaluation.pages import check_plotly
 
         check_plotly()
-    drawn, human, projections = _read(image, tree, gold, channel, number, sides, swc_units)
+    projections, size = None, sides
+    if image is not None:
+        from ..evaluation.comparison import read_projections
+
+        projections = read_projections(image, channel, number)
+        size = projections.voxel_size = sides or projections.voxel_size
+    shape = None if projections is None else projections.shape
+    drawn, size = _read(tree, shape, size, swc_units)
+    human = _read(gold, shape, size, swc_units, mend_structure=True)[0] if gold else None
     out = Output(json)
     if output is not None and projections is not None:
         from ..evaluation.overlay import write_overlay
@@ -65,10 +73,8 @@ def view(
         out.tell(str(output), picture=output)
     if html is not None:
         from ..evaluation.turning_tree import Turned, write_turning_tree
-        from ..morphology.units import voxel_size_of
         from ..volumes.on_disk import printable
 
-        size = sides or (projections and projections.voxel_size) or voxel_size_of(drawn)
         shown = Turned(drawn, size, _confidence(tree, drawn), human, projections)
         write_turning_tree(html, shown, printable(tree.name))
         out.tell(str(html), html=html)
@@ -86,30 +92,33 @@ def _told_apart(first: Path, second: Path | None) -> tuple[Path | None, Path]:
     return (second, first) if is_tree_name(first) and not is_tree_name(second) else (first, second)
 
 
-def _read(image: Path | None, tree: Path, gold: Path | None, channel, number, sides, swc_units: str):
-    """Reads the tree, the gold one and the image's projections, as far as they were named; trees in voxels."""
-    from ..evaluation.comparison import read_gold, read_projections
-    from ..evaluation.fit import fitted
-    from ..morphology import read_tree
-    from ..morphology.units import MICROMETRES, in_voxels, is_taken_to_voxels
+def _read(path: Path, shape, sides, units: str | None, *, mend_structure: bool = False):
+    """Reads a tree, in the voxels of its image or, without an image, in those that it tells of.
 
-    is_um = swc_units == MICROMETRES
-    if image is not None:
-        projections = read_projections(image, channel, number)
-        projections.voxel_size = sides or projections.voxel_size
-        shape, sides = projections.shape, projections.voxel_size
-        drawn = fitted(read_tree(tree), tree, shape, sides, is_um=is_um)
-        human = fitted(read_gold(gold), gold, shape, sides, is_um=is_um) if gold else None
-        return drawn, human, projections
-    drawn, human = read_tree(tree), read_gold(gold) if gold else None
-    if is_um and sides is None:
-        raise ValueError(f"{tree}: --swc-units um: needs a voxel size; --voxel-size z,y,x says it, in micrometres")
-    for path, one in ((tree, drawn), (gold, human)):
-        if is_um and one is not None and is_taken_to_voxels(one):
-            raise ValueError(f"{path}: --swc-units um: its header says what it is in, and it has been read as that")
-    if is_um:
-        drawn, human = in_voxels(drawn, sides), None if human is None else in_voxels(human, sides)
-    return drawn, human, None
+    Args:
+        path: the file.
+        shape: of the image (z, y, x), or None.
+        sides: the voxel size, z, y, x in micrometres, or None.
+        units: that it was said to be in, or None.
+        mend_structure: as in `read_tree`.
+
+    Returns:
+        The tree and the voxel size. Without an image, what its header says to be in micrometres stays so, and its
+        voxels are 1 um.
+    """
+    from ..evaluation.fit import read_fitted
+    from ..morphology import read_tree
+    from ..morphology.units import expecting_micrometres, says_micrometres, to_voxels, voxel_size_of
+
+    if shape is not None:
+        tree = read_fitted(path, shape, sides, units=units, mend_structure=mend_structure)
+        return tree, sides or voxel_size_of(tree)
+    with expecting_micrometres():
+        tree = read_tree(path, mend_structure=mend_structure)
+    sides = sides or voxel_size_of(tree)
+    if sides is None and units is None and says_micrometres(tree):
+        return tree, (1.0, 1.0, 1.0)
+    return to_voxels(tree, path, sides, units), sides
 
 
 def _confidence(path: Path, tree):
