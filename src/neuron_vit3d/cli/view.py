@@ -5,8 +5,16 @@ from typing import Annotated
 
 import typer
 
-from .input import check_file, check_target, check_units
-from .options import ChannelOption, ImageArgument, ImageNumberOption, JsonOption, SwcUnitsOption, example
+from .input import check_file, check_target, check_units, parse_voxel_size
+from .options import (
+    ChannelOption,
+    ImageArgument,
+    ImageNumberOption,
+    JsonOption,
+    SwcUnitsOption,
+    VoxelSizeOption,
+    example,
+)
 from .output import Output
 
 
@@ -18,7 +26,8 @@ def view(
     gold: Annotated[Path | None, typer.Option(help="Gold SWC file, drawn in green beneath, wider.")] = None,
     channel: ChannelOption = None,
     number: ImageNumberOption = None,
-    swc_units: SwcUnitsOption = "voxels",
+    voxel_size: VoxelSizeOption = None,
+    swc_units: SwcUnitsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Draw maximum projections of an image with its tree."""
@@ -27,16 +36,16 @@ def view(
         check_file(path)
     check_target(output, *sources)
     check_units(swc_units, "--swc-units")
-    from ..evaluation.comparison import read_gold, read_projections
-    from ..evaluation.fit import fitted
+    sides = parse_voxel_size(voxel_size)
+    from ..evaluation.comparison import read_projections
+    from ..evaluation.fit import read_fitted
     from ..evaluation.overlay import write_overlay
-    from ..morphology import read_tree
-    from ..morphology.units import MICROMETRES
 
     projections = read_projections(image, channel, number)
-    shape, sides, is_um = projections.shape, projections.voxel_size, swc_units == MICROMETRES
-    drawn = fitted(read_tree(tree), tree, shape, sides, is_um=is_um)
-    human = fitted(read_gold(gold), gold, shape, sides, is_um=is_um) if gold else None
+    shape, projections.voxel_size = projections.shape, sides or projections.voxel_size
+    how = (shape, projections.voxel_size)
+    drawn = read_fitted(tree, *how, units=swc_units)
+    human = read_fitted(gold, *how, units=swc_units, mend_structure=True) if gold else None
     write_overlay(output, projections, [drawn], gold=human)
     out = Output(json)
     out.tell(str(output), picture=output)
