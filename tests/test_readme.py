@@ -53,8 +53,11 @@ WITH_RESULTS = (
     "docs/how-to/evaluate.md",
     "docs/how-to/measure.md",
     "docs/how-to/other-programs.md",
+    "docs/how-to/report.md",
     "docs/how-to/trace.md",
 )
+# What pages need that the tests may have to do without.
+NEEDS = {"docs/how-to/report.md": "plotly"}
 
 
 def name_of(page: Path) -> str:
@@ -146,6 +149,8 @@ def succeeded(done: subprocess.CompletedProcess) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
 def test_code_blocks_of_a_page_run_one_after_the_other(page, place):
+    if name_of(page) in NEEDS:
+        pytest.importorskip(NEEDS[name_of(page)], reason=f"{NEEDS[name_of(page)]} is not installed")
     folder, hub, program = place
     environment = program.environment
     if name_of(page) in WITH_CHECKPOINT:

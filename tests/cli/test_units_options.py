@@ -1,10 +1,12 @@
 """Tests of --units and --swc-units."""
 
+import json
+
 import numpy as np
 import pytest
 
 from neuron_vit3d import Volume, read_swc, read_volume, write_volume
-from support.program import fail, succeed
+from support.program import fail, run, succeed
 
 
 VOXEL_SIZE = (2.0, 0.5, 0.25)
@@ -65,6 +67,70 @@ def test_a_tree_outside_its_image_is_refused_and_nothing_is_written(mask, tmp_pa
         assert "far.swc: expected a tree in the 48 x 24 x 8 voxels (x y z) of the image, got 0% of its nodes" in said
         assert "--swc-units um" in said or words[0] == "evaluate"
     assert not list(tmp_path.glob("new*"))
+
+
+@pytest.fixture
+def um(tmp_path):
+    """A tree in the mask's voxels, but in micrometres, as its header says; how large a voxel is it does not."""
+    text = "# All positions and radii in µm\n1 3 1.5 6 8 1 -1\n2 3 10.5 6 8 1 1\n"
+    (tmp_path / "um.swc").write_text(text, encoding="utf-8")
+    return tmp_path / "um.swc"
+
+
+def test_a_tree_that_says_micrometres_alone_lies_on_an_image_of_known_voxel_size(mask, um, tmp_path):
+    succeed("convert", um, tmp_path / "drawn.tif", "--like", mask)
+    assert (read_volume(tmp_path / "drawn.tif").array[4, 12, 10:40] != 0).all()
+    succeed("view", mask, um, "-o", tmp_path / "view.png", "--gold", um)
+    assert "dice" in succeed("evaluate", mask, um)
+    bare = tmp_path / "bare.tif"
+    voxels = read_volume(mask).array
+    write_volume(bare, Volume(voxels))
+    commands = {
+        "drawn.tif": ("convert", um, tmp_path / "new.tif", "--like", bare),
+        "view.png": ("view", bare, um, "-o", tmp_path / "new.png"),
+        "": ("evaluate", bare, um),
+    }
+    for words in commands.values():
+        said = fail(*words)
+        assert "um.swc: its header says micrometres, but not how large a voxel is, nor does the image" in said
+        assert "--voxel-size z,y,x" in said and "--swc-units voxels" in said
+    assert not list(tmp_path.glob("new*"))
+    for name, words in commands.items():
+        succeed(*words, "--voxel-size", "2,0.5,0.25")
+        if name.endswith(".tif"):
+            again = read_volume(tmp_path / "new.tif")
+            assert np.array_equal(again.array, read_volume(tmp_path / name).array) and again.voxel_size == VOXEL_SIZE
+        assert "is the voxel size another (--voxel-size)" in fail(*words, "--voxel-size", "0.001,0.001,0.001")
+
+
+def test_without_an_image_a_tree_that_says_micrometres_alone_stays_in_them(um, tmp_path):
+    for name in ("again.swc", "units.swc"):
+        words = ("--units", "um") if name == "units.swc" else ()
+        said = run("convert", um, tmp_path / name, *words).stderr
+        assert "um.swc: stays in micrometres, as its header says: --voxel-size z,y,x takes it to voxels" in said
+        assert np.array_equal(coordinates(tmp_path / name), coordinates(um))
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert text.startswith("# All positions and radii in µm\n") and "separation" not in text
+    succeed("convert", um, tmp_path / "voxels.swc", "--voxel-size", "2,0.5,0.25")
+    assert coordinates(tmp_path / "voxels.swc")[:, 2].tolist() == [4, 4]
+    for words in ((), ("--voxel-size", "2,0.5,0.25")):
+        (measured,) = json.loads(succeed("measure", um, "--json", *words))
+        assert (measured["unit"], measured["length"]) == ("um", pytest.approx(9))
+
+
+def test_evaluate_compares_trees_in_the_same_units(um, tmp_path):
+    succeed("convert", um, tmp_path / "voxels.swc", "--voxel-size", "2,0.5,0.25")
+    assert json.loads(succeed("evaluate", tmp_path / "voxels.swc", um, "--json"))["esa"] == pytest.approx(0)
+    both = run("evaluate", um, um, "--json")
+    assert json.loads(both.stdout)["length_gold"] == pytest.approx(9)
+    assert "um.swc: compared in micrometres, as both headers say, and so is the threshold" in both.stderr
+    bare = tmp_path / "bare.swc"
+    bare.write_text("1 3 6 12 4 1 -1\n2 3 42 12 4 1 1\n")
+    assert "um.swc: its header says micrometres" in fail("evaluate", bare, um)
+    assert json.loads(succeed("evaluate", bare, um, "--json", "--voxel-size", "2,0.5,0.25"))["esa"] == pytest.approx(0)
+    (tmp_path / "silent.swc").write_text("1 3 1.5 6 8 1 -1\n2 3 10.5 6 8 1 1\n")
+    words = ("--json", "--voxel-size", "2,0.5,0.25", "--swc-units", "um")
+    assert json.loads(succeed("evaluate", bare, tmp_path / "silent.swc", *words))["esa"] == pytest.approx(0)
 
 
 @pytest.mark.parametrize(

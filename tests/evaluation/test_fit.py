@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from neuron_vit3d.evaluation.fit import FitError, fitted
-from neuron_vit3d.morphology import Tree
+from neuron_vit3d.morphology import SWCError, Tree
+from neuron_vit3d.morphology.units import told_voxel_size
 
 
 SHAPE, NAME = (10, 40, 60), Path("a.swc")
 
 
-def tree(*points) -> Tree:
-    return Tree.from_parents(np.array(points, float), np.ones(len(points)), np.arange(len(points)) - 1)
+def tree(*points, comments=()) -> Tree:
+    parents = np.arange(len(points)) - 1
+    return Tree.from_parents(np.array(points, float), np.ones(len(points)), parents, comments=comments)
 
 
 def test_a_tree_inside_is_given_back():
@@ -30,9 +32,26 @@ def test_a_tree_in_micrometres_is_told_and_taken_to_voxels():
     um = tree((50, 80, 20), (100, 70, 18))
     with pytest.raises(FitError, match=r"it lies in it if it is in micrometres \(--swc-units um"):
         fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5))
-    assert fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5), is_um=True).xyz.tolist() == [[20, 32, 8], [40, 28, 7.2]]
-    with pytest.raises(FitError, match="the image tells no voxel size"):
-        fitted(um, NAME, SHAPE, is_um=True)
+    assert fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5), units="um").xyz.tolist() == [[20, 32, 8], [40, 28, 7.2]]
+    with pytest.raises(SWCError, match=r"a\.swc: --swc-units um: needs a voxel size"):
+        fitted(um, NAME, SHAPE, units="um")
+
+
+def test_the_image_takes_a_tree_to_voxels_whose_header_tells_no_size():
+    um = tree((50, 80, 20), (100, 70, 18), comments=("All positions and radii in µm",))
+    assert fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5)).xyz.tolist() == [[20, 32, 8], [40, 28, 7.2]]
+    with pytest.raises(SWCError, match=r"a\.swc: its header says micrometres, .*--voxel-size.*--swc-units voxels"):
+        fitted(um, NAME, SHAPE)
+    with pytest.raises(FitError, match=r"0% of its nodes inside, .*--swc-units um"):
+        fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5), units="voxels")
+    with pytest.raises(FitError, match="is the voxel size another"):
+        fitted(um, NAME, SHAPE, (0.1, 0.1, 0.1))
+
+
+def test_a_header_of_another_voxel_size_is_named():
+    other = tree((500, 80, 20), (510, 70, 18), comments=(told_voxel_size((1.0, 0.5, 0.5)),))
+    with pytest.raises(FitError, match=r"its header tells voxels of 1 0\.5 0\.5 um \(z y x\), the image of 2 2 2"):
+        fitted(other, NAME, SHAPE, (2.0, 2.0, 2.0))
 
 
 def test_on_a_projection_z_does_not_count():

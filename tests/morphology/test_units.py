@@ -1,13 +1,24 @@
 """Tests of `morphology/units.py`: trees in micrometres and in voxels."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_vit3d import read_swc
-from neuron_vit3d.morphology import Tree
-from neuron_vit3d.morphology.units import in_micrometres, in_voxels, says_micrometres, told_voxel_size, voxel_size_of
+from neuron_vit3d.morphology import SWCError, Tree
+from neuron_vit3d.morphology.units import (
+    UnitsWarning,
+    expecting_micrometres,
+    in_micrometres,
+    in_voxels,
+    says_micrometres,
+    to_voxels,
+    told_voxel_size,
+    voxel_size_of,
+)
 
 
 SIDE = st.floats(0.01, 50)
@@ -45,12 +56,37 @@ def test_snt_says_its_units_and_voxel_size(unit, tmp_path):
     assert voxel_size_of(found) == (2.0, 0.25, 0.5)
 
 
-@pytest.mark.parametrize(
-    "header", [SNT.format("pixels"), "# All positions and radii in µm\n", "# Voxel separation (x,y,z): 1, nan, 2\n"]
-)
-def test_what_says_no_micrometres_or_no_voxel_size_stays(header, tmp_path):
+@pytest.mark.parametrize("header", [SNT.format("pixels"), "# Voxel separation (x,y,z): 1, nan, 2\n"])
+def test_what_says_no_micrometres_stays(header, tmp_path):
     (tmp_path / "a.swc").write_text(header + "1 3 5 5 6 0.5 -1\n", encoding="utf-8")
     assert read_swc(tmp_path / "a.swc").xyz.tolist() == [[5, 5, 6]]
+
+
+def test_micrometres_without_a_voxel_size_stay_and_are_told_of(tmp_path):
+    path = tmp_path / "a.swc"
+    path.write_text("# All positions and radii in µm\n1 3 5 5 6 0.5 -1\n", encoding="utf-8")
+    with pytest.warns(UnitsWarning, match=r"a\.swc: its header says micrometres, .*it stays in micrometres"):
+        found = read_swc(path)
+    assert found.xyz.tolist() == [[5, 5, 6]] and says_micrometres(found)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with expecting_micrometres():
+            assert read_swc(path).xyz.tolist() == [[5, 5, 6]]
+
+
+def test_to_voxels_goes_by_what_is_said_or_by_the_header():
+    size, bare, um = (2.0, 0.25, 0.5), tree(), tree(("All positions and radii in µm",))
+    assert to_voxels(bare, "a.swc", size) is bare
+    for one, units in ((bare, "um"), (um, None), (um, "um")):
+        assert to_voxels(one, "a.swc", size, units).xyz[0].tolist() == [20, 80, 1.5]
+    said = to_voxels(um, "a.swc", size, "voxels")
+    assert np.array_equal(said.xyz, um.xyz) and not says_micrometres(said)
+    with pytest.raises(SWCError, match=r"a\.swc: its header says micrometres, but not how large a voxel is"):
+        to_voxels(um, "a.swc", None)
+    with pytest.raises(SWCError, match=r"a\.swc: --swc-units um: needs a voxel size"):
+        to_voxels(bare, "a.swc", None, "um")
+    with pytest.raises(SWCError, match="its header says what it is in"):
+        to_voxels(in_voxels(um, size), "a.swc", size, "um")
 
 
 def test_lengths_are_those_that_other_programs_read(tmp_path):

@@ -19,7 +19,7 @@ from .options import (
     VoxelSizeOption,
     example,
 )
-from .output import Output, in_units
+from .output import Output, in_units, note
 
 
 @example("neuron-vit3d convert image.v3dpbd image.tif")
@@ -36,7 +36,7 @@ def convert(
     ] = None,
     voxel_size: VoxelSizeOption = None,
     units: UnitsOption = "voxels",
-    swc_units: SwcUnitsOption = "voxels",
+    swc_units: SwcUnitsOption = None,
     label: LabelOption = None,
     scale: ScaleOption = None,
     json: JsonOption = False,
@@ -53,21 +53,20 @@ def convert(
     else:
         check_target(target, *sources)
     from ..evaluation.comparison import is_tree
-    from ..evaluation.fit import fitted
-    from ..morphology import rasterize, read_tree, write_tree
-    from ..morphology.units import MICROMETRES, in_voxels, is_taken_to_voxels, voxel_size_of
+    from ..evaluation.fit import read_fitted
+    from ..morphology import rasterize, write_tree
+    from ..morphology.units import MICROMETRES, says_micrometres
     from ..volumes import Volume, as_mask_or_scores, open_volume, read_volume, write_volume
 
     sides = parse_voxel_size(voxel_size)
     check_units(units)
     check_units(swc_units, "--swc-units")
-    is_um = swc_units == MICROMETRES
     if not is_tree(source) and MICROMETRES in (units, swc_units):
         raise ValueError(f"--units, --swc-units: are for trees, but {source} is an image")
     if not is_tree(source) and to_tree:
         raise ValueError(f"{target}: an image becomes a tree by `neuron-vit3d segment`, not by conversion")
-    if sides is not None and not to_tree:
-        raise ValueError(f"--voxel-size: is for trees that are written in units of length, not for {target}")
+    if sides is not None and not is_tree(source):
+        raise ValueError(f"--voxel-size: is for trees, but {source} is an image")
     if like is not None and is_tree(source) == to_tree:
         raise ValueError(f"--like: is for drawing an SWC file into a mask, not for {source} to {target}")
     number = parse_label(label)
@@ -82,18 +81,9 @@ def convert(
     elif to_tree:
         if channel is not None:
             raise ValueError(f"--channel: is for images, but {source} is a tree")
-        tree = read_tree(source, mend_structure=True).parents_first()
-        sides = sides or voxel_size_of(tree)
-        if is_um and is_taken_to_voxels(tree):
-            raise ValueError(f"{source}: --swc-units um: its header says what it is in, and it has been read as that")
-        if is_um:
-            if sides is None:
-                raise ValueError(
-                    f"{source}: --swc-units um: needs a voxel size to take it to voxels by (--voxel-size)"
-                )
-            tree = in_voxels(tree, sides)
+        tree, sides = _converted(source, sides, swc_units)
         if (format or format_named_by(target)) == "swc":
-            tree = in_units(tree, units, sides, target)
+            tree = tree if says_micrometres(tree) else in_units(tree, units, sides, target)
         elif units == MICROMETRES:
             raise ValueError(f"--units: is for SWC files; {target} is in micrometres by itself")
         write_tree(target, tree, voxel_size=sides, format=format)
@@ -101,9 +91,34 @@ def convert(
         if like is None:
             raise ValueError(f"{target}: --like IMAGE is needed to draw {source} into a mask of that image's shape")
         with open_volume(like, channel or 0) as reader:
-            tree = fitted(read_tree(source), source, reader.shape, reader.voxel_size, is_um=is_um)
-            drawn = Volume(rasterize(tree, reader.shape), reader.voxel_size)
+            sides = sides or reader.voxel_size
+            tree = read_fitted(source, reader.shape, sides, units=swc_units)
+            drawn = Volume(rasterize(tree, reader.shape), sides)
         write_volume(target, drawn)
     out = Output(json)
     out.tell(str(target), written=target)
     out.end()
+
+
+def _converted(source: Path, sides: tuple[float, float, float] | None, units: str | None):
+    """Reads and repairs a tree, and takes it to voxels where that can be done.
+
+    Args:
+        source: the file.
+        sides: the voxel size that was given (z, y, x in micrometres), or None.
+        units: the units that it was said to be in, or None.
+
+    Returns:
+        The tree, with parents before their children, and the voxel size: as given, or as the header tells. A tree that
+        its header says to be in micrometres, without a voxel size, stays as it is, and its voxels are 1 um.
+    """
+    from ..morphology import read_tree
+    from ..morphology.units import expecting_micrometres, says_micrometres, to_voxels, voxel_size_of
+
+    with expecting_micrometres():
+        tree = read_tree(source, mend_structure=True).parents_first()
+    sides = sides or voxel_size_of(tree)
+    if units is None and sides is None and says_micrometres(tree):
+        note(f"{source}: stays in micrometres, as its header says: --voxel-size z,y,x takes it to voxels")
+        return tree, (1.0, 1.0, 1.0)
+    return to_voxels(tree, source, sides, units), sides

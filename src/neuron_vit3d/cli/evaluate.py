@@ -5,8 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from .input import check_folder, check_target, find_images, is_folder_of_files, parse_label
-from .options import LabelOption, ScaleOption, example
+from .input import (
+    check_folder,
+    check_target,
+    check_units,
+    find_images,
+    is_folder_of_files,
+    parse_label,
+    parse_voxel_size,
+)
+from .options import LabelOption, ScaleOption, VoxelSizeOption, example
 
 
 @example("neuron-vit3d evaluate out/image.swc image.gold.swc --picture compared.png")
@@ -26,6 +34,14 @@ def evaluate(
     ] = False,
     label: LabelOption = None,
     scale: ScaleOption = None,
+    voxel_size: VoxelSizeOption = None,
+    swc_units: Annotated[
+        str | None,
+        typer.Option(
+            help="Of gold trees: voxels, or um (micrometres). Default: as their header says, or else voxels.",
+            show_default=False,
+        ),
+    ] = None,
     image: Annotated[Path | None, typer.Option(help="Image to draw the picture over; of folders: a folder.")] = None,
 ) -> None:
     """Compare trees with gold trees, or masks with gold masks (or with the tubes of the gold trees).
@@ -63,7 +79,11 @@ def evaluate(
     for option, given in (("--label", label), ("--scale", scale)):
         if given is not None and is_tree(pairs[0][1]):
             raise ValueError(f"{option}: is for masks and scores, but {pairs[0][1]} is a tree")
-    number = parse_label(label)
+    number, sides = parse_label(label), parse_voxel_size(voxel_size)
+    check_units(swc_units, "--swc-units")
+    for option, given in (("--voxel-size", voxel_size), ("--swc-units", swc_units)):
+        if given is not None and not is_tree(pairs[0][2]):
+            raise ValueError(f"{option}: is for gold trees, but {pairs[0][2]} is none")
     images = find_images(image, [name for name, *_ in pairs]) if many and image else {pairs[0][0]: image}
     sources = [path for pair in pairs for path in pair[1:]] + [path for path in images.values() if path is not None]
     for target in (csv, None if many else picture):
@@ -73,7 +93,16 @@ def evaluate(
         check_folder(picture)
     figures: dict[str, Any] = {}
     for name, ours, theirs in pairs:
-        comparison = Comparison(ours, theirs, threshold, lone_nodes=not ignore_lone_nodes, label=number, scale=scale)
+        comparison = Comparison(
+            ours,
+            theirs,
+            threshold,
+            lone_nodes=not ignore_lone_nodes,
+            label=number,
+            scale=scale,
+            voxel_size=sides,
+            units=swc_units,
+        )
         figures[name] = comparison.figures()
         if picture is not None:
             comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name))

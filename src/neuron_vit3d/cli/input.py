@@ -132,11 +132,11 @@ def parse_label(text: str | None, *, or_word: str | None = None) -> int | None:
         raise ValueError(f"--label: expected {expected}, got {text!r}") from None
 
 
-def check_units(units: str, option: str = "--units") -> None:
-    """Makes sure that these are units of an SWC file."""
+def check_units(units: str | None, option: str = "--units") -> None:
+    """Makes sure that these are units of an SWC file, where any were given."""
     from ..morphology.units import UNITS
 
-    if units not in UNITS:
+    if units is not None and units not in UNITS:
         raise ValueError(f"{option}: expected {' or '.join(UNITS)}, got {units!r}")
 
 

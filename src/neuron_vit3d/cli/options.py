@@ -32,7 +32,12 @@ UnitsOption = Annotated[
     str, typer.Option(help="Of the SWC file: voxels, or um (micrometres; its header says so, and the voxel size).")
 ]
 SwcUnitsOption = Annotated[
-    str, typer.Option("--swc-units", help="Of trees that are read and do not say it: voxels, or um (micrometres).")
+    str | None,
+    typer.Option(
+        "--swc-units",
+        help="Of trees that are read: voxels, or um (micrometres). Default: as their header says, or else voxels.",
+        show_default=False,
+    ),
 ]
 LabelOption = Annotated[
     str | None, typer.Option(help="Of labels: the neuron has this value.", metavar="N", show_default=False)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..morphology import read_swc
+from ..morphology.units import expecting_micrometres, to_voxels
 from ..volumes import check_finite, check_signal, is_volume_name, read_volume, volume_stem
 from .alignment import AS_IS, check_alignment
 from .labels import IGNORE_INDEX, LabelPolicy, draw_labels, prepare_tree, signal_level
@@ -104,7 +105,9 @@ def read_pair(pair: Pair, *, channel: int | None = None, policy: LabelPolicy | N
     image = volume.array if volume.array.ndim == 4 else volume.array[None]
     shape = image.shape[1:]
     if pair.annotation.suffix.lower() in TREE_SUFFIXES:
-        tree = read_swc(pair.annotation, mend_structure=True)  # drawn by hand in fragments; what was mended is told
+        with expecting_micrometres():
+            tree = read_swc(pair.annotation, mend_structure=True)  # drawn by hand in fragments; what is mended is told
+        tree = to_voxels(tree, pair.annotation, volume.voxel_size)
         alignment = check_alignment(tree, image, volume.voxel_size)
         if alignment.fit not in (None, AS_IS):
             raise DataError(

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..files import replacing, sweep
 from ..morphology import Tree, read_swc
+from ..morphology.units import VOXELS, expecting_micrometres, to_voxels
 from ..volumes import Volume, check_finite, check_signal, read_volume
 from .alignment import AS_IS, check_alignment
 from .block_rows import cut_blocks
@@ -215,7 +216,10 @@ def _read_neuron(source: Source, path: Path, job: Job) -> _Neuron:
         image, channel, found = volume.array, options.channel, None
         if options.check_alignment:
             found = check_alignment(tree, image, size)
-            tree, channel = found.tree, found.channel if channel is None else channel
+            channel = found.channel if channel is None else channel
+            tree = to_voxels(found.tree, swc, size, VOXELS)  # the image says so, whatever the header does
+        else:
+            tree = to_voxels(tree, swc, size)
         if image.ndim == 4:
             image = image[channel or 0]
     told = [str(one.message).split(": ", 1)[-1] for one in caught]
@@ -266,7 +270,8 @@ def _read_tree(source: Source, candidate: Candidate) -> tuple[Tree, str, list[st
     for swc in candidate.trees:
         try:
             with source.local(swc) as path, _named(path, swc):
-                tree = read_swc(path, mend_structure=True)  # drawn by hand in fragments; what was mended is told
+                with expecting_micrometres():
+                    tree = read_swc(path, mend_structure=True)  # drawn by hand in fragments; what is mended is told
             break
         except (ValueError, _Unreadable) as error:
             first = first or error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from ..files import replacing
 from ..morphology import Tree, rasterize, read_tree, tree_distance
 from ..morphology.formats.registry import is_tree_name
-from ..morphology.units import voxel_size_of
+from ..morphology.units import expecting_micrometres, says_micrometres, to_voxels, voxel_size_of
 from ..volumes import (
     Volume,
     as_mask_or_scores,
@@ -28,7 +29,7 @@ from ..volumes import (
     single_channel,
     volume_stem,
 )
-from .fit import fitted
+from .fit import read_fitted
 from .overlay import Projections, write_mask_difference, write_tree_difference
 from .ranking import ranking_scores
 from .segmentation import segmentation_scores
@@ -50,6 +51,8 @@ class Comparison:
         lone_nodes: whether nodes without an edge count. Vaa3D's `neuron_distance` leaves them out.
         label, scale: of a mask or scores as other numbers, see `as_mask_or_scores`; a gold mask takes the label only
             where it has several.
+        voxel_size: z, y, x in micrometres, for trees in micrometres; None: what a tree's header or the mask tells.
+        units: of the gold tree, voxels or um; None: what its header says, or else voxels.
 
     Raises:
         ValueError: a file cannot be read as what it is, a tree is to be compared with a mask, or masks differ in
@@ -65,6 +68,8 @@ class Comparison:
         lone_nodes: bool = True,
         label: int | None = None,
         scale: float | None = None,
+        voxel_size: tuple[float, float, float] | None = None,
+        units: str | None = None,
     ):
         self.threshold, self.is_tree = threshold, is_tree(predicted)
         self.predicted: Any  # of both kinds: Tree, or mask (z, y, x)
@@ -74,13 +79,16 @@ class Comparison:
                 raise ValueError(
                     f"{gold}: expected a gold SWC file to compare the tree {predicted} with, found an image"
                 )
-            trees = [(predicted, read_tree(predicted)), (gold, read_gold(gold))]
+            trees = zip((predicted, gold), _read_trees(predicted, gold, voxel_size, units), strict=True)
             self.predicted, self.gold = (tree if lone_nodes else _with_edges(path, tree) for path, tree in trees)
             return
-        voxels = read_voxels(predicted, label=label, scale=scale)
-        self.scores = voxels if voxels.dtype.kind == "f" else None
-        self.predicted = _as_mask(voxels)
-        self.gold_tree = fitted(read_gold(gold), gold, self.predicted.shape) if is_tree(gold) else None
+        volume = read_voxels(predicted, label=label, scale=scale)
+        self.scores = volume.array if volume.dtype.kind == "f" else None
+        self.predicted = _as_mask(volume.array)
+        self.gold_tree = None
+        if is_tree(gold):
+            sides = voxel_size or volume.voxel_size
+            self.gold_tree = read_fitted(gold, self.predicted.shape, sides, units=units, mend_structure=True)
         self.gold = (
             read_mask(gold, label=label) if self.gold_tree is None else rasterize(self.gold_tree, self.predicted.shape)
         )
@@ -236,9 +244,22 @@ def _with_edges(path: Path, tree: Tree) -> Tree:
         raise ValueError(f"{path}: {error}") from error
 
 
-def read_gold(path: Path) -> Tree:
-    """Reads a tree that a human drew; what cutting and pasting left behind is mended, with a warning."""
-    return read_tree(path, mend_structure=True)
+def _read_trees(
+    predicted: Path, gold: Path, voxel_size: tuple[float, float, float] | None, units: str | None
+) -> list[Tree]:
+    """Reads two trees in the same units: voxels, or micrometres where nothing takes either to voxels.
+
+    Raises:
+        SWCError: one is in micrometres, and no voxel size is known.
+    """
+    with expecting_micrometres():
+        # A human's is drawn in pieces: what cutting and pasting left behind is mended, with a warning.
+        trees = [read_tree(predicted), read_tree(gold, mend_structure=True)]
+    sides = voxel_size or voxel_size_of(trees[1]) or voxel_size_of(trees[0])
+    if sides is None and units is None and all(map(says_micrometres, trees)):
+        warnings.warn(f"{gold}: compared in micrometres, as both headers say, and so is the threshold", stacklevel=3)
+        return trees
+    return [to_voxels(trees[0], predicted, sides), to_voxels(trees[1], gold, sides, units)]
 
 
 def read_mask(path: Path, *, label: int | None = None) -> np.ndarray:
@@ -246,12 +267,12 @@ def read_mask(path: Path, *, label: int | None = None) -> np.ndarray:
 
     label: of labels, the neuron has this value; a mask, which has one value beside 0, stays as it is.
     """
-    return _as_mask(read_voxels(path, label=label, only_of_several=True))
+    return _as_mask(read_voxels(path, label=label, only_of_several=True).array)
 
 
 def read_voxels(
     path: Path, *, label: int | None = None, scale: float | None = None, only_of_several: bool = False
-) -> np.ndarray:
+) -> Volume:
     """Reads the voxels (z, y, x) of a mask, or of scores; what other numbers mean, `as_mask_or_scores` says.
 
     Raises:
@@ -261,7 +282,7 @@ def read_voxels(
     check_finite(volume)
     if only_of_several and label is not None and (volume.dtype.kind == "f" or len(labels_of(volume)) < 2):
         label = None
-    return as_mask_or_scores(volume, label=label, scale=scale).array
+    return as_mask_or_scores(volume, label=label, scale=scale)
 
 
 def _as_mask(voxels: np.ndarray) -> np.ndarray:

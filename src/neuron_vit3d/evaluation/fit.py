@@ -6,8 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..morphology import Tree
-from ..morphology.units import in_voxels, is_taken_to_voxels
+from ..morphology import Tree, read_tree
+from ..morphology.units import (
+    MICROMETRES,
+    expecting_micrometres,
+    in_voxels,
+    says_micrometres,
+    to_voxels,
+    voxel_size_of,
+)
 
 
 # At least so much of a tree lies in its image: less is a slip. And so far, in voxels, may a node be beside it.
@@ -18,13 +25,32 @@ class FitError(ValueError):
     """A tree that does not lie in its image; the message is one line and names the file."""
 
 
+def read_fitted(
+    path: Path,
+    shape: tuple[int, int, int],
+    voxel_size: tuple[float, float, float] | None = None,
+    *,
+    units: str | None = None,
+    mend_structure: bool = False,
+) -> Tree:
+    """Reads a tree that lies in an image, in the voxels of the image.
+
+    Args:
+        path, mend_structure: as in `read_tree`.
+        shape, voxel_size, units: as in `fitted`, which says what it refuses.
+    """
+    with expecting_micrometres():
+        tree = read_tree(path, mend_structure=mend_structure)
+    return fitted(tree, path, shape, voxel_size, units=units)
+
+
 def fitted(
     tree: Tree,
     path: Path,
     shape: tuple[int, int, int],
     voxel_size: tuple[float, float, float] | None = None,
     *,
-    is_um: bool = False,
+    units: str | None = None,
 ) -> Tree:
     """Returns a tree in the voxels of an image that it lies in.
 
@@ -33,28 +59,37 @@ def fitted(
         path: the file, for messages.
         shape: of the image (z, y, x); of a single slice, as of a projection, z does not count.
         voxel_size: of the image, z, y, x in micrometres, or None.
-        is_um: the tree is in micrometres, though its file does not say so.
+        units: of the tree, voxels or um; None: what its header says, or else voxels.
 
     Raises:
-        FitError: less than half of the nodes lie in the image; there is no voxel size to take it to voxels by.
+        FitError: less than half of the nodes lie in the image.
+        SWCError: it is in micrometres, and there is no voxel size to take it to voxels by.
     """
-    if is_um and is_taken_to_voxels(tree):
-        raise FitError(f"{path}: --swc-units um: its header says what it is in, and it has been read as that")
-    if is_um:
-        if voxel_size is None:
-            raise FitError(f"{path}: --swc-units um: the image tells no voxel size to take the tree to voxels by")
-        tree = in_voxels(tree, voxel_size)
+    was_um = units == MICROMETRES or (units is None and says_micrometres(tree))
+    tree = to_voxels(tree, path, voxel_size, units)
     share = _share_inside(tree, shape)
     if share < LEAST_INSIDE:
         low, high = (np.round(one, 1).tolist() for one in (tree.xyz.min(axis=0), tree.xyz.max(axis=0)))
         sides = " x ".join(map(str, shape[::-1]))
-        is_likely = not is_um and voxel_size is not None and _share_inside(in_voxels(tree, voxel_size), shape) > share
-        cause = "it lies in it if it is in micrometres" if is_likely else "is it in micrometres, or of another image?"
+        would_lie = not was_um and voxel_size is not None and _share_inside(in_voxels(tree, voxel_size), shape) > share
         raise FitError(
             f"{path}: expected a tree in the {sides} voxels (x y z) of the image, got {share:.0%} of its nodes "
-            f"inside, from {low} to {high}; {cause} (--swc-units um)"
+            f"inside, from {low} to {high}; {_cause(tree, voxel_size, was_um=was_um, would_lie=would_lie)}"
         )
     return tree
+
+
+def _cause(tree: Tree, voxel_size: tuple[float, float, float] | None, *, was_um: bool, would_lie: bool) -> str:
+    """Says why a tree may not lie in its image, and which option mends that."""
+    told = voxel_size_of(tree)
+    if was_um:
+        return "is the voxel size another (--voxel-size), or the tree in voxels (--swc-units voxels)?"
+    if told is not None and voxel_size is not None and not np.allclose(told, voxel_size, rtol=0.01):
+        theirs, ours = (" ".join(f"{side:.4g}" for side in size) for size in (told, voxel_size))
+        return f"its header tells voxels of {theirs} um (z y x), the image of {ours}: are they of one another?"
+    if would_lie:
+        return "it lies in it if it is in micrometres (--swc-units um)"
+    return "is it in micrometres (--swc-units um), or of another image?"
 
 
 def _share_inside(tree: Tree, shape: tuple[int, int, int]) -> float:

@@ -13,7 +13,7 @@ from ..files import replacing
 from ..morphology import Tree
 from ..morphology.formats.registry import read_tree
 from ..morphology.measures import MEASURED_BRANCH, SHOLL, Measures, measure
-from ..morphology.units import voxel_size_of
+from ..morphology.units import expecting_micrometres, says_micrometres, to_voxels, voxel_size_of
 
 
 LARGEST_PICTURE = 8  # trees; each has a row of its own
@@ -33,11 +33,15 @@ class Measured:
     def read(cls, path: Path, voxel_size: tuple[float, float, float] | None, sholl_step: float) -> Measured:
         """Reads a tree and measures it, with the voxel size given or else the one that its file tells.
 
+        A tree whose header says micrometres, but no voxel size, is measured in them, as if voxels were 1 um.
+
         Raises:
             ValueError: it cannot be read or measured; the message names the file.
         """
-        tree = read_tree(path, mend_structure=True)
-        voxel_size = voxel_size or voxel_size_of(tree)
+        with expecting_micrometres():
+            tree = read_tree(path, mend_structure=True)
+        voxel_size = voxel_size or voxel_size_of(tree) or ((1.0, 1.0, 1.0) if says_micrometres(tree) else None)
+        tree = to_voxels(tree, path, voxel_size)
         try:
             return cls(path, tree, voxel_size, measure(tree, voxel_size=voxel_size, sholl_step=sholl_step))
         except ValueError as error:

@@ -28,7 +28,7 @@ from .soundness import (
     rows_on_cycles,
 )
 from .swc_text import SWCError, decoded, lines_of, parse_table, whole
-from .units import in_voxels, says_micrometres, voxel_size_of
+from .units import in_voxels, says_micrometres, voxel_size_of, warn_of_micrometres
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +232,12 @@ class Tree:
         write_whole(path, text)
         return path
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of the tree."""
+        from .notebook import tree_html
+
+        return tree_html(self)
+
     def to_text(self) -> str:
         """The tree as the text of an SWC file, with every digit. Raises SWCError if it has no node or is not sound."""
         problems = check_tree(self)
@@ -253,7 +259,7 @@ def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bo
     line must have as many as the first, since a longer one is two lines glued together (an `.eswc` varies by design).
     Text is UTF-8 (or UTF-16 with its mark), else Latin-1. All lines that begin with `#` become `Tree.comments`. Where
     they say that the tree is in micrometres, and how large a voxel is, as SNT and `--units um` write it, it is taken
-    to voxels.
+    to voxels. Where they do not say how large, it stays in micrometres, with a warning.
 
     Args:
         path: the file.
@@ -271,7 +277,9 @@ def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bo
         OSError: the file cannot be read.
     """
     path = Path(path)
-    return _parse(decoded(path), str(path), repair, mend_structure)
+    tree = _parse(decoded(path), str(path), repair, mend_structure)
+    warn_of_micrometres(tree, path)
+    return tree
 
 
 def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:

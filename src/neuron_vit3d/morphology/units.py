@@ -9,10 +9,15 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .swc_text import SWCError
 
 
 if TYPE_CHECKING:
@@ -51,9 +56,59 @@ def says_micrometres(tree: Tree) -> bool:
     return any(map(_SAYS_MICROMETRES.match, tree.comments))
 
 
-def is_taken_to_voxels(tree: Tree) -> bool:
-    """Whether a tree is in voxels for sure: its header told the voxel size, and reading took it there if need be."""
-    return voxel_size_of(tree) is not None and not says_micrometres(tree)
+class UnitsWarning(UserWarning):
+    """Says that a tree stays in micrometres, because no voxel size is known."""
+
+
+def warn_of_micrometres(tree: Tree, path: Path | str, *, stacklevel: int = 3) -> None:
+    """Warns of a tree that says that it is in micrometres, where reading had no voxel size to take it to voxels by."""
+    if says_micrometres(tree):
+        said = "its header says micrometres, but not how large a voxel is: it stays in micrometres"
+        warnings.warn(f"{path}: {said}", UnitsWarning, stacklevel=stacklevel)
+
+
+@contextlib.contextmanager
+def expecting_micrometres() -> Iterator[None]:
+    """Reads trees without [`UnitsWarning`], for those who then call [`to_voxels`]."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnitsWarning)
+        yield
+
+
+def to_voxels(
+    tree: Tree,
+    path: Path | str,
+    voxel_size: tuple[float, float, float] | None,
+    units: str | None = None,
+) -> Tree:
+    """Takes a tree to the voxels of its image.
+
+    Args:
+        tree: as it was read.
+        path: the file, for messages.
+        voxel_size: of the image, z, y, x in micrometres, or None.
+        units: of the tree, VOXELS or MICROMETRES; None: what its header says, or else voxels.
+
+    Returns:
+        The tree in voxels; itself where it is.
+
+    Raises:
+        SWCError: the tree is in micrometres and there is no voxel size; or it is said to be in micrometres, but its
+            header told the voxel size, and reading took it to voxels by that.
+    """
+    by_header = says_micrometres(tree)
+    if units == VOXELS and by_header:
+        return replace(tree, comments=_without_units(tree))
+    if units == MICROMETRES and voxel_size_of(tree) is not None and not by_header:
+        raise SWCError(f"{path}: --swc-units um: its header says what it is in, and it has been read as that")
+    if units != MICROMETRES and not by_header:
+        return tree
+    if voxel_size is None:
+        said = "its header says micrometres, but not how large a voxel is, nor does the image: "
+        said += "--voxel-size z,y,x says it, or --swc-units voxels that it is in voxels"
+        asked = "--swc-units um: needs a voxel size to take it to voxels by (--voxel-size)"
+        raise SWCError(f"{path}: {said if by_header else asked}")
+    return in_voxels(tree, voxel_size)
 
 
 def in_voxels(tree: Tree, voxel_size: tuple[float, float, float]) -> Tree:
