@@ -29,6 +29,12 @@ SMALL = " --max-steps 2 --batch-size 2 --tile-size 32 --num-workers 0"
 TEACH = "neuron-vit3d train --data mine -o mine_model"
 INSTEAD = [
     (TEACH, f"{TEACH}{SMALL} --synthetic-share 0", "teaching takes minutes"),
+    (
+        'taught = neuron_vit3d.teach("mine", "mine_model")',
+        'taught = neuron_vit3d.teach("mine", "mine_model", max_steps=2, batch_size=2, tile_size=32, num_workers=0, '
+        "synthetic_share=0.0)",
+        "it finds what that command left",
+    ),
     ("make demo", "make -C repository -n demo", "CI makes it itself"),
     ("make test", "make -C repository -n test", "it is what runs this test"),
     ("pip install .", "test -f repository/constraints.txt", "the tests run in what it installed"),
