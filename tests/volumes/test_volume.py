@@ -2,6 +2,7 @@
 
 import struct
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -150,6 +151,10 @@ def test_npy_is_mapped_and_never_unpickled(tmp_path):
     np.save(path, array.astype(">u2"))
     assert read_volume(path).dtype.isnative
     np.testing.assert_array_equal(read_volume(path).array, array)
+    header = "{'descr': '<u2', 'fortran_order': False, 'shape': (2L, 3L, 4L, 5L), }".ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode() + array.tobytes())
+    with warnings.catch_warnings(action="error"):  # numpy warns of what Python 2 wrote, and does not say of which file
+        np.testing.assert_array_equal(read_volume(path).array, array)
     np.save(path, np.array([[[{}]]], dtype=object))
     with pytest.raises(VolumeError, match=r"expected a \.npy array"):
         read_volume(path)

@@ -1,5 +1,6 @@
 """numpy's .npy files; they are never unpickled."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ def read(path: Path, *, channel: int | None = None) -> Volume:
         raise VolumeError(f"{path}: expected a .npy array, got a header of {header_bytes} bytes (truncated?)")
     # Mapping compares the header's shape with the file's length before any memory is taken; a plain load does not.
     try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        with warnings.catch_warnings(action="ignore"):  # of files that Python 2 wrote, which are as good
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
     except OSError:
         raise
     except Exception as error:
