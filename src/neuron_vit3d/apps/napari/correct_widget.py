@@ -49,7 +49,7 @@ class CorrectWidget(Container):
         )
         self.folder = FileEdit(label="folder", mode="d", value=folder, tooltip="Where corrections lie.")
         self.start_button = PushButton(text="Correct this tree")
-        self.unfinished = ComboBox(label="unfinished", choices=self._unfinished, nullable=True)
+        self.unfinished = ComboBox(label="unfinished", choices=self._unfinished)
         self.go_on_button = PushButton(text="Go on")
         self.discard_button = PushButton(text="Discard")
         self.status = Label(label="", value="choose a tree")
