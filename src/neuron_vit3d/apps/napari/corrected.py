@@ -8,6 +8,7 @@ FOLDER/model/         what was taught
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -166,7 +167,9 @@ def together(trees: list[Tree]) -> Tree:
         np.where(tree.parent_index < 0, -1, tree.parent_index + start + 1)
         for tree, start in zip(trees, starts[:-1], strict=True)
     ]
-    joined = {name: np.concatenate([getattr(tree, name) for tree in trees]) for name in ("types", "xyz", "radii")}
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(tree, name) for tree in trees]) for name in ("types", "xyz", "radii")
+    }
     return Tree(ids=np.arange(1, starts[-1] + 1), parents=np.concatenate(parents), **joined)
 
 

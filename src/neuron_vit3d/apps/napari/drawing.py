@@ -145,7 +145,7 @@ def draw_between(
     inside = [np.clip(point, 0, np.array(shape[::-1]) - 1) for point in ends]
     if np.array_equal(np.round(inside[0]), np.round(inside[1])) or (rows[0] is not None and rows[0] == rows[1]):
         raise EditError("both ends of the path are at the same place; click two places that are further apart")
-    window = window_around(*inside, shape)
+    window = window_around(inside[0], inside[1], shape)
     origin = np.array([one.start for one in window[::-1]])
     path = find_path(as_scores(read(window)), inside[0] - origin, inside[1] - origin, voxel_size)
     # An end that hangs on a node is that node.

@@ -7,7 +7,6 @@ picture of it.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +134,7 @@ _MICROMETRES = {
 }
 
 
-def box_of(corners: Sequence[np.ndarray], layer: Any) -> Box:
+def box_of(corners: np.ndarray, layer: Any) -> Box:
     """The box of an image that a rectangle marks: all slices where it lies in one, cut off at the image's borders.
 
     Args:

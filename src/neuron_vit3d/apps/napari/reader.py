@@ -83,7 +83,7 @@ def pyramid(path: str, num_channels: int) -> list[Any]:
     from ...volumes.formats.zarr_images import images_in
 
     try:
-        node = zarr.open(path, mode="r")
+        node: Any = zarr.open(path, mode="r")
         images = images_in(node, path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told of when it was opened
