@@ -134,7 +134,8 @@ def test_the_whole_loop(viewer, tmp_path, monkeypatch):
     assert teach.again.enabled, teach.log.value
     assert "neuron-vit3d train --data" in teach.log.value
 
-    segment.model.value = tmp_path / "model"
+    assert said()[-1].endswith(f"({teach.place.taught()})"), said()[-1]
+    segment.model.value = teach.place.taught()
     segment.start()
     wait(segment)
     assert "neuron scores [1]" in viewer.layers, said()

@@ -7,10 +7,12 @@ from typing import Any
 import napari
 import numpy as np
 from magicgui.widgets import ComboBox, Container, FileEdit, Label, PushButton
+from qtpy.QtCore import Qt
 
 from .corrected import Folder, box_of_session
 from .correcting import Correction
 from .layers import KEY, LayerError, Stack, stack_of, tree_layer, tree_of
+from .segment_widget import chosen_box
 from .teach_widget import HOME
 from .telling import tell
 from .widget_parts import EXPECTED, layer_choice, telling
@@ -47,6 +49,13 @@ class CorrectWidget(Container):
             lambda layer: type(layer).__name__ == "Image" and not layer.metadata.get(KEY, {}).get("made"),
             tooltip="For a tree from a file: the image that it is of.",
         )
+        self.box = layer_choice(
+            viewer,
+            "box",
+            lambda layer: type(layer).__name__ == "Shapes",
+            follows=False,
+            tooltip="For a tree from a file: the part of its image that is corrected. None: the whole.",
+        )
         self.folder = FileEdit(label="folder", mode="d", value=folder, tooltip="Where corrections lie.")
         self.start_button = PushButton(text="Correct this tree")
         self.unfinished = ComboBox(label="unfinished", choices=self._unfinished)
@@ -62,12 +71,14 @@ class CorrectWidget(Container):
         late = Container(widgets=[self.go_on_button, self.discard_button], layout="horizontal", labels=False)
         super().__init__(
             widgets=[
-                *(self.tree, self.image, self.folder, self.start_button, self.unfinished, late),
+                *(self.tree, self.image, self.box, self.folder, self.start_button, self.unfinished, late),
                 *(self.status, *rows, self.done_button),
             ]
         )
         self.status.native.setWordWrap(True)
         self.status.min_height = 72  # four lines, so that buttons stay where they are
+        for button in (*pairs, self.done_button, self.start_button, self.go_on_button):
+            button.native.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys go on reaching the canvas
         self.start_button.changed.connect(telling(self.start))
         self.go_on_button.changed.connect(telling(self.go_on))
         self.discard_button.changed.connect(telling(self.discard))
@@ -97,7 +108,8 @@ class CorrectWidget(Container):
         else:  # from a file
             image_layer = self.image.value
             stack = stack_of(image_layer)
-            box, image = stack.whole, _path_of(image_layer)
+            box, image = chosen_box(self.box.value, image_layer), _path_of(image_layer)
+            stack.check(box)
             _check_inside(tree, stack, layer.name)
             _place_like(layer, image_layer)
         self.stop()

@@ -64,6 +64,11 @@ class Stack:
             LayerError: it holds no voxel, or more than fit.
             VolumeError: the voxels are not numbers.
         """
+        self.check(box)
+        return Volume(self.read(box), self.voxel_size, self.name)
+
+    def check(self, box: Box) -> None:
+        """Raises LayerError for a box that holds no voxel, or more than fit into memory."""
         sides = [one.stop - one.start for one in box]
         if min(sides) < 1:
             raise LayerError(f"{self.name}: the box lies outside of the image; draw one over it")
@@ -72,7 +77,6 @@ class Stack:
                 f"{self.name}: {' x '.join(map(str, sides))} voxels are too many at once; draw a box around a part, "
                 "or use the command line (neuron-vit3d segment)"
             )
-        return Volume(self.read(box), self.voxel_size, self.name)
 
     @property
     def whole(self) -> Box:
