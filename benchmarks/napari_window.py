@@ -104,7 +104,7 @@ def canvas_of(viewer: napari.Viewer):
 def click(viewer: napari.Viewer, correct, point: np.ndarray) -> None:
     """Clicks on a place of the tree, x y z in voxels, after it was moved to the middle of the canvas."""
     layer = correct.correction.layer
-    viewer.camera.center = layer.data_to_world(tuple(point[::-1]))
+    viewer.scene.camera.center = layer.data_to_world(tuple(point[::-1]))
     settle()
     canvas = canvas_of(viewer)
     QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=canvas.rect().center())

@@ -48,7 +48,7 @@ def test_the_least_sure_branch_is_shown_first_and_deleted(correction):
     assert correction.current == 5 and "confidence 0.30" in correction.status
     shown = correction.viewer.layers[CURRENT].data
     np.testing.assert_array_equal(shown[0], [[10, 30, 40], [0, -20, 0]])
-    np.testing.assert_allclose(correction.viewer.camera.center, world(correction, 40, 30, 10))
+    np.testing.assert_allclose(correction.viewer.scene.camera.center, world(correction, 40, 30, 10))
     assert correction.viewer.dims.point[0] == 110
     correction.delete()
     assert 5 not in correction.tree.ids and len(correction.layer.data) == len(correction.tree) - 1

@@ -1,5 +1,6 @@
 """The whole loop in a viewer without a window: segment, walk, delete, undo, draw, killed, teach, segment again."""
 
+import sys
 import time
 from dataclasses import replace
 
@@ -201,6 +202,51 @@ def test_it_can_be_cancelled_and_closed_while_it_works(viewer):
     widget.background.close()
     wait(widget)
     assert [layer.name for layer in viewer.layers] == ["neuron"] and said() == []
+
+
+def test_two_neurons_become_two_trees(viewer):
+    other = synthetic_neuron((16, 96, 96), seed=6, quality="clean", kind="dendrite").volume.array
+    dark = np.full((16, 96, 30), NEURON.volume.array.min())
+    viewer.add_image(np.concatenate([NEURON.volume.array, dark, other], axis=2), name="two")
+    widget = SegmentWidget(viewer)
+    widget.neurons.value = 2
+    widget.start()
+    wait(widget)
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["two", "two scores", "two tree 1", "two tree 2"]
+    sides = sorted(tree_of(viewer.layers[name]).xyz[:, 0].mean() > 111 for name in names[2:])
+    assert sides == [False, True]
+
+
+def teaching(viewer, tmp_path, monkeypatch, code: str) -> TeachWidget:
+    """The widget with a corrected stack, while a program of our own runs in the place of the training."""
+    (tmp_path / "corrected").mkdir()
+    for suffix in ("tif", "swc"):
+        (tmp_path / "corrected" / f"one.{suffix}").write_text("")
+    monkeypatch.setattr(teach_widget, "command", lambda *_: [sys.executable, "-u", "-c", code])
+    widget = TeachWidget(viewer, tmp_path)
+    widget.run.native.click()
+    assert widget.cancel.enabled and not widget.run.enabled
+    return widget
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+def test_teaching_can_be_cancelled_and_closed(viewer, tmp_path, monkeypatch, how):
+    code = "import time\nprint('step 1')\ntime.sleep(60)"
+    widget = teaching(viewer, tmp_path, monkeypatch, code)
+    until = time.monotonic() + 20
+    while "step 1" not in widget.log.value and time.monotonic() < until:
+        QApplication.processEvents()
+    widget.cancel.native.click() if how == "cancel" else widget.background.close()
+    wait(widget, 20)
+    assert said() == [] and "step 1" in widget.log.value
+
+
+def test_why_teaching_failed_is_said(viewer, tmp_path, monkeypatch):
+    code = "print('begun'); print('one.swc: no node in the file'); raise SystemExit(1)"
+    widget = teaching(viewer, tmp_path, monkeypatch, code)
+    wait(widget, 20)
+    assert said() == ["one.swc: no node in the file"] and widget.run.enabled and not widget.again.enabled
 
 
 def test_a_tree_from_a_file_is_corrected_on_its_image(viewer, tmp_path):

@@ -163,8 +163,12 @@ def box_of(corners: np.ndarray, layer: Any) -> Box:
     return z, y, x
 
 
-def vectors_of(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def vectors_of(tree: Tree, walk: Walk | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A tree as vectors.
+
+    Args:
+        tree: in voxels.
+        walk: its branches, where they are known.
 
     Returns:
         (m, 2, 3) where each begins and how far it goes, z y x in voxels: every edge from child to parent, and every
@@ -172,7 +176,7 @@ def vectors_of(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     child, parent = tree.segments.T
     points = tree.xyz[:, ::-1]
-    confidence = Walk(tree).confidence_of_nodes()[child]
+    confidence = (walk or Walk(tree)).confidence_of_nodes()[child]
     return np.stack([points[child], points[parent] - points[child]], axis=1), colors_of(confidence), confidence
 
 
@@ -217,9 +221,9 @@ def tree_of(layer: Any) -> Tree:
     return tree
 
 
-def show(layer: Any, tree: Tree) -> None:
-    """Makes a tree's layer show the tree as it is now."""
-    vectors, colors, confidence = vectors_of(tree)
+def show(layer: Any, tree: Tree, walk: Walk | None = None) -> None:
+    """Makes a tree's layer show the tree as it is now; `walk` are its branches, where they are known."""
+    vectors, colors, confidence = vectors_of(tree, walk)
     layer.data = vectors
     layer.features = {"confidence": confidence}
     layer.edge_color = colors
