@@ -179,7 +179,7 @@ def inside(tree: Tree, shape: tuple[int, int, int]) -> Tree:
     Raises:
         FolderError: nothing does.
     """
-    is_in = ((tree.xyz >= -0.5) & (tree.xyz <= np.array(shape[::-1]) - 0.5)).all(axis=1)
+    is_in = np.all((tree.xyz >= -0.5) & (tree.xyz <= np.array(shape[::-1]) - 0.5), axis=1)
     if is_in.all():
         return tree
     if not is_in.any():
