@@ -44,7 +44,7 @@ class CorrectWidget(Container):
         self.image = layer_choice(
             viewer,
             "image",
-            lambda layer: type(layer).__name__ == "Image",
+            lambda layer: type(layer).__name__ == "Image" and not layer.metadata.get(KEY, {}).get("made"),
             tooltip="For a tree from a file: the image that it is of.",
         )
         self.folder = FileEdit(label="folder", mode="d", value=folder, tooltip="Where corrections lie.")
@@ -66,6 +66,8 @@ class CorrectWidget(Container):
                 *(self.status, *rows, self.done_button),
             ]
         )
+        self.status.native.setWordWrap(True)
+        self.status.min_height = 72  # four lines, so that buttons stay where they are
         self.start_button.changed.connect(telling(self.start))
         self.go_on_button.changed.connect(telling(self.go_on))
         self.discard_button.changed.connect(telling(self.discard))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...morphology.swc import Tree
 from .drawing import draw_between
-from .editing import Cut, Delete, Edit, EditError, Join, Keep, Reroot, branch_rows
+from .editing import Cut, Delete, Edit, EditError, Join, Keep, Reroot, branch_rows, hanging_on
 from .history import Session
 from .layers import Box, Stack, show
 from .walking import Walk, nearest_node, nearest_to_ray
@@ -22,6 +22,7 @@ from .walking import Walk, nearest_node, nearest_to_ray
 PIXELS, VOXELS = 10.0, 2.0
 # The side of the window, in voxels, that a branch is shown in where it is shorter.
 SHOWN = 100.0
+CANVAS = 600.0  # pixels: about the side of napari's canvas, which plugins are not told
 # So many slices on either side of the one that is shown, their lines are shown as well; of the image it is one.
 THICKNESS = 3
 CURRENT, CHOSEN = "branch to look at", "chosen places"
@@ -50,7 +51,8 @@ class Correction:
         self.places: list[np.ndarray] = []
         self.changed: Callable[[], None] = lambda: None
         self._walk = Walk(session.tree)
-        self._place: int | None = None
+        self._place: int | None = None  # of the branch that is looked at, in the order of the walk
+        self._walked = -1  # where the walk is, whatever was clicked meanwhile
         self._row: int | None = None  # the node that was clicked last
         self._place_node: list[int | None] = []
         self.status = f"{len(self._walk)} branches, {self._walk.num_doubtful} of them doubtful"
@@ -68,11 +70,11 @@ class Correction:
 
     def next(self) -> None:
         """Goes to the next branch, from the least sure one on."""
-        self._go(0 if self._place is None else self._place + 1)
+        self._go(self._walked + 1)
 
     def previous(self) -> None:
         """Goes back to the branch before, which is less sure."""
-        self._go(len(self._walk) - 1 if self._place is None else self._place - 1)
+        self._go(self._walked - 1 if self._walked >= 0 else len(self._walk) - 1)
 
     def delete(self) -> None:
         """Deletes the branch that is looked at, with all that hangs on it; the next one is looked at then."""
@@ -107,6 +109,10 @@ class Correction:
         edit = draw_between(here, start, end, self.stack.read, shape, voxel_size=self.voxel_size)
         points = np.array(edit.points).reshape(-1, 3) + self.offset
         self._do(replace(edit, points=tuple(map(tuple, points.tolist()))), "drawn")
+        if len(points):
+            self._place = self._walk.place_of_row(int(np.flatnonzero((self.tree.xyz == points[-1]).all(axis=1))[-1]))
+            self._show_branch()
+            self._tell("drawn")
 
     def undo(self) -> None:
         """Takes the last edit back."""
@@ -175,13 +181,14 @@ class Correction:
         self._edited(f"{word}{f' ({new:+d} nodes)' if new else ''}", stay=stay)
 
     def _edited(self, word: str, stay: bool = False) -> None:
-        end = self.current
+        end, was_walked = self.current, self._place is not None and self._place == self._walked
         show(self.layer, self.tree)
         self._walk = Walk(self.tree)
         self.places, self._place_node, self._row = [], [], None
         self._show_places()
-        if stay and self._place is not None:  # what comes next has come to this place
-            self._place = min(self._place, len(self._walk) - 1)
+        self._walked = min(self._walked, len(self._walk) - 1)
+        if stay and was_walked:  # what comes next has come to this place
+            self._place = self._walked
             self._show_branch(move=True)
         else:
             self._place = None if end is None else self._walk.place_of(end)
@@ -191,7 +198,7 @@ class Correction:
     def _go(self, place: int) -> None:
         if not 0 <= place < len(self._walk):
             raise EditError("this was the last branch" if place > 0 else "this was the first branch")
-        self._place = place
+        self._place = self._walked = place
         self._show_branch(move=True)
         self._tell("")
 
@@ -213,9 +220,17 @@ class Correction:
             words.append(
                 f"branch {self._place + 1} of {len(self._walk)}, confidence {sure}, {branch.length:.0f} voxels long"
             )
+            below = self._hanging_on(branch.end)
+            words += [f"{below:.0f} voxels hang on it"] if below else []
         words.append(f"{self._walk.num_doubtful} doubtful, {self.session.num_edits} edits")
         self.status = "; ".join(words)
         self.changed()
+
+    def _hanging_on(self, end: int) -> float:
+        """The length of what would go with a branch."""
+        parent = self.tree.parent_index
+        rows = hanging_on(self.tree, int(np.flatnonzero(self.tree.ids == end)[0]))
+        return float(np.linalg.norm(self.tree.xyz[rows] - self.tree.xyz[parent[rows]], axis=1).sum())
 
     def _helpers(self) -> None:
         placed = {name: getattr(self.layer, name) for name in ("scale", "translate", "units")}
@@ -235,7 +250,7 @@ class Correction:
         )
         self._current.opacity = 1.0
         self._chosen = self.viewer.add_points(
-            np.zeros((0, 3)), ndim=3, name=CHOSEN, face_color="white", border_color="black", size=5, **placed
+            np.zeros((0, 3)), ndim=3, name=CHOSEN, face_color="white", border_color="black", size=3, **placed
         )
         self.viewer.layers.selection.active = active
         dims = self.viewer.dims
@@ -265,8 +280,7 @@ class Correction:
         self.viewer.camera.center = tuple(world[-3:])
         scale = float(min(np.abs(self.layer.scale[-3:])))
         side = max(SHOWN, 1.5 * float(np.ptp(points * (self.spacing[::-1]), axis=0).max()))
-        canvas = min(getattr(self.viewer, "_canvas_size", (600, 600)))
-        self.viewer.camera.zoom = canvas / (side * scale)
+        self.viewer.camera.zoom = CANVAS / (side * scale)
 
     def _show_places(self) -> None:
         self._chosen.data = np.array(self.places).reshape(-1, 3)[:, ::-1]

@@ -161,6 +161,14 @@ def pieces_of(tree: Tree) -> np.ndarray:
     return _tops(tree.parent_index)
 
 
+def hanging_on(tree: Tree, row: int) -> np.ndarray:
+    """The rows of all nodes that hang on a node, without itself."""
+    loose = tree.parent_index.copy()
+    loose[row] = -1
+    rows = np.flatnonzero(_tops(loose) == row)
+    return rows[rows != row]
+
+
 def branch_rows(tree: Tree, row: int) -> np.ndarray:
     """The rows of the branch through a node, from its end upwards, without the node that it leaves.
 
@@ -207,9 +215,8 @@ def _tops(parent: np.ndarray) -> np.ndarray:
 def _delete(tree: Tree, row: int) -> Tree:
     parent = tree.parent_index
     first = row if parent[row] < 0 else int(branch_rows(tree, row)[-1])
-    loose = parent.copy()
-    loose[first] = -1
-    gone = _tops(loose) == first
+    gone = np.zeros(len(tree), bool)
+    gone[[first, *hanging_on(tree, first)]] = True
     above = int(parent[first])
     if above >= 0 and parent[above] < 0 and tree.types[above] != SOMA and np.count_nonzero(parent == above) == 1:
         gone[above] = gone.sum() + 1 < len(tree)

@@ -1,7 +1,7 @@
 """What lies between layers of napari and volumes and trees. Nothing here imports napari: a layer comes as an argument.
 
-A tree is a layer of vectors, one for each edge, from the child to its parent. Of a million nodes that takes 1.4
-seconds to make and 0.02 to color anew, where tracks take 7 seconds and shapes some minutes
+A tree is a layer of vectors, one for each edge, from the child to its parent. Of a million nodes that takes one or two
+seconds to make and no time to color anew; shapes and tracks take longer, and have one color for a whole path
 (`benchmarks/napari_layers.py`). The tree itself is in the layer's metadata; who changes the vectors by hand changes a
 picture of it.
 """

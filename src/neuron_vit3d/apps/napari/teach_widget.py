@@ -34,6 +34,7 @@ class TeachWidget(Container):
         self.again = PushButton(text="Segment again with it", enabled=False)
         self.log = TextEdit(value="", label="log")
         self.log.native.setReadOnly(True)
+        self.stacks.native.setWordWrap(True)
         super().__init__(
             widgets=[self.folder, self.stacks, self.base_model, self.run, self.cancel, self.again, self.log]
         )
