@@ -18,9 +18,9 @@ import numpy as np
 
 from ..files import write_whole
 from ..morphology import Tree
-from ..morphology.branches import DOUBTFUL, find_branches
-from ..morphology.measures import sholl_center
-from ..morphology.soundness import rows_of
+from ..morphology.branches import DOUBTFUL
+from ..morphology.measures import SOMA, sholl_center
+from ..morphology.polylines import polylines
 from .overlay import Projections
 from .pages import page, plotly_script
 
@@ -32,7 +32,6 @@ _SURE, _FAIR, _DOUBTFUL, _UNKNOWN, _GOLD = "#56b4e9", "#e69f00", "#f0e442", "#56
 _SOMA_COLOUR, _AXES, _GRID = "#ff5a5f", "#c9d1d9", "#3a4250"
 _MOST_POINTS = 200_000  # of a tree; a browser without a graphics card turns so many a few times a second
 _LARGEST_IMAGE = 192  # pixels of a side of the projection beneath the tree
-_SOMA = 1  # SWC type
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,39 +146,6 @@ def _line(
     }
 
 
-def polylines(tree: Tree, taken: np.ndarray, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the paths of some branches one after the other, with a gap behind each.
-
-    Args:
-        tree: any.
-        taken: (b,) bool, which of `tree.branches`.
-        step: take the ends of each branch, and every step-th node between them.
-
-    Returns:
-        (m, 3) float64, x y z in voxels, NaN in gaps; and (m,) the number of the branch of each.
-    """
-    branches, branch = find_branches(tree)
-    if not len(branches):
-        return np.empty((0, 3)), np.empty(0)
-    along = rows_of(tree.ids, tree.parents_first().ids)  # a parent before its children
-    along = along[np.append(taken, False)[branch[along]]]
-    along = along[np.argsort(branch[along], kind="stable")]
-    own = branch[along]
-    place = np.arange(len(own)) - np.searchsorted(own, own)  # in its branch
-    is_last = np.append(own[1:] != own[:-1], [True] * bool(len(own)))
-    along = along[is_last | (place % step == step - 1)]
-    own = branch[along]
-    chosen = np.flatnonzero(taken)
-    counts = np.bincount(own, minlength=len(branches))[chosen]
-    first = np.concatenate([[0], np.cumsum(counts + 2)])
-    points = np.full((first[-1], 3), np.nan)
-    points[first[:-1]] = tree.xyz[rows_of(tree.ids, branches.start[chosen])]
-    into = np.ones(first[-1], bool)
-    into[first[:-1]] = into[first[1:] - 1] = False
-    points[into] = tree.xyz[along]
-    return points, np.repeat(chosen, counts + 2).astype(float)
-
-
 def _step(tree: Tree) -> int:
     return max(1, math.ceil(len(tree) / _MOST_POINTS))
 
@@ -188,7 +154,7 @@ def _start(tree: Tree, sides: np.ndarray, unit: str) -> list[dict]:
     """The soma, or the root where no node is one."""
     if not len(tree):
         return []
-    name = "soma" if (tree.types == _SOMA).any() else "root"
+    name = "soma" if (tree.types == SOMA).any() else "root"
     place = [{axis: [float(value)]} for axis, value in zip("xyz", sholl_center(tree) * sides, strict=True)]
     marker = {"size": 9, "color": _SOMA_COLOUR, "line": {"color": "#ffffff", "width": 1}}
     hover = f"{name}<br>x %{{x:.1f}}, y %{{y:.1f}}, z %{{z:.1f}} {unit}<extra></extra>"

@@ -7,6 +7,7 @@ import pytest
 
 from neuron_vit3d.apps.napari.editing import Delete, Keep, apply, numbered
 from neuron_vit3d.apps.napari.walking import Walk, nearest_node, nearest_to_ray
+from neuron_vit3d.morphology import Tree
 from support.trees import FORKED
 
 
@@ -22,6 +23,14 @@ def test_the_least_sure_branch_comes_first():
     assert walk.place_of(5) == 1 and walk.place_of(1) is None
     assert walk.place_of_row(3) == 0 and walk.place_of_row(0) is None
     assert walk.confidence_of_nodes().tolist() == [1, 0.9, 0.8, 0.2, 0.6, 0.95]
+
+
+def test_very_short_branches_come_last():
+    twig = Tree.from_parents(
+        np.concatenate([FORKED.xyz, [[31, 0, 0], [31, 2, 0]]]), np.ones(8), [-1, 6, 1, 2, 6, 2, 0, 6]
+    )
+    walk = Walk(numbered(dataclasses.replace(twig, scores=np.array([1, 0.9, 0.8, 0.2, 0.6, 0.95, 1, 0.0]))))
+    assert (walk[len(walk) - 1].length, walk[len(walk) - 1].confidence) == (2, 0) and walk[0].length > 20
 
 
 def test_what_was_looked_at_comes_last():

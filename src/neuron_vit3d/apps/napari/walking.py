@@ -10,6 +10,8 @@ from ...morphology.swc import Tree
 
 # Of a branch of which nothing is known: doubtful, but less so than one that the scores are against.
 UNKNOWN = 0.5
+# Shorter branches, in voxels, come after the others: wrong or not, they change little, and thick places have many.
+SHORT = 4.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Branch:
 class Walk:
     """The branches of a tree in the order in which to look at them: least sure first, of equals the longer one.
 
+    Very short ones come last, in the same order.
+
     Args:
         tree: with scores, or without.
         below: branches with a confidence under this are doubtful.
@@ -40,8 +44,9 @@ class Walk:
     def __init__(self, tree: Tree, below: float = DOUBTFUL):
         self.branches, self._of_node = find_branches(tree)
         self.confidence = np.where(np.isnan(self.branches.confidence), UNKNOWN, self.branches.confidence)
-        self._order = np.lexsort((-self.branches.length, self.confidence))
-        self.num_doubtful = int(np.count_nonzero(self.confidence < below))
+        is_short = self.branches.length < SHORT
+        self._order = np.lexsort((-self.branches.length, self.confidence, is_short))
+        self.num_doubtful = int(np.count_nonzero((self.confidence < below) & ~is_short))
 
     def __len__(self) -> int:
         return len(self._order)

@@ -1,0 +1,78 @@
+"""How much longer than wide things look along z: light microscopes blur along the optical axis.
+
+A voxel may be four times as deep as wide, and a neurite in it as many voxels deep as wide: it is a ribbon in
+micrometres, and round in voxels. Center lines of ribbons have twigs along z, which nobody drew. So distances along z
+count as what is seen says, up to the voxel size.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .pieces import Pieces
+
+
+# So many voxels tell enough of a volume of any size.
+_VOXELS = 1 << 26
+# Straight tubes in all directions within a plane need a factor of 0.9 here, those in all directions in space one of
+# sqrt(2): in between, so that both are off by a fifth at most (Cauchy's formula on projected areas).
+_OF_DIRECTIONS = 1.12
+# What is so nearly as deep as its voxel size says is round in micrometres, and taken at its word.
+_ROUND = 0.75
+
+
+def seen_spacing(source: Pieces, level: float, spacing: np.ndarray) -> np.ndarray:
+    """Returns voxel sides in which the foreground is about as deep as wide.
+
+    The number of runs of foreground voxels along an axis is the area that it projects along it. Of a tube that lies in
+    a plane this is length times width along z, and length times depth along y or x across it.
+
+    Args:
+        source: mask or scores.
+        level: scores at least as high are foreground.
+        spacing: (3,) voxel sides z y x, the smallest being 1.
+
+    Returns:
+        (3,); only z differs from what was given, where voxels are deeper than wide: between the in-plane side and
+        its own.
+    """
+    in_plane = float(np.sqrt(spacing[1] * spacing[2]))
+    if spacing[0] <= in_plane:
+        return spacing
+    runs = np.zeros(3, np.int64)
+    every = max(1, math.ceil(math.prod(source.shape) / _VOXELS))
+    for number, box in enumerate(source.boxes()):
+        if number % every == 0:
+            # With the voxels before the box, so that what runs on from there is no further run.
+            z, y, x = (slice(max(0, one.start - 1), one.stop) for one in box)
+            before = [one.start - wide.start for one, wide in zip(box, (z, y, x), strict=True)]
+            runs += runs_of(source.read((z, y, x)) >= level, before)
+    if not runs.all():
+        return spacing
+    depth = math.hypot(runs[1] / spacing[1], runs[2] / spacing[2]) * in_plane
+    side = _OF_DIRECTIONS * runs[0] / depth * in_plane
+    if side >= _ROUND * spacing[0]:
+        return spacing
+    return np.array([min(max(side, in_plane), spacing[0]), *spacing[1:]])
+
+
+def runs_of(mask: np.ndarray, before: Sequence[int] = (0, 0, 0)) -> np.ndarray:
+    """Counts the runs of set voxels along each axis of a mask that begin in a part of it.
+
+    Args:
+        mask: (z, y, x).
+        before: the part begins after so many slices, rows and columns.
+
+    Returns:
+        (3,) int64.
+    """
+    part = mask[tuple(slice(first, None) for first in before)]
+    count = np.count_nonzero(part)
+    runs = []
+    for axis in range(3):
+        around = mask[tuple(slice(0 if one == axis else start, None) for one, start in enumerate(before))]
+        later, earlier = (np.moveaxis(around, axis, 0)[cut] for cut in (slice(1, None), slice(None, -1)))
+        pairs = np.count_nonzero(later & earlier)
+        runs.append(count - pairs)
+    return np.array(runs, np.int64)
