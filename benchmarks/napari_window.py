@@ -2,8 +2,8 @@
 
 Opens a sample (synthetic, or dendrites, which are real), segments it, shows its most doubtful branch, deletes it,
 draws it again, marks the neuron done, and opens "Teach", as a person would: by the widgets' buttons, keys and clicks.
-A picture of the window is saved at every step. Without a screen: xvfb-run -s "-screen 0 1600x1000x24" (software OpenGL:
-LIBGL_ALWAYS_SOFTWARE=1).
+A picture of the window is saved at every step. Without a screen: xvfb-run -s "-screen 0 1600x1000x24" (software
+OpenGL: LIBGL_ALWAYS_SOFTWARE=1).
 """
 
 import sys
