@@ -15,6 +15,7 @@ from .layers import KEY, LayerError, Stack, stack_of, tree_layer, tree_of
 from .segment_widget import chosen_box
 from .teach_widget import HOME
 from .telling import tell
+from .walking import with_more_nodes
 from .widget_parts import EXPECTED, layer_choice, telling
 
 
@@ -112,6 +113,7 @@ class CorrectWidget(Container):
             stack.check(box)
             _check_inside(tree, stack, layer.name)
             _place_like(layer, image_layer)
+            tree = with_more_nodes(tree)
         self.stop()
         session = self.place.begin(tree, stack, box, image=image, neuron=held.get("neuron", 1), scores=scores)
         self._begin(layer, stack, box, scores, session)
