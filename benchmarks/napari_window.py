@@ -1,8 +1,9 @@
-"""The plugin in a real napari window: python benchmarks/napari_window.py FOLDER
+"""The plugin in a real napari window: python benchmarks/napari_window.py FOLDER [SAMPLE]
 
-Opens the sample, segments it, shows its most doubtful branch, deletes it, draws it again, marks the neuron done, and
-opens "Teach", as a person would: by the widgets' buttons, keys and clicks. A picture of the window is saved at every
-step. Without a screen: xvfb-run -s "-screen 0 1600x1000x24" (software OpenGL: LIBGL_ALWAYS_SOFTWARE=1).
+Opens a sample (synthetic, or dendrites, which are real), segments it, shows its most doubtful branch, deletes it,
+draws it again, marks the neuron done, and opens "Teach", as a person would: by the widgets' buttons, keys and clicks.
+A picture of the window is saved at every step. Without a screen: xvfb-run -s "-screen 0 1600x1000x24" (software
+OpenGL: LIBGL_ALWAYS_SOFTWARE=1).
 """
 
 import sys
@@ -14,6 +15,8 @@ import napari
 import numpy as np
 from napari.utils.key_bindings import coerce_keybinding
 from npe2 import DynamicPlugin, PluginManager, PluginManifest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 import neuron_vit3d.apps.napari as plugin
@@ -41,7 +44,7 @@ def work(folder: Path) -> None:
     """Does what a person would."""
     viewer = napari.Viewer(show=True)
     viewer.window.resize(*SIZE)
-    (image,) = viewer.open_sample("neuron_vit3d", "synthetic")
+    (image,) = viewer.open_sample("neuron_vit3d", sys.argv[2] if len(sys.argv) > 2 else "synthetic")
     _, segment = viewer.window.add_plugin_dock_widget("neuron_vit3d", "Segment and trace")
     segment.run.native.click()
     wait(lambda: segment.progress.value > 40)
@@ -63,12 +66,16 @@ def work(folder: Path) -> None:
         end = correct.correction.current
         branch = next(one for one in tree.branches if one.end == end)
         ends = [tree.xyz[int(np.flatnonzero(tree.ids == one)[0])] for one in (branch.start, branch.end)]
-        press(viewer, "D")
+        click(viewer, correct, ends[1])  # by the mouse, on the branch itself
+        assert correct.correction.places and correct.correction.current == end, correct.correction.status
+        QTest.keyClick(canvas_of(viewer), Qt.Key.Key_Escape)
+        QTest.keyClick(canvas_of(viewer), Qt.Key.Key_D)
+        assert len(correct.correction.tree) < len(tree), "the key was not heard"
         correct.correction._look_at(np.array(ends)[:, ::-1])
         for point in ends:
             correct.correction.choose(point, None)
         save(viewer, folder / "4_deleted_and_two_places_chosen.png")
-        press(viewer, "P")
+        QTest.keyClick(canvas_of(viewer), Qt.Key.Key_P)
         correct.correction._look_at(np.array(ends)[:, ::-1])
         save(viewer, folder / "5_drawn.png")
         viewer.dims.ndisplay = 2
@@ -88,6 +95,21 @@ def work(folder: Path) -> None:
         viewer.close()
         settle()
         print(f"closed while it worked, in {time.monotonic() - began:.1f} s")
+
+
+def canvas_of(viewer: napari.Viewer):
+    """The widget that hears the mouse and keys."""
+    return viewer.window._qt_viewer.canvas.native
+
+
+def click(viewer: napari.Viewer, correct, point: np.ndarray) -> None:
+    """Clicks on a place of the tree, x y z in voxels, after it was moved to the middle of the canvas."""
+    layer = correct.correction.layer
+    viewer.scene.camera.center = layer.data_to_world(tuple(point[::-1]))
+    settle()
+    canvas = canvas_of(viewer)
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=canvas.rect().center())
+    settle()
 
 
 def press(viewer: napari.Viewer, key: str) -> None:

@@ -83,6 +83,32 @@ def test_another_image_of_the_same_name_is_not_mixed_in(folder):
         folder.done(session, Stack("small", IMAGE[:20], STACK.voxel_size))
 
 
+def test_what_leaves_the_box_is_left_out_of_the_training_set(folder):
+    box = (slice(0, 30), slice(5, 45), slice(10, 60))
+    session = begin(folder, box=box)
+    written = folder.done(session, STACK)
+    kept = read_swc(written)
+    assert len(kept) < len(TREE) and (kept.xyz <= [49.5, 39.5, 29.5]).all()
+    far = begin(folder, box=(slice(30, 40), slice(40, 50), slice(0, 10)))
+    with pytest.raises(FolderError, match="nothing of the tree"):
+        folder.done(far, STACK)
+
+
+def test_other_stacks_make_another_model_and_the_same_ones_the_same(folder):
+    assert folder.taught() is None
+    session = begin(folder)
+    folder.done(session, STACK)
+    first = folder.model_for("default")
+    assert first == folder.model_for("default") != folder.model_for("mine")
+    session.do(Delete(5))
+    folder.done(session, STACK)
+    assert folder.model_for("default") != first and first.parent == folder.path
+    first.mkdir()
+    assert folder.taught() is None
+    (first / "config.json").write_text("{}")
+    assert folder.taught() == first
+
+
 def test_names_are_good_for_files():
     assert stack_name(STACK, STACK.whole) == "my_image"
     assert stack_name(Stack("../..", IMAGE, None), STACK.whole) == "image"

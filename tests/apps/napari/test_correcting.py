@@ -48,7 +48,7 @@ def test_the_least_sure_branch_is_shown_first_and_deleted(correction):
     assert correction.current == 5 and "confidence 0.30" in correction.status
     shown = correction.viewer.layers[CURRENT].data
     np.testing.assert_array_equal(shown[0], [[10, 30, 40], [0, -20, 0]])
-    np.testing.assert_allclose(correction.viewer.camera.center, world(correction, 40, 30, 10))
+    np.testing.assert_allclose(correction.viewer.scene.camera.center, world(correction, 40, 30, 10))
     assert correction.viewer.dims.point[0] == 110
     correction.delete()
     assert 5 not in correction.tree.ids and len(correction.layer.data) == len(correction.tree) - 1
@@ -127,6 +127,42 @@ def test_what_cannot_be_done_is_a_sentence(correction):
     correction.click(world(correction, 60, 30, 10))
     with pytest.raises(EditError, match="outside"):
         correction.draw()
+
+
+def test_of_a_large_image_a_window_is_read():
+    asked = []
+
+    class Lazy:
+        shape, dtype = (500, 4000, 4000), np.dtype(np.uint8)
+
+        def __getitem__(self, box):
+            asked.append(box)
+            return np.full([one.stop - one.start for one in box], 9, np.uint8)
+
+        def __array__(self, *args, **kwargs):
+            raise AssertionError("all of it was read")
+
+    viewer = ViewerModel()
+    far = dataclasses.replace(MOVED, xyz=MOVED.xyz + 2000 * np.array([1, 1, 0]))
+    data, arguments, _ = tree_layer(far, "tree")
+    stack = Stack("large", Lazy(), None)
+    correction = Correction(viewer, viewer.add_vectors(data, **arguments), stack, stack.whole, Session.in_memory(far))
+    correction.click(world(correction, 2100, 2010, 10))
+    correction.click(world(correction, 2140, 2030, 10))
+    assert asked == []
+    correction.draw()
+    (box,) = asked
+    assert max(one.stop - one.start for one in box) < 120 and correction.tree.num_components == 1
+    with pytest.raises(EditError, match="turn to 2D"):
+        correction.click(world(correction, 2200, 2030, 0), np.array([1.0, 0, 0]))
+
+
+def test_a_click_does_not_move_the_walk(correction):
+    correction.next()
+    correction.click(world(correction, 100, 10, 10))
+    assert correction.current == 4
+    correction.next()
+    assert correction._place == 1
 
 
 def test_the_helping_layers_go(correction):

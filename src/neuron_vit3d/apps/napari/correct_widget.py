@@ -7,12 +7,15 @@ from typing import Any
 import napari
 import numpy as np
 from magicgui.widgets import ComboBox, Container, FileEdit, Label, PushButton
+from qtpy.QtCore import Qt
 
 from .corrected import Folder, box_of_session
 from .correcting import Correction
 from .layers import KEY, LayerError, Stack, stack_of, tree_layer, tree_of
+from .segment_widget import chosen_box
 from .teach_widget import HOME
 from .telling import tell
+from .walking import with_more_nodes
 from .widget_parts import EXPECTED, layer_choice, telling
 
 
@@ -47,6 +50,13 @@ class CorrectWidget(Container):
             lambda layer: type(layer).__name__ == "Image" and not layer.metadata.get(KEY, {}).get("made"),
             tooltip="For a tree from a file: the image that it is of.",
         )
+        self.box = layer_choice(
+            viewer,
+            "box",
+            lambda layer: type(layer).__name__ == "Shapes",
+            follows=False,
+            tooltip="For a tree from a file: the part of its image that is corrected. None: the whole.",
+        )
         self.folder = FileEdit(label="folder", mode="d", value=folder, tooltip="Where corrections lie.")
         self.start_button = PushButton(text="Correct this tree")
         self.unfinished = ComboBox(label="unfinished", choices=self._unfinished)
@@ -62,12 +72,14 @@ class CorrectWidget(Container):
         late = Container(widgets=[self.go_on_button, self.discard_button], layout="horizontal", labels=False)
         super().__init__(
             widgets=[
-                *(self.tree, self.image, self.folder, self.start_button, self.unfinished, late),
+                *(self.tree, self.image, self.box, self.folder, self.start_button, self.unfinished, late),
                 *(self.status, *rows, self.done_button),
             ]
         )
         self.status.native.setWordWrap(True)
         self.status.min_height = 72  # four lines, so that buttons stay where they are
+        for button in (*pairs, self.done_button, self.start_button, self.go_on_button):
+            button.native.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys go on reaching the canvas
         self.start_button.changed.connect(telling(self.start))
         self.go_on_button.changed.connect(telling(self.go_on))
         self.discard_button.changed.connect(telling(self.discard))
@@ -75,7 +87,7 @@ class CorrectWidget(Container):
         for name, button in self.buttons.items():
             button.changed.connect(telling(self._action(name)))
         self.folder.changed.connect(lambda *_: self.unfinished.reset_choices())
-        self.native.destroyed.connect(self._gone)
+        self.native.destroyed.connect(self._leave)
         viewer.layers.events.removed.connect(self._layer_went)
 
     @property
@@ -97,9 +109,11 @@ class CorrectWidget(Container):
         else:  # from a file
             image_layer = self.image.value
             stack = stack_of(image_layer)
-            box, image = stack.whole, _path_of(image_layer)
+            box, image = chosen_box(self.box.value, image_layer), _path_of(image_layer)
+            stack.check(box)
             _check_inside(tree, stack, layer.name)
             _place_like(layer, image_layer)
+            tree = with_more_nodes(tree)
         self.stop()
         session = self.place.begin(tree, stack, box, image=image, neuron=held.get("neuron", 1), scores=scores)
         self._begin(layer, stack, box, scores, session)
@@ -155,14 +169,22 @@ class CorrectWidget(Container):
 
     def stop(self) -> None:
         """Ends the correction; its edits are on disk."""
+        if self.correction is not None:
+            self._leave()
+            self.unfinished.reset_choices()
+
+    def _leave(self, *_: Any) -> None:
+        """Takes keys, clicks and helping layers from the viewer; the widget itself may be gone."""
         if self.correction is None:
             return
         correction, self.correction = self.correction, None
         self._unbind()
         if self._clicked in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._clicked)
-        correction.close()
-        self.unfinished.reset_choices()
+        try:
+            correction.close()
+        except RuntimeError:  # the window is gone as well
+            correction.session.close()
 
     def _begin(self, layer: Any, stack: Stack, box: Any, scores: np.ndarray | None, session: Any) -> None:
         self._stack = stack
@@ -240,11 +262,6 @@ class CorrectWidget(Container):
     def _layer_went(self, event: Any) -> None:
         if self.correction is not None and event.value is self.correction.layer:
             self.stop()
-
-    def _gone(self, *_: Any) -> None:
-        if self.correction is not None:
-            self.correction.session.close()
-            self.correction = None
 
 
 def _is_tree(layer: Any) -> bool:

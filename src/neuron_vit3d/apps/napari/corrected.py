@@ -2,9 +2,10 @@
 
 FOLDER/sessions/      trees under correction (`history`), and the scores they are drawn along
 FOLDER/corrected/     the training set: NAME.tif and NAME.swc of every stack with a neuron that is done
-FOLDER/model/         what was taught
+FOLDER/model_3_4f2a/  a model that was taught 3 stacks; other stacks, or corrected ones, make another
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,20 @@ class Folder:
     def corrected(self) -> Path:
         return self.path / "corrected"
 
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
+    def model_for(self, base_model: str) -> Path:
+        """Where a model goes that is taught the stacks as they are now; the same again, for a teaching to go on."""
+        digest = hashlib.sha256(base_model.encode())
+        stacks = self.stacks()
+        for name in stacks:
+            image = (self.corrected / f"{name}.tif").stat()
+            digest.update(f"{name} {image.st_size} {image.st_mtime_ns}".encode())
+            digest.update((self.corrected / f"{name}.swc").read_bytes())
+        return self.path / f"model_{len(stacks)}_{digest.hexdigest()[:4]}"
+
+    def taught(self) -> Path | None:
+        """The model that was taught last; None before."""
+        done = [path.parent for path in self.path.glob("model_*/config.json")]
+        return max(done, key=lambda folder: (folder / "config.json").stat().st_mtime, default=None)
 
     def unfinished(self) -> list[str]:
         """The names of sessions to go on with, the latest first."""
@@ -109,7 +121,7 @@ class Folder:
             The tree's file in the training set.
 
         Raises:
-            FolderError: another image of this name is there.
+            FolderError: another image of this name is there, or nothing of the tree lies in the box.
             VolumeError, SWCError, OSError: something cannot be written.
         """
         box = box_of_session(session, stack)
@@ -121,7 +133,8 @@ class Folder:
             _check_same(image, volume)
         else:
             write_volume(image, volume)
-        numbered(moved(session.tree, box, back=True).parents_first()).write(self._done_path(session.name))
+        tree = inside(moved(session.tree, box, back=True), volume.shape)
+        numbered(tree.parents_first()).write(self._done_path(session.name))
         one = re.compile(rf"{re.escape(name)}\.\d+\.swc")
         trees = [read_swc(path) for path in sorted(self.sessions.glob("*.swc")) if one.fullmatch(path.name)]
         written = together(trees).write(image.with_suffix(".swc"))
@@ -158,6 +171,23 @@ def box_of_session(session: Session, stack: Stack) -> Box:
             f"from {session.stack.offset}; choose the image that it was begun on ({session.stack.image})"
         )
     return z, y, x
+
+
+def inside(tree: Tree, shape: tuple[int, int, int]) -> Tree:
+    """What of a tree lies in a volume of a shape (z, y, x); where it comes in again it has a root of its own.
+
+    Raises:
+        FolderError: nothing does.
+    """
+    is_in = np.all((tree.xyz >= -0.5) & (tree.xyz <= np.array(shape[::-1]) - 0.5), axis=1)
+    if is_in.all():
+        return tree
+    if not is_in.any():
+        raise FolderError("nothing of the tree lies in the box that was corrected")
+    parent = tree.parent_index
+    parents = np.where((parent >= 0) & is_in[parent], tree.parents, -1)
+    values: dict[str, Any] = {name: getattr(tree, name)[is_in] for name in ("ids", "types", "xyz", "radii")}
+    return Tree(parents=parents[is_in], **values)
 
 
 def together(trees: list[Tree]) -> Tree:

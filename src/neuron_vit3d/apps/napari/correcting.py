@@ -56,7 +56,7 @@ class Correction:
         self._row: int | None = None  # the node that was clicked last
         self._place_node: list[int | None] = []
         self.status = f"{len(self._walk)} branches, {self._walk.num_doubtful} of them doubtful"
-        show(layer, session.tree)
+        show(layer, session.tree, self._walk)
         self._helpers()
 
     @property
@@ -182,8 +182,8 @@ class Correction:
 
     def _edited(self, word: str, stay: bool = False) -> None:
         end, was_walked = self.current, self._place is not None and self._place == self._walked
-        show(self.layer, self.tree)
         self._walk = Walk(self.tree)
+        show(self.layer, self.tree, self._walk)
         self.places, self._place_node, self._row = [], [], None
         self._show_places()
         self._walked = min(self._walked, len(self._walk) - 1)
@@ -277,16 +277,16 @@ class Correction:
         dims = self.viewer.dims
         for axis, value in zip(range(dims.ndim - 3, dims.ndim), world[-3:], strict=True):
             dims.set_point(axis, value)
-        self.viewer.camera.center = tuple(world[-3:])
+        self.viewer.scene.camera.center = tuple(world[-3:])
         scale = float(min(np.abs(self.layer.scale[-3:])))
         side = max(SHOWN, 1.5 * float(np.ptp(points * (self.spacing[::-1]), axis=0).max()))
-        self.viewer.camera.zoom = CANVAS / (side * scale)
+        self.viewer.scene.camera.zoom = CANVAS / (side * scale)
 
     def _show_places(self) -> None:
         self._chosen.data = np.array(self.places).reshape(-1, 3)[:, ::-1]
 
     def _pixels_per_voxel(self) -> float:
-        return float(self.viewer.camera.zoom) * float(min(np.abs(self.layer.scale[-3:])))
+        return float(self.viewer.scene.camera.zoom) * float(min(np.abs(self.layer.scale[-3:])))
 
     def _brightest(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """The place with the highest score on a ray, x y z in voxels."""

@@ -64,6 +64,11 @@ class Stack:
             LayerError: it holds no voxel, or more than fit.
             VolumeError: the voxels are not numbers.
         """
+        self.check(box)
+        return Volume(self.read(box), self.voxel_size, self.name)
+
+    def check(self, box: Box) -> None:
+        """Raises LayerError for a box that holds no voxel, or more than fit into memory."""
         sides = [one.stop - one.start for one in box]
         if min(sides) < 1:
             raise LayerError(f"{self.name}: the box lies outside of the image; draw one over it")
@@ -72,7 +77,6 @@ class Stack:
                 f"{self.name}: {' x '.join(map(str, sides))} voxels are too many at once; draw a box around a part, "
                 "or use the command line (neuron-vit3d segment)"
             )
-        return Volume(self.read(box), self.voxel_size, self.name)
 
     @property
     def whole(self) -> Box:
@@ -159,8 +163,12 @@ def box_of(corners: np.ndarray, layer: Any) -> Box:
     return z, y, x
 
 
-def vectors_of(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def vectors_of(tree: Tree, walk: Walk | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A tree as vectors.
+
+    Args:
+        tree: in voxels.
+        walk: its branches, where they are known.
 
     Returns:
         (m, 2, 3) where each begins and how far it goes, z y x in voxels: every edge from child to parent, and every
@@ -168,7 +176,7 @@ def vectors_of(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     child, parent = tree.segments.T
     points = tree.xyz[:, ::-1]
-    confidence = Walk(tree).confidence_of_nodes()[child]
+    confidence = (walk or Walk(tree)).confidence_of_nodes()[child]
     return np.stack([points[child], points[parent] - points[child]], axis=1), colors_of(confidence), confidence
 
 
@@ -213,9 +221,9 @@ def tree_of(layer: Any) -> Tree:
     return tree
 
 
-def show(layer: Any, tree: Tree) -> None:
-    """Makes a tree's layer show the tree as it is now."""
-    vectors, colors, confidence = vectors_of(tree)
+def show(layer: Any, tree: Tree, walk: Walk | None = None) -> None:
+    """Makes a tree's layer show the tree as it is now; `walk` are its branches, where they are known."""
+    vectors, colors, confidence = vectors_of(tree, walk)
     layer.data = vectors
     layer.features = {"confidence": confidence}
     layer.edge_color = colors

@@ -8,7 +8,7 @@ import napari
 import numpy as np
 from magicgui.widgets import CheckBox, Container, FileEdit, FloatSpinBox, ProgressBar, PushButton, SpinBox
 
-from .layers import KEY, LayerError, box_of, stack_of, tree_layer
+from .layers import KEY, Box, LayerError, box_of, stack_of, tree_layer
 from .segmenting import Request, Result, segmenting
 from .telling import tell, tell_error
 from .widget_parts import Background, close_with, layer_choice, telling
@@ -57,8 +57,7 @@ class SegmentWidget(Container):
             LayerError: the image or the box is not what is needed.
         """
         layer = self.image.value
-        stack = stack_of(layer)
-        box = stack.whole if self.box.value is None else box_of(_corners(self.box.value), layer)
+        stack, box = stack_of(layer), chosen_box(self.box.value, layer)
         request = Request(
             stack, box, _model(self.model.value), self.neurons.value, self.threshold.value or None, self.invert.value
         )
@@ -130,6 +129,19 @@ def add_results(viewer: Any, layer: Any, result: Result) -> list[Any]:
         arguments["metadata"][KEY].update(about, neuron=number)
         layers.append(viewer.add_vectors(data, **arguments))
     return layers
+
+
+def chosen_box(shapes: Any, layer: Any) -> Box:
+    """The box of an image that a layer of shapes marks, by the rectangle that was drawn or selected last.
+
+    Args:
+        shapes: None for the whole image.
+        layer: the image's.
+
+    Raises:
+        LayerError: there is no rectangle, or it lies outside of the image.
+    """
+    return stack_of(layer).whole if shapes is None else box_of(_corners(shapes), layer)
 
 
 def _corners(shapes: Any) -> np.ndarray:

@@ -61,17 +61,18 @@ class TeachWidget(Container):
             raise TeachError(f"{self.place.corrected}: holds no corrected stack; mark a neuron done in Correct first")
         base = self.base_model.value
         base_model = "default" if base is None or str(base) in ("", ".") else str(base)
-        training = Training(command(self.place.corrected, self.place.model, base_model))
+        self._model = self.place.model_for(base_model)
+        training = Training(command(self.place.corrected, self._model, base_model))
         self._lines = [" ".join(["neuron-vit3d", *training.words[3:]])]
         self.log.value = self._lines[0]
         self.background.start(training.lines, self._step, self._done, training.stop)
 
     def segment_again(self) -> None:
-        """Opens "Segment and trace" with what was taught."""
+        """Opens "Segment and trace" with what was taught last."""
         from .segment_widget import SegmentWidget
 
         widget = SegmentWidget(self._viewer)
-        widget.model.value = self.place.model
+        widget.model.value = self.place.taught()
         self._viewer.window.add_dock_widget(widget, name="Segment and trace (taught)")
 
     def _step(self, line: str) -> None:
@@ -82,11 +83,11 @@ class TeachWidget(Container):
             bar.setValue(bar.maximum())
 
     def _done(self, _: None) -> None:
-        tell(f"{self.place.model}: taught; choose it as the model, or press Segment again")
+        tell(f"{self._lines[-1]} ({self._model})")
 
     def _changed(self, *_: object) -> None:
         stacks = self.place.stacks()
         self.stacks.value = f"{len(stacks)}: {', '.join(stacks)}" if stacks else "none yet"
         self.run.enabled = not self.background.is_working
         self.cancel.enabled = self.background.is_working
-        self.again.enabled = (self.place.model / "config.json").is_file() and not self.background.is_working
+        self.again.enabled = self.place.taught() is not None and not self.background.is_working

@@ -16,22 +16,37 @@ from .telling import sentence_of, tell_error
 EXPECTED = (VolumeError, SWCError, ValueError, OSError, MemoryError)
 
 
-def layer_choice(viewer: Any, label: str, fits: Callable[[Any], bool], **more: Any) -> ComboBox:
-    """A choice of the viewer's layers that fit, which follows the viewer; None where none is chosen."""
+def layer_choice(
+    viewer: Any, label: str, fits: Callable[[Any], bool], *, follows: bool = True, **more: Any
+) -> ComboBox:
+    """Makes a choice of the viewer's layers that fit.
+
+    Args:
+        viewer: whose layers come and go.
+        label: of the choice.
+        fits: which layers there are to choose.
+        follows: where none is chosen, a layer that comes is.
+        more: further arguments of the box.
+    """
 
     def choices(_: Any) -> list[tuple[str, Any]]:
         return [(layer.name, layer) for layer in viewer.layers if fits(layer)]
 
     box = ComboBox(label=label, choices=choices, nullable=True, **more)
 
-    def follow(event: Any = None) -> None:
-        box.reset_choices()
-        if box.value is None and (found := choices(box)):
-            box.value = found[-1][1]
+    events = (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.renamed)
 
-    viewer.layers.events.inserted.connect(follow)
-    viewer.layers.events.removed.connect(follow)
-    viewer.layers.events.renamed.connect(follow)
+    def follow(event: Any = None) -> None:
+        try:
+            box.reset_choices()
+            if follows and box.value is None and (found := choices(box)):
+                box.value = found[-1][1]
+        except RuntimeError:  # the widget was closed, and Qt has deleted it
+            for one in events:
+                one.disconnect(follow)
+
+    for one in events:
+        one.connect(follow)
     follow()
     return box
 
