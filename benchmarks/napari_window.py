@@ -1,8 +1,9 @@
-"""The plugin in a real napari window: python benchmarks/napari_window.py FOLDER
+"""The plugin in a real napari window: python benchmarks/napari_window.py FOLDER [SAMPLE]
 
-Opens the sample, segments it, shows its most doubtful branch, deletes it, draws it again, marks the neuron done, and
-opens "Teach", as a person would: by the widgets' buttons, keys and clicks. A picture of the window is saved at every
-step. Without a screen: xvfb-run -s "-screen 0 1600x1000x24" (software OpenGL: LIBGL_ALWAYS_SOFTWARE=1).
+Opens a sample (synthetic, or dendrites, which are real), segments it, shows its most doubtful branch, deletes it,
+draws it again, marks the neuron done, and opens "Teach", as a person would: by the widgets' buttons, keys and clicks.
+A picture of the window is saved at every step. Without a screen: xvfb-run -s "-screen 0 1600x1000x24" (software
+OpenGL: LIBGL_ALWAYS_SOFTWARE=1).
 """
 
 import sys
@@ -43,7 +44,7 @@ def work(folder: Path) -> None:
     """Does what a person would."""
     viewer = napari.Viewer(show=True)
     viewer.window.resize(*SIZE)
-    (image,) = viewer.open_sample("neuron_vit3d", "synthetic")
+    (image,) = viewer.open_sample("neuron_vit3d", sys.argv[2] if len(sys.argv) > 2 else "synthetic")
     _, segment = viewer.window.add_plugin_dock_widget("neuron_vit3d", "Segment and trace")
     segment.run.native.click()
     wait(lambda: segment.progress.value > 40)

@@ -66,7 +66,8 @@ def trace(
         options: what becomes a tree.
         voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count:
             lengths and radii are in units of the smallest voxel side. Microscopes blur along z: where the foreground
-            is deeper than wide in micrometres, z counts for less (see `elongation.py`).
+            is deeper than wide in micrometres, z counts for less; and where it is very flat and no size is known, for
+            more (see `elongation.py`).
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is
             kept. None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the
             largest surface (length times radius) is kept: the stained neuron is thicker than what else is long.
@@ -129,7 +130,7 @@ def trace_neurons(
         )
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
-    rules = _rules(source, options, spacing, roots)
+    rules = _rules(source, options, spacing, roots, is_known=voxel_size is not None)
     lines = method(options.method)(source, rules)
     skeleton = prune_spurs(lines.skeleton, min_length=options.min_branch_length)
     skeleton = trim_tips(skeleton, source.shape)
@@ -148,11 +149,13 @@ def trace_neurons(
     return [_told(prune_branches(tree, options.min_confidence, fragments=fragments), fragments) for tree in trees]
 
 
-def _rules(source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: list[np.ndarray]) -> Rules:
+def _rules(
+    source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: list[np.ndarray], *, is_known: bool
+) -> Rules:
     threshold, smoothing = options.threshold, options.smoothing
     weak = WEAK_SIGNAL if options.bridge_distance else 1.0
     if source.is_mask:
-        spacing = seen_spacing(source, 0.5, spacing)
+        spacing = seen_spacing(source, 0.5, spacing, is_known=is_known)
         smoother: Gaussian | AlongLines = Gaussian(smoothing / spacing)
         strong = 0.5 * (SMOOTHED if smoothing else 1.0)
         levels = Levels(weak * strong, strong, 0.5, before=weak * strong, keep_sure=True)
@@ -163,7 +166,7 @@ def _rules(source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: li
             sureness = odds.sureness(sure) if smoothing else math.inf
         else:
             sure, sureness = threshold, math.inf
-        spacing = seen_spacing(source, sure, spacing)
+        spacing = seen_spacing(source, sure, spacing, is_known=is_known)
         smoother = AlongLines(sure, sureness, smoothing / spacing, spacing)
         levels = Levels(0.5 * weak, 0.5, sure, before=smoother.before(0.5 * weak))
     return Rules(

@@ -14,11 +14,13 @@ pytest.importorskip("qtpy.QtWidgets", reason="needs Qt (make test-apps)")
 from napari.components import ViewerModel
 from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 from neuron_vit3d import read_swc, synthetic_neuron
 from neuron_vit3d.apps.napari import correct_widget, teach_widget
 from neuron_vit3d.apps.napari.correct_widget import CorrectWidget
+from neuron_vit3d.apps.napari.history import Session
 from neuron_vit3d.apps.napari.layers import tree_layer, tree_of
 from neuron_vit3d.apps.napari.segment_widget import SegmentWidget
 from neuron_vit3d.apps.napari.teach_widget import TeachWidget
@@ -266,6 +268,45 @@ def test_a_tree_from_a_file_is_corrected_on_its_image(viewer, tmp_path):
     add(replace(NEURON.tree, xyz=NEURON.tree.xyz * 20), "far")
     widget.start_button.native.click()
     assert "nodes lie outside of neuron" in said()[-1]
+
+
+def test_a_widget_that_was_closed_leaves_the_viewer_alone(viewer, tmp_path):
+    add_neuron(viewer)
+    data, arguments, _ = tree_layer(NEURON.tree, "mine")
+    viewer.add_vectors(data, **arguments)
+    widgets = [SegmentWidget(viewer), CorrectWidget(viewer, tmp_path), TeachWidget(viewer, tmp_path)]
+    keys, session = set(viewer.keymap), None
+    widgets[1].start()
+    session = widgets[1].correction.session
+    assert set(viewer.keymap) > keys
+    for widget in widgets:
+        widget.native.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+    assert widgets[1].correction is None and set(viewer.keymap) == keys
+    assert [layer.name for layer in viewer.layers] == ["neuron", "mine"]
+    viewer.add_image(NEURON.volume.array, name="another")
+    viewer.layers.clear()
+    Session.go_on(tmp_path / "sessions", session.name).close()
+    assert said() == []
+
+
+def test_a_box_of_a_pyramid_is_segmented(viewer):
+    import dask.array
+
+    large = np.zeros((20, 1200, 1200), np.uint8)
+    large[2:18, 700:796, 900:996] = (NEURON.volume.array / NEURON.volume.array.max() * 255).astype(np.uint8)
+    levels = [dask.array.from_array(large[:, ::step, ::step], chunks=(10, 64, 64)) for step in (1, 2, 4)]
+    layer = viewer.add_image(levels, multiscale=True, name="large", scale=(2, 0.5, 0.5), contrast_limits=(0, 255))
+    layer.data_level = 2
+    widget = SegmentWidget(viewer)
+    shapes = viewer.add_shapes(ndim=3, name="box", scale=(2, 0.5, 0.5))
+    shapes.add_rectangles(np.array([[5, 690, 890], [5, 690, 1005], [5, 805, 1005], [5, 805, 890]]))
+    widget.start()
+    wait(widget)
+    assert viewer.layers["large scores"].data.shape == (20, 116, 116)
+    xyz = tree_of(viewer.layers["large tree"]).xyz
+    assert (xyz.min(axis=0) > [889, 689, -1]).all() and (xyz.max(axis=0) < [1006, 806, 20]).all()
+    np.testing.assert_allclose(viewer.layers["large tree"].scale, (2, 0.5, 0.5))
 
 
 def test_the_widgets_know_each_others_keys():

@@ -140,9 +140,9 @@ def test_a_pyramid_opens_without_being_read(tmp_path):
 
 
 def test_a_sample_opens(plugin):
-    for command in ("neuron_vit3d.synthetic", "neuron_vit3d.synthetic_with_tree"):
-        layers = plugin.commands.execute(command)
-        assert layers[0][0].shape == SHAPE
+    for name in ("synthetic", "synthetic_with_tree", "dendrites", "dendrites_with_tree"):
+        layers = plugin.commands.execute(f"neuron_vit3d.{name}")
+        assert layers[0][0].shape == (SHAPE if name.startswith("synthetic") else (28, 240, 240))
         viewer = ViewerModel()
         for one in layers:
             viewer._add_layer_from_data(*one)

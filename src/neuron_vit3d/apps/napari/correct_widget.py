@@ -15,6 +15,7 @@ from .layers import KEY, LayerError, Stack, stack_of, tree_layer, tree_of
 from .segment_widget import chosen_box
 from .teach_widget import HOME
 from .telling import tell
+from .walking import with_more_nodes
 from .widget_parts import EXPECTED, layer_choice, telling
 
 
@@ -86,7 +87,7 @@ class CorrectWidget(Container):
         for name, button in self.buttons.items():
             button.changed.connect(telling(self._action(name)))
         self.folder.changed.connect(lambda *_: self.unfinished.reset_choices())
-        self.native.destroyed.connect(self._gone)
+        self.native.destroyed.connect(self._leave)
         viewer.layers.events.removed.connect(self._layer_went)
 
     @property
@@ -112,6 +113,7 @@ class CorrectWidget(Container):
             stack.check(box)
             _check_inside(tree, stack, layer.name)
             _place_like(layer, image_layer)
+            tree = with_more_nodes(tree)
         self.stop()
         session = self.place.begin(tree, stack, box, image=image, neuron=held.get("neuron", 1), scores=scores)
         self._begin(layer, stack, box, scores, session)
@@ -167,14 +169,22 @@ class CorrectWidget(Container):
 
     def stop(self) -> None:
         """Ends the correction; its edits are on disk."""
+        if self.correction is not None:
+            self._leave()
+            self.unfinished.reset_choices()
+
+    def _leave(self, *_: Any) -> None:
+        """Takes keys, clicks and helping layers from the viewer; the widget itself may be gone."""
         if self.correction is None:
             return
         correction, self.correction = self.correction, None
         self._unbind()
         if self._clicked in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._clicked)
-        correction.close()
-        self.unfinished.reset_choices()
+        try:
+            correction.close()
+        except RuntimeError:  # the window is gone as well
+            correction.session.close()
 
     def _begin(self, layer: Any, stack: Stack, box: Any, scores: np.ndarray | None, session: Any) -> None:
         self._stack = stack
@@ -252,11 +262,6 @@ class CorrectWidget(Container):
     def _layer_went(self, event: Any) -> None:
         if self.correction is not None and event.value is self.correction.layer:
             self.stop()
-
-    def _gone(self, *_: Any) -> None:
-        if self.correction is not None:
-            self.correction.session.close()
-            self.correction = None
 
 
 def _is_tree(layer: Any) -> bool:

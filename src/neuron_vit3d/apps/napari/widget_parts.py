@@ -34,14 +34,19 @@ def layer_choice(
 
     box = ComboBox(label=label, choices=choices, nullable=True, **more)
 
-    def follow(event: Any = None) -> None:
-        box.reset_choices()
-        if follows and box.value is None and (found := choices(box)):
-            box.value = found[-1][1]
+    events = (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.renamed)
 
-    viewer.layers.events.inserted.connect(follow)
-    viewer.layers.events.removed.connect(follow)
-    viewer.layers.events.renamed.connect(follow)
+    def follow(event: Any = None) -> None:
+        try:
+            box.reset_choices()
+            if follows and box.value is None and (found := choices(box)):
+                box.value = found[-1][1]
+        except RuntimeError:  # the widget was closed, and Qt has deleted it
+            for one in events:
+                one.disconnect(follow)
+
+    for one in events:
+        one.connect(follow)
     follow()
     return box
 
