@@ -131,7 +131,9 @@ def described(figures: dict) -> str:
 
 def branches_of(swc: Path) -> Path:
     """Returns where the table of a tree's branches goes: beside it, `a.swc` with `a.branches.csv`."""
-    return swc.with_name(f"{swc.stem if swc.suffix.lower() in ('.swc', '.eswc') else swc.name}.branches.csv")
+    from ..morphology.branch_table import branch_table_of
+
+    return branch_table_of(swc)
 
 
 def write_trees(

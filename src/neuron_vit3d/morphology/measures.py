@@ -20,7 +20,7 @@ from .swc import SWCError, Tree
 # Distance of the spheres, in micrometres or voxels: that of neurom's `sholl_frequency`, and usual in the literature.
 SHOLL_STEP = 10.0
 _MOST_SPHERES = 1_000_000
-_SOMA = 1  # SWC type
+SOMA = 1  # SWC type
 
 MEASURED_BRANCH = np.dtype(
     [("start", np.int64), ("end", np.int64), ("order", np.int64), ("strahler", np.int64)]
@@ -91,7 +91,7 @@ def measure(
 
 def sholl_center(tree: Tree) -> np.ndarray:
     """The mean of the soma's nodes, or else the first root: (3,) x y z."""
-    soma = tree.xyz[tree.types == _SOMA]
+    soma = tree.xyz[tree.types == SOMA]
     return soma.mean(axis=0) if len(soma) else tree.xyz[tree.roots[0]]
 
 

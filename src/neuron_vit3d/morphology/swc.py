@@ -232,6 +232,12 @@ class Tree:
         write_whole(path, text)
         return path
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of the tree."""
+        from .notebook import tree_html
+
+        return tree_html(self)
+
     def to_text(self) -> str:
         """The tree as the text of an SWC file, with every digit. Raises SWCError if it has no node or is not sound."""
         problems = check_tree(self)

@@ -70,6 +70,12 @@ class Volume:
         index = checked_channel(index, self.num_channels, self.source)
         return Volume(self.array[index] if self.array.ndim == 4 else self.array, self.voxel_size, self.source)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of the volume."""
+        from .notebook import volume_html
+
+        return volume_html(self)
+
 
 def native_copy(array: np.ndarray) -> np.ndarray:
     """The array, perhaps mapped, in memory and in this machine's byte order."""

@@ -136,6 +136,7 @@ def test_traces_of_other_hands(tmp_path):
         ("<tracings><path id='1'/></tracings>", "expected <samplespacing> before"),
         ('<!DOCTYPE t [<!ENTITY a "b">]><tracings/>', "entities are refused"),
         ('<!DOCTYPE t [<!ENTITY a SYSTEM "file:///etc/passwd">]><tracings/>', "entities are refused"),
+        ('<?xml version="1.0" encoding="UTF-9"?><tracings/>', "no sound XML, unknown encoding: UTF-9"),
         ("<tracings>" + "<a>" * 50, "elements within one another"),
         ("<tracings>" + " " * (3 << 20) + "</tracings>", "a tag every"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from neuron_vit3d.volumes import VolumeError, is_volume_folder, open_volume, read_volume
+from support import processes
 
 
 zarr = pytest.importorskip("zarr")
@@ -198,6 +199,12 @@ def test_series_labels_plates_and_arrays_that_nothing_describes(tmp_path, versio
         read_volume(tmp_path / "empty.zarr")
 
 
+def test_channels_in_the_last_axis_that_nothing_names_are_refused(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", shape=(2, 40, 40, 3), chunks=(1, 40, 40, 3), dtype="u1")
+    with pytest.raises(VolumeError, match="whose last axis looks like channels"):
+        read_volume(tmp_path / "a.zarr")
+
+
 def test_dimensions_that_are_named_and_images_without_slices(tmp_path):
     last = np.ascontiguousarray(np.moveaxis(ARRAY, 0, -1))
     zarr.create_array(tmp_path / "named.zarr", data=last, dimension_names=["z", "y", "x", "channel"])
@@ -329,6 +336,34 @@ def test_damaged_metadata_and_chunks(tmp_path):
             except VolumeError as error:
                 assert "\n" not in str(error)
             file.write_bytes(content)
+
+
+@pytest.mark.parametrize("options", [{}, {"shards": (8, 8, 16)}], ids=["chunks", "shards"])
+def test_a_blosc_chunk_is_not_read_beyond_its_end(tmp_path, options):
+    """Blosc's C code believes what its header says, and reads from wherever that leads."""
+    array = np.random.default_rng(0).integers(0, 9, (8, 8, 16), np.uint16)
+    path = write(tmp_path / "a.zarr", array, "zyx", 3, compressors=zarr.codecs.BloscCodec(), **options)
+    np.testing.assert_array_equal(read_volume(path).array, array)
+    chunk = next(file for file in (path / "0").rglob("*") if file.is_file() and file.name != "zarr.json")
+    sound = chunk.read_bytes()
+    for place, lie in ((12, 2**31 - 1), (12, 17), (4, 2**31 - 1)):  # packed bytes, packed, unpacked
+        chunk.write_bytes(sound[:place] + lie.to_bytes(4, "little") + sound[place + 4 :])
+        with pytest.raises(VolumeError, match="damaged OME-Zarr chunks: ValueError: a Blosc header says") as error:
+            read_volume(path)
+        assert "\n" not in str(error.value)
+        with open_volume(path) as reader, pytest.raises(VolumeError, match="a Blosc header says"):
+            reader.read(0, reader.shape[0])
+
+
+@pytest.mark.slow
+def test_of_damaged_chunks_the_program_says_one_line(tmp_path):
+    """zarr leaves the other chunks waiting, of which asyncio would tell when the program ends."""
+    path = write(tmp_path / "a.zarr")
+    for chunk in (file for file in (path / "0").rglob("*") if file.is_file() and file.name[0] != "."):
+        chunk.write_bytes(b"no chunk")
+    words = ["-m", "neuron_vit3d.cli", "convert", str(path), str(tmp_path / "a.tif"), "--channel", "0"]
+    done = processes.run(words)
+    assert done.returncode != 0 and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_without_the_library_the_error_says_what_to_install(tmp_path, monkeypatch):

@@ -54,6 +54,8 @@ def parse_file(path: Path, start: Callable[[str, dict[str, str], int], None], en
             if fed - max(last_event, 0) > _LONGEST_TAG:
                 raise TreeFileError(f"{path}: expected a tag every {_LONGEST_TAG} bytes at least")
         parser.Parse(b"", True)
+    except LookupError as error:  # the declaration names an encoding that there is none of
+        raise TreeFileError(f"{path}: no sound XML, {str(error)[:100]}") from None
     except expat.ExpatError as error:
         raise TreeFileError(f"{path}: line {error.lineno}: no sound XML, {expat.ErrorString(error.code)}") from None
 

@@ -6,6 +6,7 @@ without a word. It only unpacks the bytes of a strip or tile; numpy tells what t
 
 import io
 import struct
+import warnings
 from importlib.util import find_spec
 
 import numpy as np
@@ -135,8 +136,13 @@ def _jpeg(page) -> np.ndarray:
     """A plane of 8-bit JPEG, whose tables libtiff puts together."""
     from PIL import Image
 
-    with Image.open(page.parent.filehandle.path) as image:
+    kind = page.keyframe
+    # Pillow warns of tags that it finds odd, and does not say of which file.
+    with warnings.catch_warnings(action="ignore"), Image.open(page.parent.filehandle.path) as image:
         image.seek(page.index)
+        for tag, value in ((262, kind.photometric), (277, kind.samplesperpixel), (284, kind.planarconfig)):
+            if image.tag_v2.get(tag, value) != value:  # Pillow would give zeros
+                raise ValueError(f"tag {tag} of plane {page.index} is unlike that of the first")
         array = np.asarray(image)
     # Pillow turns those over whose 0 is white.
-    return ~array if page.keyframe.photometric == 0 and array.ndim == 2 else array
+    return ~array if kind.photometric == 0 and array.ndim == 2 else array

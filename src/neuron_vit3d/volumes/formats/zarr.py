@@ -10,6 +10,7 @@ read at once, a chunk or all of the array, is refused where it is larger than wh
 volume that is mostly empty is read box by box, whatever its size.
 """
 
+import logging
 import math
 import os
 import warnings
@@ -22,6 +23,7 @@ from ..reader import VolumeReader
 from ..volume import Volume, VolumeError, checked_channel, chosen_channel
 from .choice import chosen_image, tell_of_one_slice
 from .format import Format, needs, one_line
+from .zarr_blosc import check_blosc_chunks
 from .zarr_images import ZarrImage, images_in
 
 
@@ -75,6 +77,7 @@ class _Image:
             images = images_in(zarr.open(path, mode="r"), str(path))
             chosen = images[chosen_image(image, [one.candidate for one in images], str(path))]
             self._describe(chosen)
+            check_blosc_chunks(chosen.array)
         except VolumeError:
             raise
         except Exception as error:
@@ -118,6 +121,7 @@ class _Image:
         try:
             array = self._array[tuple(where.get(axis, 0) for axis in self._axes)]
         except Exception as error:
+            logging.getLogger("asyncio").addFilter(_is_no_leftover)
             raise VolumeError(f"{self.path}: damaged OME-Zarr chunks: {one_line(error)}") from error
         array = np.asarray(array).transpose([kept.index(axis) for axis in "czyx" if axis in kept])
         if "z" not in kept:
@@ -140,6 +144,11 @@ class _Image:
             f"{claimed} bytes at once, but {stored} stored bytes can hold at most {stored * _MOST_BYTES_PER_BYTE}; "
             "of a volume that is mostly empty open_volume reads a part"
         )
+
+
+def _is_no_leftover(record: logging.LogRecord) -> bool:
+    """Whether asyncio tells of something else than the chunks that zarr leaves waiting behind a damaged one."""
+    return not record.getMessage().startswith("Task was destroyed but it is pending!")
 
 
 def _check_metadata(path: Path) -> None:
