@@ -19,8 +19,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # What the quick tests leave out; those of transformers and on real data are all slow.
 QUICK := not slow and not real_data and not mixin
 
-.PHONY: help demo test test-fast coverage test-lowest test-without-torch test-quantization transformers-tests docs quality
-.PHONY: style clean
+.PHONY: help demo test test-fast coverage test-lowest test-without-torch test-quantization test-apps transformers-tests docs
+.PHONY: quality style clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -88,6 +88,21 @@ test-quantization: $(STAMP) ## Run the tests of quantised loading, with torchao
 	test -d $(VENV)/torchao || { $(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/torchao.partial torchao \
 		--constraint constraints.txt && mv $(VENV)/torchao.partial $(VENV)/torchao; }
 	HF_HUB_OFFLINE=1 PYTHONPATH=$(VENV)/torchao $(BIN)/python -m pytest -m quantization
+
+# What the apps need goes before the libraries of .venv, where it may want other versions of them.
+APPS := $(VENV)/apps
+
+test-apps: $(APPS)/.installed ## Run the tests of the apps, with what their extras install
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen $(APPS)/bin/python -m pytest $(ARGS) tests/apps
+
+$(APPS)/.installed: $(STAMP)
+	rm -rf $(APPS)
+	$(BIN)/python -m venv --without-pip $(APPS)
+	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" \
+		> $$($(APPS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/venv.pth
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['napari'], sep='\n')" > $(APPS)/requirements.txt
+	$(APPS)/bin/python -m pip install --quiet --requirement $(APPS)/requirements.txt --constraint constraints.txt
+	@touch $@
 
 # An environment of its own: the site is built from the source's text, without torch.
 docs: $(VENV)/docs/.installed ## Build the docs site, strictly (into site/)

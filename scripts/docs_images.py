@@ -1,4 +1,4 @@
-"""Makes the pictures of README and docs: the sample neuron of `make demo`, traced with different options.
+"""Makes the pictures of README and docs: the samples of `make demo`, the synthetic one with different options.
 
 python scripts/docs_images.py demo            # a folder that `make demo` filled; writes docs/images/
 
@@ -12,7 +12,7 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw
 
-from neuron_vit3d import TraceOptions, Tree, read_volume, trace
+from neuron_vit3d import TraceOptions, Tree, read_swc, read_volume, trace
 
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -27,14 +27,16 @@ CASES = (  # what docs/how-to/trace.md shows, with the option as it is typed
 
 
 def main(
-    demo: Annotated[Path, typer.Argument(help="Folder with sample.tif and sample.scores.tif.")],
+    demo: Annotated[Path, typer.Argument(help="Folder with image and scores of both samples.")],
     output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = IMAGES,
 ) -> None:
-    """Draws trace.png (image, and its tree) and trace-options.png (trees by different options)."""
+    """Draws real.png and trace.png (image, and its tree) and trace-options.png (trees by different options)."""
+    output.mkdir(parents=True, exist_ok=True)
+    real, tree = read_volume(demo / "dendrites.tif"), read_swc(demo / "dendrites.swc")
+    save(output / "real.png", [[projected(real.array), with_tree(projected(real.array), tree, real.shape)]])
     image, scores = read_volume(demo / "sample.tif"), read_volume(demo / "sample.scores.tif")
     gray = projected(image.array)
     trees = [trace(scores, options) for _, options in CASES]
-    output.mkdir(parents=True, exist_ok=True)
     save(output / "trace.png", [[gray, with_tree(gray, trees[0], image.shape)]])
     panels = [
         captioned(with_tree(gray, tree, image.shape), f"{words}: {tree.length:.0f} voxels long")

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "inference": {"volumes", "model"},
     "evaluation": {"morphology", "tracing", "volumes"},
     "training": {"data", "model", "inference", "evaluation", "volumes", "morphology", "tracing"},
+    "teaching": {"training", "data", "model", "inference", "evaluation", "volumes", "morphology", "tracing"},
     "hub": {"model"},
 }
 ROOMS = set(MAY_IMPORT)

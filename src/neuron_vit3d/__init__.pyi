@@ -20,6 +20,8 @@ from .morphology import read_swc as read_swc
 from .morphology import read_tree as read_tree
 from .morphology import tree_distance as tree_distance
 from .morphology import write_tree as write_tree
+from .teaching import Taught as Taught
+from .teaching import teach as teach
 from .tracing import TraceError as TraceError
 from .tracing import TraceOptions as TraceOptions
 from .tracing import threshold_from_noise as threshold_from_noise

@@ -11,7 +11,7 @@ import pytest
 
 import neuron_vit3d
 from neuron_vit3d import NeuronViT3DForSegmentation
-from neuron_vit3d.cli.train import PublishOptions, check_names, read_options
+from neuron_vit3d.cli.train import PublishOptions, TeachOptions, check_names, read_options
 from neuron_vit3d.training.config import TrainingConfig, choices
 from neuron_vit3d.training.trainer import train
 from support.program import fail, in_a_process, run, succeed
@@ -71,11 +71,11 @@ def test_wrong_usage_is_one_line(words, complaint, tmp_path, monkeypatch):
 
 
 def test_every_way_to_type_an_option_is_known():
-    for option in (*fields(TrainingConfig), *fields(PublishOptions)):
+    for option in (*fields(TrainingConfig), *fields(TeachOptions), *fields(PublishOptions)):
         check_names([f"--{option.name}", f"--{option.name.replace('_', '-')}=1", f"--{option.name[:-1]}"])
     check_names(["--no-augment", "--no_augment", "--help", "-h", "--channel", "-1"])
-    config, _ = read_options(["--output-dir", "x", "--no-augment", "--channel", "-1", "--max-st", "7"])
-    assert (config.augment, config.channel, config.max_steps) == (False, -1, 7)
+    typed = read_options(["-o", "x", "--no-augment", "--channel", "-1", "--max-st", "7"])
+    assert typed == {"output_dir": "x", "augment": False, "channel": -1, "max_steps": 7}
 
 
 def test_a_misspelt_option_in_a_file_or_in_python(tmp_path):
@@ -93,9 +93,12 @@ def test_a_misspelt_option_in_a_file_or_in_python(tmp_path):
 def test_help_lists_options_choices_and_examples():
     text = " ".join(succeed("train", "-h").split())
     assert text.startswith("usage: neuron-vit3d train ") and "{}" not in text
-    assert all(f"--{option.name}" in text for option in (*fields(TrainingConfig), *fields(PublishOptions)))
+    assert all(
+        f"--{option.name}" in text
+        for option in (*fields(TrainingConfig), *fields(TeachOptions), *fields(PublishOptions))
+    )
     assert all(value in text for values in choices().values() for value in values)
-    assert "neuron-vit3d train --train-data neurons --base-model default --output-dir runs/first" in text
+    assert "neuron-vit3d train --data mine -o mine_model" in text
 
 
 @pytest.mark.slow

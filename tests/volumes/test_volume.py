@@ -164,9 +164,27 @@ def test_npy_is_mapped_and_never_unpickled(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(VolumeError, match=r"expected a \.npy array"):
             read_volume(path, memory_map=False)
-    np.save(path, array[0, 0])
-    with pytest.raises(VolumeError, match=r"got shape \(4, 5\)"):
+    np.save(path, array[0, 0, 0])
+    with pytest.raises(VolumeError, match=r"got shape \(5,\)"):
         read_volume(path)
+
+
+def test_npy_of_one_slice_surplus_bytes_and_channels_last(tmp_path):
+    array, path = image((2, 3, 40, 50), np.uint16), tmp_path / "a.npy"
+    np.save(path, array[0, 0])
+    with pytest.warns(UserWarning, match="is one 2D image 40 x 50, read as a volume of one slice"):
+        np.testing.assert_array_equal(read_volume(path).array, array[0, :1])
+    with path.open("wb") as file:
+        np.save(file, array)
+        np.save(file, array[0])
+    with pytest.warns(UserWarning, match="and 12128 more follow, which are left out"):
+        np.testing.assert_array_equal(read_volume(path).array, array)
+    for last in (np.moveaxis(array, 0, -1), np.moveaxis(array[:, 0], 0, -1)):
+        np.save(path, last)
+        with pytest.raises(VolumeError, match=r"looks like channels: save numpy\.moveaxis\(array, -1, 0\)"):
+            read_volume(path)
+    np.save(path, array[..., :6])
+    assert read_volume(path).array.shape == (2, 3, 40, 6)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -3,9 +3,11 @@
 The options are the fields of TrainingConfig, with hyphens or underscores, and those on publishing.
 """
 
+import argparse
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -16,13 +18,28 @@ from .errors import one_line_errors
 
 EXAMPLES = """\
 examples:
-  neuron-vit3d train --train-data neurons --base-model default --output-dir runs/first
+  neuron-vit3d train --data mine -o mine_model                                   teach the default your stacks
+  neuron-vit3d train --train-data neurons --base-model default -o runs/first     with options of your own
   accelerate launch -m neuron_vit3d train ...                                    many GPUs
   ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m neuron_vit3d train ...  many processes on CPUs
   neuron-vit3d train options.json                                                options from a file
 
 Run it again with the same options to continue a run that was interrupted.
 """
+
+
+@dataclass
+class TeachOptions:
+    """The option of teaching a model a few stacks, which needs no other one."""
+
+    data: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Folders of one to ten traced stacks of yours, a.tif beside a.swc. The embedded default (or "
+            "another base model) is taught them, each stack judges models that have not seen it, the better of both "
+            "models is kept, and report.html shows why."
+        },
+    )
 
 
 @dataclass
@@ -53,7 +70,12 @@ def train_from(arguments: list[str], program: str | None = None) -> None:
     """
     check_names(arguments)
     try:
-        config, hub = read_options(arguments, program)
+        typed = read_options(arguments, program)
+        hub = PublishOptions(**_of(PublishOptions, typed))
+        if typed.get("data"):
+            teach_from(typed, hub)
+            return
+        config = TrainingConfig(**_of(TrainingConfig, typed))
         if hub.push_to_hub:
             check_hub(hub)
         from accelerate import PartialState
@@ -69,6 +91,22 @@ def train_from(arguments: list[str], program: str | None = None) -> None:
                 print(publish(output, hub.push_to_hub, facts=hub.hub_facts, private=hub.hub_private).commit_url)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; the same command continues from the last checkpoint") from error
+
+
+def teach_from(typed: dict[str, Any], hub: PublishOptions) -> None:
+    """Teaches a model a few stacks; prints the verdict, the page and the folder.
+
+    Raises:
+        ValueError, OSError: an option or the data is wrong.
+    """
+    if hub.push_to_hub:
+        raise ValueError("--push-to-hub: look at the report first; `neuron-vit3d publish` then publishes the folder")
+    from ..teaching import teach
+
+    taught = teach(typed["data"], **_of(TrainingConfig, typed))
+    print(taught.verdict.text)
+    print(taught.report)
+    print(taught.folder)
 
 
 def check_names(arguments: list[str]) -> None:
@@ -89,7 +127,7 @@ def check_names(arguments: list[str]) -> None:
 def _flags() -> list[str]:
     """Lists all options as they may be typed, those with hyphens first."""
     names = []
-    for option in (*fields(TrainingConfig), *fields(PublishOptions)):
+    for option in (*fields(TrainingConfig), *fields(TeachOptions), *fields(PublishOptions)):
         names += [option.name, *([f"no_{option.name}"] if option.default is True else [])]
     return [f"--{name.replace('_', '-')}" for name in (*names, "help")] + [f"--{name}" for name in names]
 
@@ -103,20 +141,33 @@ def check_hub(hub: PublishOptions) -> None:
     check_can_publish_checkpoint(hub.push_to_hub, hub.hub_facts, private=hub.hub_private)
 
 
-def read_options(arguments: list[str], program: str | None = None) -> tuple[TrainingConfig, PublishOptions]:
-    """Reads options as they are typed, or from the JSON file that is the only word."""
+def read_options(arguments: list[str], program: str | None = None) -> dict[str, Any]:
+    """Reads options as they are typed, or from the JSON file that is the only word.
+
+    Returns:
+        Those that were given, by name; who teaches has other defaults for the rest than who trains.
+    """
     parser = _parser(program)
     if len(arguments) != 1 or not arguments[0].endswith(".json"):
-        return parser.parse_args_into_dataclasses(arguments)
+        parser.parse_args(arguments)  # help, and what is wrong
+        for action in parser._actions:
+            action.default = argparse.SUPPRESS
+        return vars(parser.parse_args(arguments))
     path = Path(arguments[0])
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):
             for name in found:
-                refuse_unknown(name, *(option.name for option in fields(PublishOptions)))
-        return parser.parse_dict(found)
+                refuse_unknown(name, *(option.name for option in (*fields(TeachOptions), *fields(PublishOptions))))
+        read = {name: value for record in parser.parse_dict(found) for name, value in vars(record).items()}
+        return {name: read[name] for name in found}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected a JSON object of options, found: {error}") from error
+
+
+def _of(record: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of a record's options."""
+    return {option.name: values[option.name] for option in fields(record) if option.name in values}
 
 
 def _parser(program: str | None):
@@ -136,7 +187,7 @@ def _parser(program: str | None):
             return f"{super().format_help()}\n{EXAMPLES}"
 
     return OptionParser(
-        (TrainingConfig, PublishOptions),
+        (TrainingConfig, TeachOptions, PublishOptions),
         prog=program,
         formatter_class=HelpFormatter,
         description="Fine-tunes a 2D vision transformer, inflated to 3D, on images with SWC traces.",

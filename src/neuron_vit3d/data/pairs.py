@@ -76,6 +76,18 @@ def find_pairs(root: str | os.PathLike) -> list[Pair]:
     return pairs
 
 
+def find_untraced(root: str | os.PathLike, pairs: list[Pair]) -> list[Path]:
+    """Finds the images below a folder that are in no pair, sorted; other formats of a pair's image are not counted."""
+    source = FolderSource(Path(root))
+    source.leave_out_own_results()
+    drawn = {pair.annotation for pair in pairs}
+    known = {neuron_id(pair.image.relative_to(root).as_posix()) for pair in pairs}
+    images = [path for path in source.files if is_image_name(path) and is_volume_name(path)]
+    return sorted(
+        Path(root) / path for path in images if Path(root) / path not in drawn and neuron_id(path) not in known
+    )
+
+
 def read_pair(pair: Pair, *, channel: int | None = None, policy: LabelPolicy | None = None) -> LabelledVolume:
     """Reads a pair; a tree is drawn as the policy says (None: `LabelPolicy()`).
 

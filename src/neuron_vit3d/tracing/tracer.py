@@ -13,6 +13,7 @@ from ..volumes import VolumeError, as_mask_or_scores
 from .bridging import Links, drop_weak_ends, find_links, group_components, join_apart
 from .center_lines import Rules, nearest_row
 from .centering import centered, without_doubles
+from .elongation import seen_spacing
 from .evidence import with_scores
 from .fragments import join_groups, side_by_side
 from .methods import method
@@ -64,7 +65,9 @@ def trace(
             `as_mask_or_scores`.
         options: what becomes a tree.
         voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count:
-            lengths and radii are in units of the smallest voxel side.
+            lengths and radii are in units of the smallest voxel side. Microscopes blur along z: where the foreground
+            is deeper than wide in micrometres, z counts for less; and where it is very flat and no size is known, for
+            more (see `elongation.py`).
         root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is
             kept. None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the
             largest surface (length times radius) is kept: the stained neuron is thicker than what else is long.
@@ -115,7 +118,7 @@ def trace_neurons(
     options = TraceOptions.of(trace_neurons, options, keywords)
     source = _meant(scores_or_mask, label, scale)
     if voxel_size is None:
-        voxel_size = getattr(scores_or_mask, "voxel_size", None)
+        voxel_size = source.voxel_size
     _check_voxel_size(voxel_size)
     roots = [] if isinstance(neurons, int) else [np.array(_checked_root(root, source.shape))[::-1] for root in neurons]
     if not roots and (not isinstance(neurons, int) or neurons < 1):
@@ -127,26 +130,32 @@ def trace_neurons(
         )
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
-    rules = _rules(source, options, spacing, roots)
+    rules = _rules(source, options, spacing, roots, is_known=voxel_size is not None)
     lines = method(options.method)(source, rules)
     skeleton = prune_spurs(lines.skeleton, min_length=options.min_branch_length)
     skeleton = trim_tips(skeleton, source.shape)
-    skeletons, left_out = _join_components(skeleton, options, roots or None, count)
+    # Gaps are as long as the voxel size says, however deep neurites look.
+    apart = dataclasses.replace(skeleton, spacing=spacing)
+    skeletons, left_out = _join_components(apart, options, roots or None, count)
+    skeletons = [dataclasses.replace(one, spacing=rules.spacing) for one in skeletons]
 
     comments = _report(lines.too_small, lines.sizes[left_out], options)
     if lines.is_whole:  # of regions only the lines are known here, which lie in the middle of nothing
         skeletons = [centered(one, lines.foreground, is_sure=rules.smoothing.is_sure) for one in skeletons]
     skeletons = [without_doubles(one) for one in skeletons]
     trees = [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
-    trees = [with_scores(tree, source, spacing, rules) for tree in trees]
+    trees = [with_scores(tree, source, rules.spacing, rules) for tree in trees]
     fragments = options.fragments
     return [_told(prune_branches(tree, options.min_confidence, fragments=fragments), fragments) for tree in trees]
 
 
-def _rules(source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: list[np.ndarray]) -> Rules:
+def _rules(
+    source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: list[np.ndarray], *, is_known: bool
+) -> Rules:
     threshold, smoothing = options.threshold, options.smoothing
     weak = WEAK_SIGNAL if options.bridge_distance else 1.0
     if source.is_mask:
+        spacing = seen_spacing(source, 0.5, spacing, is_known=is_known)
         smoother: Gaussian | AlongLines = Gaussian(smoothing / spacing)
         strong = 0.5 * (SMOOTHED if smoothing else 1.0)
         levels = Levels(weak * strong, strong, 0.5, before=weak * strong, keep_sure=True)
@@ -157,6 +166,7 @@ def _rules(source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: li
             sureness = odds.sureness(sure) if smoothing else math.inf
         else:
             sure, sureness = threshold, math.inf
+        spacing = seen_spacing(source, sure, spacing, is_known=is_known)
         smoother = AlongLines(sure, sureness, smoothing / spacing, spacing)
         levels = Levels(0.5 * weak, 0.5, sure, before=smoother.before(0.5 * weak))
     return Rules(
@@ -240,10 +250,11 @@ def _report(too_small: np.ndarray, left_out: np.ndarray, options: TraceOptions) 
 
 def _meant(scores_or_mask, label: int | None, scale: float | None) -> Pieces:
     """The mask or scores that the voxels stand for."""
-    source = Pieces(scores_or_mask)
+    source = Pieces.of(scores_or_mask)
     _check_kind(source)
     try:
-        return Pieces(as_mask_or_scores(source.source, label=label, scale=scale))
+        meant = as_mask_or_scores(source.source, label=label, scale=scale)
+        return source if meant is source.source else Pieces(meant)
     except VolumeError as error:
         raise TraceError(str(error)) from error
 

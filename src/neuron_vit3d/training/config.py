@@ -99,7 +99,9 @@ class TrainingConfig:
     `help_words` lists.
     """
 
-    output_dir: str = field(metadata={"help": "Where the model, the log and the checkpoints go."})
+    output_dir: str = field(
+        metadata={"help": "Where the model, the log and the checkpoints go.", "aliases": ["-o"]},
+    )
     train_data: list[str] = field(default_factory=list, metadata={"help": "Folders of image + SWC pairs to train on."})
     dataset: str = field(
         default="",

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from neuron_vit3d.apps.napari import history
 from neuron_vit3d.apps.napari.editing import Cut, Delete, Draw, EditError, Keep, Reroot, numbered
 from neuron_vit3d.apps.napari.history import Session, SessionError, Stack, unfinished
 from neuron_vit3d.morphology import SWCError, Tree, check_tree
-from support.trees import FORKED, trees
+from support.places import REPOSITORY
+from support.trees import FORKED, random_tree, trees
 
 
 STACK = Stack("image.tif", (1, 2, 3), (10, 20, 30), (0.5, 0.1, 0.1))
@@ -84,6 +87,36 @@ def test_killed_at_any_byte_no_whole_edit_is_lost(tmp_path):
             again = Session.go_on(tmp_path, "one")
             assert again.num_edits == number + 1
         again.close()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_has_lost_nothing(tmp_path):
+    code = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY / "tests")!r})
+from pathlib import Path
+from support.trees import random_tree
+from neuron_vit3d.apps.napari.editing import Keep
+from neuron_vit3d.apps.napari.history import Session
+session = Session.begin(random_tree(0), Path({str(tmp_path)!r}), "one")
+number = 0
+while True:
+    node = int(session.tree.ids[1 + number % (len(session.tree) - 1)])
+    session.do(Keep(node))
+    number += 1
+    print(number, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        last = 0
+        for line in process.stdout:
+            last = int(line)
+            if last == 25:
+                process.kill()
+    session = Session.go_on(tmp_path, "one")
+    assert last <= session.num_edits <= last + 1 and last >= 25
+    while session.can_undo:
+        session.undo()
+    assert_same(session.tree, numbered(random_tree(0)))
 
 
 def test_a_done_neuron_is_not_unfinished_until_it_is_edited_again(tmp_path):

@@ -101,7 +101,9 @@ def test_voxel_sizes(tmp_path, lines, expected):
 @pytest.mark.parametrize(
     ("lines", "order"),
     [
-        ((), (0, 1, 2, 3)),  # x y z c: the last of four is channels
+        (("kinds: ??? ??? ??? vector",), (0, 1, 2, 3)),
+        (('labels: "x" "y" "z" "channels"',), (0, 1, 2, 3)),
+        (('labels: "c" "z" "y" "x"',), (3, 2, 1, 0)),
         (("kinds: domain domain domain list",), (0, 1, 2, 3)),
         (("kinds: RGB-color domain domain domain",), (3, 0, 1, 2)),
         (("space dimension: 3", "space directions: none (1,0,0) (0,1,0) (0,0,1)"), (3, 0, 1, 2)),
@@ -116,6 +118,53 @@ def test_axes(tmp_path, lines, order):
     np.testing.assert_array_equal(read_volume(path, channel=1).array, stored.transpose(order)[1])
     with pytest.raises(VolumeError, match="choose one with channel=0"):
         open_volume(path)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        ("kinds: domain domain domain domain",),
+        ("kinds: domain domain domain ???",),
+        ('labels: "a" "b" "c" "d"',),
+        ('labels: "x" "y" "z" "intensity"',),
+    ],
+)
+def test_which_of_four_axes_are_channels_is_not_guessed(tmp_path, lines):
+    path = text(tmp_path / "a.nrrd", *plain("5 4 3 2", *lines), data=bytes(120))
+    with pytest.raises(VolumeError, match="such as kinds: domain domain domain list") as error:
+        read_volume(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    one = text(tmp_path / "a.nrrd", *plain("5 4 3 1", *lines), data=bytes(60))
+    assert read_volume(one).array.shape == (3, 4, 5)
+
+
+def test_a_2d_image_is_one_slice_and_told(tmp_path):
+    stored = np.arange(60, dtype=np.uint8)
+    with pytest.warns(UserWarning, match="is one 2D image 6 x 10, read as a volume of one slice"):
+        volume = read_volume(text(tmp_path / "a.nrrd", *plain("10 6"), data=stored.tobytes()))
+    np.testing.assert_array_equal(volume.array, stored.reshape(1, 6, 10))
+    assert volume.voxel_size is None
+    lines = plain("3 5 4", "kinds: RGB-color domain domain")
+    with pytest.warns(UserWarning, match="2D image 4 x 5 with 3 channels"):
+        volume = read_volume(text(tmp_path / "a.nrrd", *lines, data=stored.tobytes()))
+    np.testing.assert_array_equal(volume.array[:, 0], stored.reshape(4, 5, 3).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("raw", bytes), ("gzip", gzip.compress), ("bzip2", bz2.compress)])
+def test_surplus_bytes_are_told(tmp_path, encoding, pack):
+    data = bytes(range(11))
+    path = text(tmp_path / "a.nrrd", *plain("2 2 2", encoding=encoding), data=pack(data))
+    for read in (read_volume, open_volume):
+        with pytest.warns(UserWarning, match="8 bytes in all, and 3 more follow, which are left out") as told:
+            read(path)
+        assert str(path) in str(told[0].message)
+    np.testing.assert_array_equal(read_volume(path).array.ravel(), np.arange(8))
+    damaged = bytearray(pack(bytes(8)))
+    if encoding == "gzip":  # the checksum behind the voxels is looked at, too
+        damaged[-6] ^= 1
+        with pytest.raises(VolumeError, match="damaged compressed voxels: CRC"):
+            read_volume(text(tmp_path / "a.nrrd", *plain("2 2 2", encoding=encoding), data=damaged))
 
 
 def test_skips_and_axes_of_length_one(tmp_path):
@@ -147,9 +196,9 @@ BOMB = bz2.compress(bytes(50_000_000))
         (plain("2 2 2"), bytes(7), "8 bytes in all, but 7 bytes follow"),
         (plain(f"{HUGE} {HUGE} {HUGE}"), bytes(99), "but 99 bytes follow"),
         (plain("4294967296 4294967296 1"), bytes(99), "but 99 bytes follow"),
-        (plain("2 -2 2"), bytes(8), "3 or more positive sizes"),
+        (plain("2 -2 2"), bytes(8), "2 or more positive sizes"),
         (plain("2 0 2"), bytes(8), "positive sizes"),
-        (plain("2 2"), bytes(4), "3 or more"),
+        (plain("2"), bytes(2), "2 or more"),
         (plain("2 2 2 2 2", "kinds: domain domain domain list list"), bytes(32), "at most one of channels"),
         (plain("2 2 2 2", "kinds: domain domain domain time"), bytes(16), "several time points"),
         (plain("2 2 2", "kinds: domain domain"), bytes(8), "not a readable NRRD header"),
@@ -163,7 +212,9 @@ BOMB = bz2.compress(bytes(50_000_000))
         (plain("2 2 two"), bytes(8), "not a readable NRRD header"),
         (("type: uint8",), bytes(8), "not a readable NRRD header"),
         (("nonsense",), bytes(8), "not a readable NRRD header"),
-        (plain("2 2 2", "byte skip: -7"), bytes(8), "expected positive sizes"),
+        (plain("2 2 2", "byte skip: -7"), bytes(8), "byte skip from 0 on, or -1 with encoding raw, got -7 with raw"),
+        (plain("2 2 2", "byte skip: -1", encoding="gzip"), gzip.compress(bytes(8)), "or -1 .* got -1 with gzip"),
+        (plain("2 2 2", "byte skip: -1"), bytes(7), "but 7 bytes follow"),
         (plain("2 2 2", f"byte skip: {HUGE}"), bytes(8), "bytes in all, but 8 bytes follow"),
         (plain("2 2 2", f"line skip: {HUGE}"), bytes(8), "but 0 bytes follow"),
         (plain("2000 2000 2000", encoding="gzip"), gzip.compress(bytes(99), mtime=0), "of gzip can hold at most"),

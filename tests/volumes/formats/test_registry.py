@@ -115,7 +115,9 @@ def write_zarr(path, array):
 
 
 def write_nrrd(path, array):
-    pytest.importorskip("nrrd").write(str(path.with_suffix(".nrrd")), np.ascontiguousarray(array.transpose()))
+    kinds = ["domain", "domain", "domain", "list"][: array.ndim]
+    stored = np.ascontiguousarray(array.transpose())
+    pytest.importorskip("nrrd").write(str(path.with_suffix(".nrrd")), stored, {"kinds": kinds})
     return path.with_suffix(".nrrd")
 
 

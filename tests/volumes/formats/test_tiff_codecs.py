@@ -2,6 +2,7 @@
 
 import struct
 import warnings
+import zlib
 from importlib.util import find_spec
 
 import numpy as np
@@ -10,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from neuron_vit3d.volumes import VolumeError, read_volume
+from support.tiff_files import packbits, tiff_of, with_predictor
 
 
 def jpeg_stack(path):
@@ -36,3 +38,23 @@ def test_a_plane_whose_tags_are_odd_is_read_or_refused(tmp_path):
             with pytest.raises(VolumeError, match="tag 284 of plane 1 is unlike that of the first") as error:
                 read_volume(path)
             assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(("compression", "predictor", "told"), [(32773, 2, 1), (32773, 1, 0), (8, 2, 0)])
+def test_a_predictor_that_libtiff_knows_none_of_is_told(tmp_path, compression, predictor, told):
+    plane = np.arange(60, dtype=np.uint8).reshape(5, 12, 1)
+    pack = packbits if compression == 32773 else zlib.compress
+    path = tmp_path / "a.tif"
+    packed = [pack(with_predictor(one, predictor)) for one in (plane, plane)]
+    path.write_bytes(tiff_of(packed, (5, 12), np.uint8, compression, predictor))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        np.testing.assert_array_equal(read_volume(path).array, [plane[..., 0]] * 2)
+    assert ["predictor with PACKBITS compression" in str(one.message) for one in found] == [True] * told
+
+
+def test_channels_in_the_last_axis_are_not_taken_for_x(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((3, 64, 60, 2), np.uint8), photometric="minisblack")
+    with pytest.raises(VolumeError, match=r"got shape \(3, 64, 60, 2\), whose last axis looks like channels"):
+        read_volume(path)

@@ -199,6 +199,12 @@ def test_series_labels_plates_and_arrays_that_nothing_describes(tmp_path, versio
         read_volume(tmp_path / "empty.zarr")
 
 
+def test_channels_in_the_last_axis_that_nothing_names_are_refused(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", shape=(2, 40, 40, 3), chunks=(1, 40, 40, 3), dtype="u1")
+    with pytest.raises(VolumeError, match="whose last axis looks like channels"):
+        read_volume(tmp_path / "a.zarr")
+
+
 def test_dimensions_that_are_named_and_images_without_slices(tmp_path):
     last = np.ascontiguousarray(np.moveaxis(ARRAY, 0, -1))
     zarr.create_array(tmp_path / "named.zarr", data=last, dimension_names=["z", "y", "x", "channel"])

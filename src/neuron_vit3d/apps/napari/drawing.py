@@ -23,6 +23,7 @@ MOST_VOXELS = 1 << 25
 PERCENTILES = (50.0, 99.5)
 # Voxels with at least this score are neuron, where a radius is measured.
 NEURON = 0.5
+OUTSIDE = "a place that was clicked lies outside of the image, or of the box that was segmented"
 # Nodes on the way are the means of so many voxels, as voxels make stairs.
 SMOOTHED = 5
 
@@ -46,8 +47,8 @@ def window_around(start: np.ndarray, end: np.ndarray, shape: tuple[int, int, int
         EditError: a point lies outside of the volume, or the points are too far apart for one path.
     """
     ends = np.stack([np.asarray(start, float), np.asarray(end, float)])[:, ::-1]
-    if not np.isfinite(ends).all() or (ends < -0.5).any() or (ends > np.array(shape) - 0.5).any():
-        raise EditError("a point that was clicked lies outside of the image")
+    if any(_is_outside(point, shape) for point in (start, end)):
+        raise EditError(OUTSIDE)
     margin = max(LEAST_MARGIN, int(np.linalg.norm(ends[0] - ends[1]) / 2))
     low = np.maximum(np.floor(ends.min(axis=0)).astype(int) - margin, 0)
     high = np.minimum(np.ceil(ends.max(axis=0)).astype(int) + margin + 1, shape)
@@ -139,10 +140,12 @@ def draw_between(
     start, end = np.asarray(start, float), np.asarray(end, float)
     rows = [nearest_node(tree, point, spacing, snap) for point in (start, end)]
     ends = [point if row is None else tree.xyz[row] for point, row in zip((start, end), rows, strict=True)]
+    if any(row is None and _is_outside(point, shape) for row, point in zip(rows, ends, strict=True)):
+        raise EditError(OUTSIDE)
     inside = [np.clip(point, 0, np.array(shape[::-1]) - 1) for point in ends]
     if np.array_equal(np.round(inside[0]), np.round(inside[1])) or (rows[0] is not None and rows[0] == rows[1]):
         raise EditError("both ends of the path are at the same place; click two places that are further apart")
-    window = window_around(*inside, shape)
+    window = window_around(inside[0], inside[1], shape)
     origin = np.array([one.start for one in window[::-1]])
     path = find_path(as_scores(read(window)), inside[0] - origin, inside[1] - origin, voxel_size)
     # An end that hangs on a node is that node.
@@ -154,3 +157,8 @@ def draw_between(
         start=nodes[0],
         end=nodes[1],
     )
+
+
+def _is_outside(point: np.ndarray, shape: tuple[int, int, int]) -> bool:
+    inside = (np.asarray(point) >= -0.5) & (np.asarray(point) <= np.array(shape[::-1]) - 0.5)
+    return not inside.all()

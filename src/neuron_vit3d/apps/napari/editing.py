@@ -86,7 +86,7 @@ class Draw:
 
 
 Edit = Delete | Cut | Join | Reroot | Keep | Draw
-_KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Delete, Cut, Join, Reroot, Keep, Draw)}
+_KINDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in (Delete, Cut, Join, Reroot, Keep, Draw)}
 
 
 def numbered(tree: Tree) -> Tree:
@@ -96,8 +96,7 @@ def numbered(tree: Tree) -> Tree:
         SWCError: a parent is no node.
     """
     parents = np.where(tree.parent_index < 0, -1, tree.parent_index + 1)
-    scores = np.full(len(tree), np.nan) if tree.scores is None else tree.scores
-    return replace(tree, ids=np.arange(1, len(tree) + 1), parents=parents, scores=scores)
+    return replace(tree, ids=np.arange(1, len(tree) + 1), parents=parents, scores=_scores(tree))
 
 
 def apply(tree: Tree, edit: Edit) -> Tree:
@@ -162,6 +161,14 @@ def pieces_of(tree: Tree) -> np.ndarray:
     return _tops(tree.parent_index)
 
 
+def hanging_on(tree: Tree, row: int) -> np.ndarray:
+    """The rows of all nodes that hang on a node, without itself."""
+    loose = tree.parent_index.copy()
+    loose[row] = -1
+    rows = np.flatnonzero(_tops(loose) == row)
+    return rows[rows != row]
+
+
 def branch_rows(tree: Tree, row: int) -> np.ndarray:
     """The rows of the branch through a node, from its end upwards, without the node that it leaves.
 
@@ -184,6 +191,10 @@ def branch_rows(tree: Tree, row: int) -> np.ndarray:
     return np.array([*reversed(below), *above], np.int64)
 
 
+def _scores(tree: Tree) -> np.ndarray:
+    return np.full(len(tree), np.nan) if tree.scores is None else tree.scores
+
+
 def _row(tree: Tree, node: int) -> int:
     row = int(rows_of(tree.ids, np.array([node]))[0])
     if row < 0:
@@ -204,9 +215,8 @@ def _tops(parent: np.ndarray) -> np.ndarray:
 def _delete(tree: Tree, row: int) -> Tree:
     parent = tree.parent_index
     first = row if parent[row] < 0 else int(branch_rows(tree, row)[-1])
-    loose = parent.copy()
-    loose[first] = -1
-    gone = _tops(loose) == first
+    gone = np.zeros(len(tree), bool)
+    gone[[first, *hanging_on(tree, first)]] = True
     above = int(parent[first])
     if above >= 0 and parent[above] < 0 and tree.types[above] != SOMA and np.count_nonzero(parent == above) == 1:
         gone[above] = gone.sum() + 1 < len(tree)
@@ -246,7 +256,7 @@ def _keep(tree: Tree, row: int) -> Tree:
     rows = branch_rows(tree, row)
     if not len(rows):
         raise EditError(f"node {tree.ids[row]} is a root, which lies on no single branch; choose a node of a branch")
-    scores = numbered(tree).scores.copy() if tree.scores is None else tree.scores.copy()
+    scores = _scores(tree).copy()
     scores[rows] = SURE
     return replace(tree, scores=scores)
 
@@ -274,7 +284,6 @@ def _draw(tree: Tree, edit: Draw) -> Tree:
         parents[rows[1]] = ids[-1]
     new_parents = np.append(-1 if start is None else start, ids[:-1])
     kind = 0 if start is None or tree.types[rows[0]] == SOMA else int(tree.types[rows[0]])
-    known = numbered(tree).scores if tree.scores is None else tree.scores
     return replace(
         tree,
         ids=np.append(tree.ids, ids),
@@ -282,7 +291,7 @@ def _draw(tree: Tree, edit: Draw) -> Tree:
         xyz=np.concatenate([tree.xyz, xyz]),
         radii=np.append(tree.radii, radii),
         parents=np.append(parents, new_parents),
-        scores=np.append(known, np.full(count, SURE)),
+        scores=np.append(_scores(tree), np.full(count, SURE)),
         bridged=None if tree.bridged is None else np.append(tree.bridged, np.zeros(count, bool)),
     )
 

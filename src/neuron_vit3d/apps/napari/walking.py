@@ -1,15 +1,21 @@
 """Goes through the branches of a tree, the least sure first, and finds the node that a person means. No window."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ...morphology.branches import DOUBTFUL, find_branches
+from ...morphology.geometry import repeated
 from ...morphology.swc import Tree
 
 
 # Of a branch of which nothing is known: doubtful, but less so than one that the scores are against.
 UNKNOWN = 0.5
+# Shorter branches, in voxels, come after the others: wrong or not, they change little, and thick places have many.
+SHORT = 4.0
+# Of larger trees every edit would take some seconds.
+MOST_NODES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Branch:
 class Walk:
     """The branches of a tree in the order in which to look at them: least sure first, of equals the longer one.
 
+    Very short ones come last, in the same order.
+
     Args:
         tree: with scores, or without.
         below: branches with a confidence under this are doubtful.
@@ -40,8 +48,9 @@ class Walk:
     def __init__(self, tree: Tree, below: float = DOUBTFUL):
         self.branches, self._of_node = find_branches(tree)
         self.confidence = np.where(np.isnan(self.branches.confidence), UNKNOWN, self.branches.confidence)
-        self._order = np.lexsort((-self.branches.length, self.confidence))
-        self.num_doubtful = int(np.count_nonzero(self.confidence < below))
+        is_short = self.branches.length < SHORT
+        self._order = np.lexsort((-self.branches.length, self.confidence, is_short))
+        self.num_doubtful = int(np.count_nonzero((self.confidence < below) & ~is_short))
 
     def __len__(self) -> int:
         return len(self._order)
@@ -69,6 +78,41 @@ class Walk:
     def confidence_of_nodes(self) -> np.ndarray:
         """The confidence of the branch through each node (n,); 1 at roots that branches leave."""
         return np.append(self.confidence, 1.0)[self._of_node]
+
+
+def with_more_nodes(tree: Tree, step: float = 2.0, most: int = MOST_NODES) -> Tree:
+    """The same lines with nodes at most `step` voxels apart, so that one can be clicked anywhere.
+
+    Args:
+        tree: in voxels; of a tree from elsewhere, edges may be long.
+        step: voxels.
+        most: a tree that would have more nodes stays as it is.
+
+    Returns:
+        The tree with new nodes after those that it had, numbered on from the largest id; itself where none is needed.
+    """
+    child, parent = tree.edges.T
+    pieces = np.maximum(np.ceil(np.linalg.norm(tree.xyz[child] - tree.xyz[parent], axis=1) / step), 1).astype(np.int64)
+    edge, number = repeated(pieces - 1)
+    if not len(edge) or len(tree) + len(edge) > most:
+        return tree
+    share = ((number + 1) / pieces[edge])[:, None]  # from the parent on
+    below, above = child[edge], parent[edge]
+    ids = int(tree.ids.max()) + 1 + np.arange(len(edge))
+    parents, last = tree.parents.copy(), np.cumsum(pieces - 1) - 1
+    is_cut = pieces > 1
+    parents[child[is_cut]] = ids[last[is_cut]]
+    known = {name: getattr(tree, name) for name in ("scores", "bridged")}
+    own: dict[str, Any] = {name: np.append(all_, all_[below]) for name, all_ in known.items() if all_ is not None}
+    return replace(
+        tree,
+        ids=np.append(tree.ids, ids),
+        types=np.append(tree.types, tree.types[below]),
+        xyz=np.concatenate([tree.xyz, tree.xyz[above] + share * (tree.xyz[below] - tree.xyz[above])]),
+        radii=np.append(tree.radii, tree.radii[above] + share[:, 0] * (tree.radii[below] - tree.radii[above])),
+        parents=np.append(parents, np.where(number == 0, tree.ids[above], ids - 1)),
+        **own,
+    )
 
 
 def nearest_node(tree: Tree, point: np.ndarray, spacing: np.ndarray, within: float | None = None) -> int | None:

@@ -66,3 +66,38 @@ def tell_of_one_slice(height: int, width: int, channels: int, name: str) -> None
     warnings.warn(
         f"{name}: is one 2D image {height} x {width}{with_channels}, read as a volume of one slice", stacklevel=6
     )
+
+
+# Colours are at most red, green, blue and opacity; no neuron's image is so many times wider than it is.
+_MOST_COLOURS, _TIMES_WIDER = 4, 8
+
+
+def refuse_channels_last(shape: tuple[int, ...], name: str) -> None:
+    """Refuses an array of 3 or 4 axes that nothing names, and whose last one must be channels, not x.
+
+    Raises:
+        VolumeError: the message says how to save it.
+    """
+    if len(shape) in (3, 4) and 2 <= shape[-1] <= _MOST_COLOURS and shape[-2] >= _TIMES_WIDER * shape[-1]:
+        wanted = "(c, z, y, x)" if len(shape) == 4 else "(z, y, x)"
+        saved = "numpy.moveaxis(array, -1, 0)" + ("" if len(shape) == 4 else "[:, None], which is (c, 1, y, x)")
+        raise VolumeError(
+            f"{name}: expected axes {wanted}, got shape {shape}, whose last axis looks like channels: save {saved}"
+        )
+
+
+def tell_of_surplus(surplus: int, more: bool, claimed: str, name: str) -> None:
+    """Warns of bytes behind the voxels that a header tells of: the header may be wrong.
+
+    Args:
+        surplus: how many bytes were found.
+        more: whether there may be more.
+        claimed: what the header says.
+        name: the file, for messages.
+    """
+    if surplus:
+        warnings.warn(
+            f"{name}: header says {claimed}, and {'at least ' * more}{surplus} more follow, which are left out: check "
+            "the sizes and the type in the header",
+            stacklevel=7,
+        )

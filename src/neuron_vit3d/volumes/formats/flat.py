@@ -1,7 +1,7 @@
 """Voxels that lie in one piece in a file, plain or compressed as a whole: what NRRD and NIfTI have in common.
 
 The size that a header states is compared with what the file's bytes can hold before any memory is taken, and a
-compressed file is never unpacked further than the header says.
+compressed file is unpacked little further than the header says: as far as it takes to tell of surplus bytes.
 """
 
 import bz2
@@ -14,10 +14,12 @@ from typing import BinaryIO
 import numpy as np
 
 from ..volume import Volume, VolumeError, checked_channel
+from .choice import tell_of_surplus
 
 
 _DEFLATE_MOST = 1032  # bytes that a byte of deflate can become (zlib's technical notes)
 _CHUNK = 1 << 20
+_SURPLUS = 1 << 16  # bytes behind the voxels that are unpacked at most
 
 
 def read_flat(path: Path, offset: int, packing: str, skip: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
@@ -46,6 +48,7 @@ def read_flat(path: Path, offset: int, packing: str, skip: int, dtype: np.dtype,
     if packing == "raw":
         if needed > stored:
             raise VolumeError(f"{what} follow it (truncated?)")
+        tell_of_surplus(stored - needed, False, claimed, str(path))
         return np.memmap(path, dtype, "c", offset=offset + skip, shape=shape)
     with path.open("rb") as file:
         if packing == "gzip" and needed > stored * _DEFLATE_MOST:
@@ -61,6 +64,9 @@ def read_flat(path: Path, offset: int, packing: str, skip: int, dtype: np.dtype,
         held = _fill(stream, array.reshape(-1).view(np.uint8).data, array.nbytes, path, keep=True)
         if held < array.nbytes:
             raise VolumeError(f"{what} of {packing} hold {skip + held} (truncated?)")
+        # The end of the compressed stream is reached here, and with it its checksum.
+        surplus = _fill(stream, bytearray(_SURPLUS), _SURPLUS, path)
+        tell_of_surplus(surplus, surplus == _SURPLUS, claimed, str(path))
     return array
 
 

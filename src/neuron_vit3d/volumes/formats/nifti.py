@@ -1,6 +1,7 @@
 """Reading NIfTI-1 and NIfTI-2 (.nii, .nii.gz): the header by nibabel (MIT), the voxels by `flat`.
 
-The first axis of a NIfTI file is the fastest, so x y z (t) (c) becomes (c, z, y, x); t must be 1. RGB voxels become
+The first axis of a NIfTI file is the fastest, so x y z (t) (c) becomes (c, z, y, x); t must be 1. x y alone is one
+slice. RGB voxels become
 channels. A scale and an offset that the header states (`scl_slope`, `scl_inter`) are applied, in float32. Voxel size:
 `pixdim` in the unit of `xyzt_units`; None where that is unknown. Nothing is flipped or turned: the affine transform is
 left alone.
@@ -16,6 +17,7 @@ import numpy as np
 from ..reader import VolumeReader, array_reader
 from ..units import micrometres, voxel_size_of
 from ..volume import Volume, VolumeError, chosen_channel
+from .choice import tell_of_one_slice
 from .flat import as_volume, read_flat
 from .format import START_BYTES, Format, needs, one_line
 
@@ -62,6 +64,9 @@ def _stored(path: Path) -> tuple[np.ndarray, tuple | None, tuple[float, float]]:
         raise VolumeError(f"{path}: not a readable NIfTI header: {one_line(error)}") from error
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes = sizes[:-1]
+    is_flat = len(sizes) == 2
+    if is_flat:
+        sizes, voxel_size = (*sizes, 1), None
     if not 3 <= len(sizes) <= 5 or min(sizes) < 1 or (len(sizes) > 3 and sizes[3] != 1):
         raise VolumeError(f"{path}: expected sizes x, y, z, one time point and perhaps channels, got {sizes}")
     colours = len(dtype.names or ())
@@ -80,6 +85,8 @@ def _stored(path: Path) -> tuple[np.ndarray, tuple | None, tuple[float, float]]:
             raise VolumeError(f"{path}: expected integer or real voxels of at most 64 bits, got {dtype}")
         array = read_flat(path, *_where(packing, offset), dtype, sizes[::-1])
         array = array[None] if array.ndim == 3 else array.reshape(-1, *array.shape[-3:])
+    if is_flat:
+        tell_of_one_slice(*array.shape[2:], len(array), str(path))
     if slope in (None, 0) or not np.isfinite(slope):
         slope, intercept = 1, 0
     return array, voxel_size, (slope, intercept or 0)

@@ -7,11 +7,15 @@ import numpy as np
 
 from ...files import replacing
 from ..volume import Volume, VolumeError
+from .choice import refuse_channels_last, tell_of_one_slice, tell_of_surplus
 from .format import Format
 
 
 def read(path: Path, *, channel: int | None = None) -> Volume:
-    """Read a .npy file with an array (z, y, x) or (c, z, y, x); see `volumes.read_volume`. Raises VolumeError."""
+    """Read a .npy file with an array (z, y, x), (c, z, y, x) or (y, x); see `volumes.read_volume`.
+
+    Raises VolumeError, also of what looks like (z, y, x, c): nothing in the file says which axis is which.
+    """
     with path.open("rb") as file:
         start = file.read(12)
     header_bytes = int.from_bytes(start[8:10] if start[6:7] < b"\2" else start[8:12], "little")
@@ -25,7 +29,14 @@ def read(path: Path, *, channel: int | None = None) -> Volume:
         raise
     except Exception as error:
         raise VolumeError(f"{path}: expected a .npy array, got {' '.join(str(error).split())[:200]}") from error
-    volume = Volume(array, source=str(path))
+    refuse_channels_last(array.shape, str(path))
+    if isinstance(array, np.memmap):
+        surplus = path.stat().st_size - array.offset - array.nbytes
+        tell_of_surplus(surplus, False, f"{array.shape} of {array.dtype}", str(path))
+    is_flat = array.ndim == 2
+    volume = Volume(array[None] if is_flat else array, source=str(path))
+    if is_flat:
+        tell_of_one_slice(*array.shape, 1, str(path))
     return volume if channel is None else volume.channel(channel)
 
 

@@ -1,9 +1,9 @@
 """Reading NRRD (.nrrd, and .nhdr with its voxels in a second file): the header by pynrrd (MIT), the voxels by `flat`.
 
-The first axis of an NRRD file is the fastest, so x y z becomes (z, y, x). An axis that is no direction of space (its
-`kinds`, or `none` in `space directions`) holds channels; of four axes without either, the last one does. More than one
-time point is refused. Voxel size: the lengths of `space directions` in `space units`, or `spacings` in `units`; None
-where no unit is given. Nothing is flipped.
+The first axis of an NRRD file is the fastest, so x y z becomes (z, y, x), and x y one slice. An axis that is no
+direction of space (its `kinds`, its `labels`, or `none` in `space directions`) holds channels; four axes of which the
+header does not say that are refused. More than one time point is refused. Voxel size: the lengths of `space
+directions` in `space units`, or `spacings` in `units`; None where no unit is given. Nothing is flipped.
 """
 
 import math
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..units import micrometres, voxel_size_of
 from ..volume import Volume, VolumeError
+from .choice import tell_of_one_slice
 from .flat import as_volume, read_flat
 from .format import Format, needs, one_line
 
@@ -36,6 +37,12 @@ _DTYPES = {name: np.dtype(dtype) for dtype, names in _TYPES.items() for name in 
 _PACKINGS = {"raw": "raw", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "bzip2": "bzip2"}
 _ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
 _SPATIAL_KINDS, _UNKNOWN_KINDS = ("domain", "space"), ("", "none", "???")
+# What `labels` call axes, in lower case, and the kind that it makes of them
+_LABELS = {
+    **dict.fromkeys(("x", "y", "z"), "space"),
+    **dict.fromkeys(("c", "channel", "channels", "color", "colour", "rgb", "rgba"), "list"),
+    **dict.fromkeys(("t", "time"), "time"),
+}
 _MOST_HEADER_BYTES = 1 << 20
 
 
@@ -67,14 +74,22 @@ def read(path: Path, *, channel: int | None = None) -> Volume:
         raise VolumeError(f"{path}: not a readable NRRD header: {one_line(error)}") from error
     if encoding not in _PACKINGS:
         raise VolumeError(f"{path}: expected NRRD encoding raw, gzip or bzip2, got {encoding!r}")
+    if skip < 0 and (skip != -1 or encoding != "raw"):
+        # "byte skip" in the definition: -1 for the last bytes, which is possible with raw encoding only
+        raise VolumeError(
+            f"{path}: expected a byte skip from 0 on, or -1 with encoding raw, got {skip} with {encoding}"
+        )
     data, offset = _data_file(header, path, header_bytes, lines_to_skip)
-    if skip == -1 and encoding == "raw":  # the voxels are the last bytes
+    if skip == -1:  # the voxels are the last bytes
         skip = max(0, data.stat().st_size - offset - voxels * dtype.itemsize)
     array = read_flat(data, offset, _PACKINGS[encoding], skip, dtype, sizes[::-1])
     # From numpy's order of axes, the reverse of NRRD's, to c z y x; what is left are axes of length 1.
     order = [len(sizes) - 1 - axis for axis in (*channels, *spatial[::-1])]
     others = [axis for axis in range(len(sizes)) if axis not in order]
     array = array.transpose(*others, *order)[(0,) * len(others)]
+    if len(spatial) == 2:
+        array = array[..., None, :, :]
+        tell_of_one_slice(sizes[spatial[1]], sizes[spatial[0]], sizes[channels[0]] if channels else 1, str(path))
     return as_volume(array if channels else array[None], voxel_size, path, channel)
 
 
@@ -89,27 +104,44 @@ def _header_lines(file: BinaryIO, path: Path) -> Iterator[str]:
 
 
 def _axes(header: dict, sizes: tuple[int, ...], path: Path) -> tuple[list[int], list[int]]:
-    """Numbers of the three axes of space and of the axis of channels, if any, in the file's order."""
-    if len(sizes) != header["dimension"] or not 3 <= len(sizes) <= 16 or min(sizes) < 1:
-        raise VolumeError(f"{path}: expected 3 or more positive sizes, got {sizes} of {header['dimension']} axes")
-    kinds = [str(kind).lower() for kind in header.get("kinds", [""] * len(sizes))]
-    directions = header.get("space directions")
-    if directions is not None:
-        is_direction = [vector is not None and bool(np.isfinite(vector).all()) for vector in directions]
-    else:  # of axes that nothing is said about the last are channels
-        is_direction = [axis < 3 for axis in range(len(sizes))]
-    spatial: list[int] = []
-    others: list[int] = []
-    for axis, (kind, points) in enumerate(zip(kinds, is_direction, strict=True)):
-        is_spatial = points if kind in _UNKNOWN_KINDS else kind in _SPATIAL_KINDS
-        (spatial if is_spatial and len(spatial) < 3 else others).append(axis)
-    channels = [axis for axis in others if sizes[axis] > 1]
+    """Numbers of the axes of space, x y z or x y, and of the axis of channels, if any, in the file's order."""
+    if len(sizes) != header["dimension"] or not 2 <= len(sizes) <= 16 or min(sizes) < 1:
+        raise VolumeError(f"{path}: expected 2 or more positive sizes, got {sizes} of {header['dimension']} axes")
+    kinds = _kinds(header, len(sizes))
     stated = ", ".join(f"{size} {kind or 'of no kind'}" for size, kind in zip(sizes, kinds, strict=True))
+    spatial = [axis for axis, kind in enumerate(kinds) if kind in _SPATIAL_KINDS + _UNKNOWN_KINDS]
+    for end in (-1, 0):
+        while len(spatial) > 3 and sizes[spatial[end]] == 1:
+            spatial.pop(end)
+    if len(spatial) > 3:  # then nothing may be taken for space that the header does not call so
+        spatial = [axis for axis in spatial if kinds[axis] in _SPATIAL_KINDS]
+    channels = [axis for axis in range(len(sizes)) if axis not in spatial and sizes[axis] > 1]
     if any(kinds[axis] == "time" for axis in channels):
         raise VolumeError(f"{path}: expected one stack of slices, got several time points (axes: {stated}); save one")
-    if len(spatial) != 3 or len(channels) > 1:
-        raise VolumeError(f"{path}: expected three axes of space and at most one of channels, got {stated}")
+    if len(spatial) not in (2, 3) or len(channels) > 1 or any(kinds[axis] in _UNKNOWN_KINDS for axis in channels):
+        raise VolumeError(
+            f"{path}: expected two or three axes of space and at most one of channels, got {stated}: say which is "
+            "which in the header, such as kinds: domain domain domain list"
+        )
+    labels = [str(label).lower() for label in header.get("labels", ())]
+    if len(labels) == len(sizes) and sorted(labels[axis] for axis in spatial) == ["x", "y", "z"][: len(spatial)]:
+        spatial.sort(key=lambda axis: labels[axis])
     return spatial, channels
+
+
+def _kinds(header: dict, count: int) -> list[str]:
+    """What each axis is, in the words of `kinds`; those that these leave open by `space directions` or `labels`."""
+    kinds = [str(kind).lower() for kind in header.get("kinds", [""] * count)]
+    directions, named = header.get("space directions"), []
+    if all(str(label).lower() in _LABELS for label in header.get("labels", ())):  # else a "c" may be anything
+        named = [_LABELS[str(label).lower()] for label in header.get("labels", ())]
+    for axis, kind in enumerate(kinds):
+        if kind in _UNKNOWN_KINDS and directions is not None:
+            points = directions[axis] is not None and bool(np.isfinite(directions[axis]).all())
+            kinds[axis] = "space" if points else "list"
+        elif kind in _UNKNOWN_KINDS and named:
+            kinds[axis] = named[axis]
+    return kinds
 
 
 def _data_file(header: dict, path: Path, header_bytes: int, lines_to_skip: int) -> tuple[Path, int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..units import micrometres, number, voxel_size_of
 from ..volume import VolumeError
-from .choice import tell_of_one_slice
+from .choice import refuse_channels_last, tell_of_one_slice
 from .tiff_microscopes import microscope_axes
 
 
@@ -55,6 +55,8 @@ def describe(tiff, pages: list, stored: int, samples: int, name: str) -> Descrip
         is_stack = "slices" in metadata
     elif first.shaped_description:
         metadata = _tifffile_metadata(first, held, name)
+        if "axes" not in metadata and samples == 1:
+            refuse_channels_last(tuple(metadata["shape"]), name)
         axes, lengths = _tifffile_axes(metadata, first)
         is_stack = "Z" in axes
     else:

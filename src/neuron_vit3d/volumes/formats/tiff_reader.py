@@ -21,6 +21,7 @@ What becomes of what:
   step, and inches as coarse as a printer's dots are no microscope's: both give None.
 """
 
+import warnings
 from functools import cached_property
 from pathlib import Path
 
@@ -42,6 +43,9 @@ from .tiff_metadata import Description, describe
 # for those not listed.
 _MOST_BYTES_PER_BYTE = {1: 1, 5: 1400, 7: 2000, 8: 1032, 32773: 64, 32946: 1032}
 _LOOSEST = 33_000
+# Compressions with which libtiff has a predictor (PREDICTOR in its tif_lzw.c, tif_zip.c, tif_zstd.c, tif_lzma.c) or
+# that have none of voxels as such (none, JPEG): LZW, deflate by two numbers, LZMA, Zstandard
+_WITH_PREDICTOR = (1, 5, 7, 8, 32946, 34925, 50000)
 
 
 def read(path: Path, *, channel: int | None = None, image: int | None = None) -> Volume:
@@ -117,6 +121,7 @@ class _Stack:
             raise VolumeError(f"{self.path}: expected planes y x of bool, integer or real voxels, got {what}")
         for page in self._pages:
             self._check_bytes(page)
+        self._tell_of_predictor(first)
         self._in_one_piece = len(self._pages) == 1 and first.is_final
         stored = (self._file_bytes - first.dataoffsets[0]) // first.nbytes if self._in_one_piece else 0
         self._samples_axis = first.axes.find("S")
@@ -136,6 +141,16 @@ class _Stack:
         self.num_channels = max(channels, samples)
         self.dtype = np.dtype(first.dtype).newbyteorder("=")
         self._stored_dtype = self.dtype.newbyteorder(self._tiff.byteorder)
+
+    def _tell_of_predictor(self, page) -> None:
+        """Warns of differences under a compression that libtiff, and Fiji, know none of."""
+        kind = page.keyframe
+        if kind.predictor > 1 and int(kind.compression) not in _WITH_PREDICTOR:
+            warnings.warn(
+                f"{self.path}: has a predictor with {kind.compression.name} compression, which is undone here as "
+                "tifffile does; libtiff and Fiji leave it, so the program that wrote it may have, too",
+                stacklevel=6,
+            )
 
     def _check_bytes(self, page) -> None:
         """Refuse a plane that its stored bytes cannot fill, before any of it is decoded."""

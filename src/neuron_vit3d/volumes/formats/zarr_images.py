@@ -11,7 +11,7 @@ import numpy as np
 
 from ..units import micrometres, number, voxel_size_of
 from ..volume import VolumeError
-from .choice import Candidate
+from .choice import Candidate, refuse_channels_last
 
 
 _MOST_IMAGES = 1000  # of a group that are looked at; a plate may have more fields, each a folder of its own
@@ -49,7 +49,7 @@ def images_in(node, path: str) -> list[ZarrImage]:
 
 def _images(node, path: str, title: str, depth: int) -> list[ZarrImage]:
     if hasattr(node, "shape"):
-        return [ZarrImage(node, _axes_of_array(node), None, title)]
+        return [ZarrImage(node, _axes_of_array(node, path), None, title)]
     attributes = node.attrs.get("ome") or dict(node.attrs)
     multiscales = attributes.get("multiscales")
     if multiscales:
@@ -88,12 +88,13 @@ def _series(node) -> list[str]:
     return sorted((name for name in node.group_keys() if name.isdigit()), key=int)
 
 
-def _axes_of_array(array) -> str:
+def _axes_of_array(array, path: str) -> str:
     """By the names that xarray or zarr 3 gives them; z y x, with c and t before, where there are none."""
     named = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     names = [str(name).lower()[:1] for name in named or ()]
     if len(names) == array.ndim and {"y", "x"} <= set(names):
         return "".join(names)
+    refuse_channels_last(array.shape, path)
     return "tczyx"[-array.ndim :] if array.ndim <= 5 else ""
 
 
