@@ -1,8 +1,8 @@
-"""How much longer than wide things look along z: light microscopes blur along the optical axis.
+"""Measures how much the foreground is stretched along z: light microscopes blur along the optical axis.
 
-A voxel may be four times as deep as wide, and a neurite in it as many voxels deep as wide: it is a ribbon in
-micrometres, and round in voxels. Center lines of ribbons have twigs along z, which nobody drew. So distances along z
-count as what is seen says, up to the voxel size.
+A voxel may be four times as deep as wide, and a neurite as many voxels deep as wide: then it is a ribbon in
+micrometres, but round in voxels. Center lines of ribbons have twigs along z that nobody drew. So distances along z are
+scaled to make neurites round, but never beyond the voxel size.
 """
 
 import math
@@ -13,20 +13,22 @@ import numpy as np
 from .pieces import Pieces
 
 
-# So many voxels tell enough of a volume of any size.
+# Sample size in voxels: enough for a volume of any size.
 _VOXELS = 1 << 26
-# Straight tubes in all directions within a plane need a factor of 0.9 here, those in all directions in space one of
-# sqrt(2): in between, so that both are off by a fifth at most (Cauchy's formula on projected areas).
+# Corrects for the directions of neurites. Straight tubes in all directions within a plane need a factor of 0.9 here,
+# those in all directions in space sqrt(2). This value lies in between, so both are off by a fifth at most (Cauchy's
+# formula on projected areas).
 _OF_DIRECTIONS = 1.12
-# What is so nearly as deep as its voxel size says is round in micrometres, and taken at its word.
+# If the measured depth is at least this share of what the voxel size says, neurites are round in micrometres, and the
+# voxel size is used as it is.
 _ROUND = 0.75
 
 
 def seen_spacing(source: Pieces, level: float, spacing: np.ndarray) -> np.ndarray:
-    """Returns voxel sides in which the foreground is about as deep as wide.
+    """Estimates voxel sides in which the foreground is about as deep as wide.
 
-    The number of runs of foreground voxels along an axis is the area that it projects along it. Of a tube that lies in
-    a plane this is length times width along z, and length times depth along y or x across it.
+    The number of runs of foreground voxels along an axis is the area that the foreground projects along it. For a tube
+    that lies in a plane this is length times width along z, and length times depth along y or x across it.
 
     Args:
         source: mask or scores.
@@ -34,8 +36,8 @@ def seen_spacing(source: Pieces, level: float, spacing: np.ndarray) -> np.ndarra
         spacing: (3,) voxel sides z y x, the smallest being 1.
 
     Returns:
-        (3,); only z differs from what was given, where voxels are deeper than wide: between the in-plane side and
-        its own.
+        (3,) voxel sides. Only z may differ from `spacing`, and only where voxels are deeper than wide: it then lies
+        between the in-plane side and the given depth.
     """
     in_plane = float(np.sqrt(spacing[1] * spacing[2]))
     if spacing[0] <= in_plane:
@@ -44,7 +46,7 @@ def seen_spacing(source: Pieces, level: float, spacing: np.ndarray) -> np.ndarra
     every = max(1, math.ceil(math.prod(source.shape) / _VOXELS))
     for number, box in enumerate(source.boxes()):
         if number % every == 0:
-            # With the voxels before the box, so that what runs on from there is no further run.
+            # Includes the voxels before the box, so that a run that goes on from there is not counted again.
             z, y, x = (slice(max(0, one.start - 1), one.stop) for one in box)
             before = [one.start - wide.start for one, wide in zip(box, (z, y, x), strict=True)]
             runs += runs_of(source.read((z, y, x)) >= level, before)
@@ -58,7 +60,7 @@ def seen_spacing(source: Pieces, level: float, spacing: np.ndarray) -> np.ndarra
 
 
 def runs_of(mask: np.ndarray, before: Sequence[int] = (0, 0, 0)) -> np.ndarray:
-    """Counts the runs of set voxels along each axis of a mask that begin in a part of it.
+    """Counts the runs of set voxels along each axis of a mask, if they begin in a given part of it.
 
     Args:
         mask: (z, y, x).
