@@ -37,7 +37,7 @@ def main() -> None:
         threshold = threshold_from_noise(scores)
         for how, voxel_size, spacing in (
             ("unknown", None, looked),
-            ("known, as it is", size, lambda source, level, given: given),
+            ("known, as it is", size, lambda source, level, given, is_known: given),
             ("known, z as deep as it looks", size, looked),
         ):
             tracer.seen_spacing = spacing

@@ -40,7 +40,7 @@ def test_what_is_round_in_micrometres_keeps_its_voxel_size():
 
 def test_what_is_round_in_voxels_is_taken_to_be_round():
     side, *in_plane = seen_spacing(Pieces(blurred(1)), 0.5, np.array([4.0, 1.0, 1.0]))
-    assert 1 <= side < 1.6 and in_plane == [1, 1]
+    assert side == 1 and in_plane == [1, 1]
     shallow = np.array([1.0, 3.0, 3.0])
     assert seen_spacing(Pieces(blurred(1)), 0.5, shallow) is shallow, "only z is the optical axis"
     assert seen_spacing(Pieces(np.zeros((3, 3, 3), bool)), 0.5, np.array([4.0, 1, 1])).tolist() == [4, 1, 1]
@@ -55,3 +55,20 @@ def test_a_ribbon_has_one_line_and_no_twigs_along_z(kind):
     tree = trace(Volume(array, (4.0, 1.0, 1.0)))
     assert len(tree.branches) <= 2, "the root is the thickest point, which need not be an end"
     assert np.abs(tree.xyz[:, 2] - 20).max() < 3
+
+
+def test_without_a_voxel_size_only_what_is_very_flat_has_deep_voxels():
+    neurite = tube((8, 16, 25), (52, 22, 25), shape=(50, 40, 60), radius=8.0)
+    ones = np.ones(3)
+    assert seen_spacing(Pieces(neurite), 0.5, ones, is_known=False).tolist() == [1, 1, 1]
+    assert seen_spacing(Pieces(neurite[::2]), 0.5, ones, is_known=False).tolist() == [1, 1, 1]
+    flat = neurite[::4]
+    assert 3 < seen_spacing(Pieces(flat), 0.5, ones, is_known=False)[0] <= 6
+    rough = flat & (np.random.default_rng(1).random(flat.shape) < 0.95)
+    assert len(trace(rough).branches) <= 2
+
+
+def test_a_known_voxel_size_is_not_exceeded():
+    flat = tube((8, 16, 25), (52, 22, 25), shape=(50, 40, 60), radius=8.0)[::4]
+    assert seen_spacing(Pieces(flat), 0.5, np.ones(3)).tolist() == [1, 1, 1]
+    assert seen_spacing(Pieces(flat), 0.5, np.array([2.0, 1.0, 1.0])).tolist() == [2, 1, 1]

@@ -1,8 +1,9 @@
 """Measures how much the foreground is stretched along z: light microscopes blur along the optical axis.
 
 A voxel may be four times as deep as wide, and a neurite as many voxels deep as wide: then it is a ribbon in
-micrometres, but round in voxels. Center lines of ribbons have twigs along z that nobody drew. So distances along z are
-scaled to make neurites round, but never beyond the voxel size.
+micrometres, but round in voxels. Center lines of ribbons have twigs to both sides that nobody drew. So distances along
+z are scaled to make neurites round, but never beyond the voxel size. Where the voxel size is not known, they are
+scaled only if neurites are very flat.
 """
 
 import math
@@ -22,9 +23,15 @@ _OF_DIRECTIONS = 1.12
 # If the measured depth is at least this share of what the voxel size says, neurites are round in micrometres, and the
 # voxel size is used as it is.
 _ROUND = 0.75
+# Depths below this many in-plane sides count as one side: real dendrites are traced best so
+# (benchmarks/results/voxel_sizes.md).
+_LEAST = 1.5
+# Where no voxel size is known, voxels are taken to be deep only if neurites are this many times as wide as deep: those
+# that are twice as wide as deep may be flat themselves. And voxels are hardly ever _DEEPEST times as deep as wide.
+_FLAT, _DEEPEST = 2.5, 6.0
 
 
-def seen_spacing(source: Pieces, level: float, spacing: np.ndarray) -> np.ndarray:
+def seen_spacing(source: Pieces, level: float, spacing: np.ndarray, *, is_known: bool = True) -> np.ndarray:
     """Estimates voxel sides in which the foreground is about as deep as wide.
 
     The number of runs of foreground voxels along an axis is the area that the foreground projects along it. For a tube
@@ -34,13 +41,15 @@ def seen_spacing(source: Pieces, level: float, spacing: np.ndarray) -> np.ndarra
         source: mask or scores.
         level: scores at least as high are foreground.
         spacing: (3,) voxel sides z y x, the smallest being 1.
+        is_known: whether `spacing` comes from a voxel size; if not, it is all 1.
 
     Returns:
-        (3,) voxel sides. Only z may differ from `spacing`, and only where voxels are deeper than wide: it then lies
-        between the in-plane side and the given depth.
+        (3,) voxel sides. Only z may differ from `spacing`, and only where voxels are deeper than wide or of unknown
+        size: it then lies between the in-plane side and the given depth, or _DEEPEST if that is not known.
     """
     in_plane = float(np.sqrt(spacing[1] * spacing[2]))
-    if spacing[0] <= in_plane:
+    deepest = float(spacing[0]) if is_known else _DEEPEST
+    if deepest <= in_plane:
         return spacing
     runs = np.zeros(3, np.int64)
     every = max(1, math.ceil(math.prod(source.shape) / _VOXELS))
@@ -52,11 +61,12 @@ def seen_spacing(source: Pieces, level: float, spacing: np.ndarray) -> np.ndarra
             runs += runs_of(source.read((z, y, x)) >= level, before)
     if not runs.all():
         return spacing
-    depth = math.hypot(runs[1] / spacing[1], runs[2] / spacing[2]) * in_plane
-    side = _OF_DIRECTIONS * runs[0] / depth * in_plane
-    if side >= _ROUND * spacing[0]:
+    side = _OF_DIRECTIONS * runs[0] / math.hypot(runs[1] / spacing[1], runs[2] / spacing[2])
+    if is_known and side >= _ROUND * deepest:
         return spacing
-    return np.array([min(max(side, in_plane), spacing[0]), *spacing[1:]])
+    if side < (_LEAST if is_known else _FLAT) * in_plane:
+        side = in_plane
+    return np.array([min(side, deepest), *spacing[1:]])
 
 
 def runs_of(mask: np.ndarray, before: Sequence[int] = (0, 0, 0)) -> np.ndarray:

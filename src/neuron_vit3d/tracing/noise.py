@@ -6,8 +6,6 @@ surroundings, relative to how much these vary.
 """
 
 import math
-from contextlib import suppress
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,8 +14,8 @@ from .smoothing import FARTHEST, log_odds
 
 
 # The threshold lies this many upper deviations above the median of the log odds. For the default's scores of the eight
-# fly neurons that it was chosen on (tuff, the training part of the fixed split) the values
-# that are nearly best lie about 5, from 4 to 5.3.
+# fly neurons that it was chosen on (tuff, the training part of the fixed split) the values that are nearly best lie about
+# 5, from 4 to 5.3.
 DEVIATIONS = 5.0
 LOWEST, HIGHEST = 0.02, 0.99
 # Scores say nothing about noise if their median is higher than HIGHEST_MEDIAN (there is no background), or their upper
@@ -27,30 +25,25 @@ HIGHEST_MEDIAN, MOST_DEVIATION = -3.0, 3.5
 _WIDTH = 0.01  # width of the bins of log odds
 # Sample size in voxels: enough for a volume of any size.
 _VOXELS = 1 << 26
-# Counts by reader, for as long as the reader exists: `segment` asks for the threshold of scores, and then traces them.
-_OF_READERS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class LogOdds:
     """Histogram of the log odds in a stack.
 
-    Scores of exactly 0 are left out: the model did not look there.
+    Scores of exactly 0 are left out: the model did not look there. The counts are kept with the scores (in `Pieces`),
+    since `segment` asks for the threshold of scores and then traces them.
     """
 
     def __init__(self, scores: Pieces):
         self.values = np.arange(int(2 * FARTHEST / _WIDTH) + 1) * _WIDTH - FARTHEST
-        reader = scores._source if scores._is_reader else None  # not of an array, which may change
-        if reader in _OF_READERS:
-            self.counts = _OF_READERS[reader]
-            return
-        self.counts = np.zeros(len(self.values), np.int64)
-        every = max(1, math.ceil(math.prod(scores.shape) / _VOXELS))
-        for number, box in enumerate(scores.boxes()):
-            if number % every == 0:
-                self._add(scores.read(box))
-        if reader is not None:
-            with suppress(TypeError):  # another library's reader may allow no weak reference
-                _OF_READERS[reader] = self.counts
+        if scores.log_odds is None:
+            self.counts = np.zeros(len(self.values), np.int64)
+            every = max(1, math.ceil(math.prod(scores.shape) / _VOXELS))
+            for number, box in enumerate(scores.boxes()):
+                if number % every == 0:
+                    self._add(scores.read(box))
+            scores.log_odds = self.counts
+        self.counts = scores.log_odds
 
     def _add(self, scores: np.ndarray) -> None:
         odds = log_odds(scores[(scores > 0) & (scores <= 1)].astype(np.float32))
@@ -90,9 +83,10 @@ def threshold_from_noise(scores) -> float:
     """Finds the threshold that `trace` uses where none is given: voxels above it stand out from the scores' own noise.
 
     Args:
-        scores: array (z, y, x) of floats in [0, 1], a Volume that holds one, or what `open_volume` returns.
+        scores: array (z, y, x) of floats in [0, 1], a Volume that holds one, what `open_volume` returns, or
+            `tracing.pieces.Pieces` of these, which keep the counts for `trace`.
 
     Returns:
         A score, from 0.02 to 0.99.
     """
-    return LogOdds(Pieces(scores)).threshold()
+    return LogOdds(Pieces.of(scores)).threshold()

@@ -68,7 +68,8 @@ def trace(
         options: what becomes a tree.
         voxel_size: z, y, x in any one unit. None: that of the Volume, or else isotropic. Only the ratios count:
             lengths and radii are in units of the smallest voxel side. Microscopes blur along z: where the foreground
-            is deeper than wide in micrometres, z counts for less (see `elongation.py`).
+            is deeper than wide in micrometres, z counts for less; where it is very flat and no size is known, z counts
+            for more (see `elongation.py`).
         root: x, y, z in voxels. The tree's root is the traced node nearest to this point, and the connected tree with
             this node is kept. None: the connected tree with the largest surface (length times radius) is kept, since
             the stained neuron is thicker than other long things, and its root is the thickest point, which in a neuron
@@ -121,7 +122,7 @@ def trace_neurons(
     options = TraceOptions.of(trace_neurons, options, keywords)
     source = _meant(scores_or_mask, label, scale)
     if voxel_size is None:
-        voxel_size = getattr(scores_or_mask, "voxel_size", None)
+        voxel_size = source.voxel_size
     _check_voxel_size(voxel_size)
     roots = [] if isinstance(neurons, int) else [np.array(_checked_root(root, source.shape))[::-1] for root in neurons]
     if not roots and (not isinstance(neurons, int) or neurons < 1):
@@ -133,7 +134,7 @@ def trace_neurons(
         )
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
-    rules = _rules(source, options, spacing, roots)
+    rules = _rules(source, options, spacing, roots, is_known=voxel_size is not None)
     lines = method(options.method)(source, rules)
     skeleton = prune_spurs(lines.skeleton, min_length=options.min_branch_length)
     skeleton = trim_tips(skeleton, source.shape)
@@ -152,11 +153,13 @@ def trace_neurons(
     return [_told(prune_branches(tree, options.min_confidence, fragments=fragments), fragments) for tree in trees]
 
 
-def _rules(source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: list[np.ndarray]) -> Rules:
+def _rules(
+    source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: list[np.ndarray], *, is_known: bool
+) -> Rules:
     threshold, smoothing = options.threshold, options.smoothing
     weak = WEAK_SIGNAL if options.bridge_distance else 1.0
     if source.is_mask:
-        spacing = seen_spacing(source, 0.5, spacing)
+        spacing = seen_spacing(source, 0.5, spacing, is_known=is_known)
         smoother: Gaussian | AlongLines = Gaussian(smoothing / spacing)
         strong = 0.5 * (SMOOTHED if smoothing else 1.0)
         levels = Levels(weak * strong, strong, 0.5, before=weak * strong, keep_sure=True)
@@ -167,7 +170,7 @@ def _rules(source: Pieces, options: TraceOptions, spacing: np.ndarray, roots: li
             sureness = odds.sureness(sure) if smoothing else math.inf
         else:
             sure, sureness = threshold, math.inf
-        spacing = seen_spacing(source, sure, spacing)
+        spacing = seen_spacing(source, sure, spacing, is_known=is_known)
         smoother = AlongLines(sure, sureness, smoothing / spacing, spacing)
         levels = Levels(0.5 * weak, 0.5, sure, before=smoother.before(0.5 * weak))
     return Rules(
@@ -251,10 +254,11 @@ def _report(too_small: np.ndarray, left_out: np.ndarray, options: TraceOptions) 
 
 def _meant(scores_or_mask, label: int | None, scale: float | None) -> Pieces:
     """Interprets the input as a mask or scores, by `label` or `scale` if they are given."""
-    source = Pieces(scores_or_mask)
+    source = Pieces.of(scores_or_mask)
     _check_kind(source)
     try:
-        return Pieces(as_mask_or_scores(source.source, label=label, scale=scale))
+        meant = as_mask_or_scores(source.source, label=label, scale=scale)
+        return source if meant is source.source else Pieces(meant)
     except VolumeError as error:
         raise TraceError(str(error)) from error
 

@@ -1,6 +1,8 @@
 """Formats that bioio reads, with a stand-in for bioio: it is not part of the test environment."""
 
+import re
 import sys
+import tomllib
 from collections import namedtuple
 from types import ModuleType, SimpleNamespace
 
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 
 from neuron_vit3d.volumes import VolumeError, open_volume, read_volume
+from neuron_vit3d.volumes.formats.bioio import PLUGINS
+from support.places import REPOSITORY
 
 
 ARRAY = np.arange(2 * 3 * 4 * 5, dtype=">u2").reshape(2, 3, 4, 5)  # c z y x
@@ -81,8 +85,12 @@ def test_channels_slices_and_voxel_sizes(bioio, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("unsupported.czi", r"no installed plugin of bioio reads it: \.czi files need bioio-czi \(mind its licence\)"),
-        ("unsupported.oib", "files need bioio-bioformats"),
+        (
+            "unsupported.czi",
+            r'reads it: \.czi files can be .* bioio-czi \(GPL-3.0\): pip install "neuron_vit3d\[bioio\]" bioio-czi',
+        ),
+        ("unsupported.lif", r'with bioio-lif \(BSD\): pip install "neuron_vit3d\[bioio\]"; or the file is damaged'),
+        ("unsupported.oib", r"with bioio-bioformats \(GPL, and needs Java\): pip install .* bioio-bioformats;"),
         ("damaged.nd2", "bioio cannot read it: RuntimeError: line 1 line 2"),
         ("times.lif", "5 time points"),
     ],
@@ -97,7 +105,18 @@ def test_what_is_refused(bioio, tmp_path, name, message):
 
 def test_without_bioio_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bioio", None)
-    with pytest.raises(VolumeError, match=r'\.czi files can be read .* pip install "neuron_vit3d\[bioio\]"'):
+    with pytest.raises(
+        VolumeError, match=r'\.czi files can be read .* pip install "neuron_vit3d\[bioio\]" bioio-czi$'
+    ):
         read_volume(file(tmp_path, "a.czi"))
+    with pytest.raises(VolumeError, match=r'\.DV files can be read .* pip install "neuron_vit3d\[bioio\]"$'):
+        read_volume(file(tmp_path, "a.DV"))
     with pytest.raises(VolumeError, match="begins with"):  # a suffix that no microscope has
         read_volume(file(tmp_path, "a.unknown"))
+
+
+def test_the_extra_brings_the_plugins_that_the_messages_say_it_brings():
+    extra = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]["bioio"]
+    names = {re.match("[a-z0-9-]+", requirement)[0] for requirement in extra}
+    named = {plugin.package for plugin in PLUGINS.values() if plugin.remark.startswith(("MIT", "BSD"))}
+    assert names == {"bioio", *named}

@@ -1,6 +1,7 @@
 """Goes through the branches of a tree, the least sure first, and finds the node that a person means. No window."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,8 @@ def with_more_nodes(tree: Tree, step: float = 2.0, most: int = MOST_NODES) -> Tr
     parents, last = tree.parents.copy(), np.cumsum(pieces - 1) - 1
     is_cut = pieces > 1
     parents[child[is_cut]] = ids[last[is_cut]]
-    own = {name: getattr(tree, name) for name in ("scores", "bridged")}
+    known = {name: getattr(tree, name) for name in ("scores", "bridged")}
+    own: dict[str, Any] = {name: np.append(all_, all_[below]) for name, all_ in known.items() if all_ is not None}
     return replace(
         tree,
         ids=np.append(tree.ids, ids),
@@ -109,7 +111,7 @@ def with_more_nodes(tree: Tree, step: float = 2.0, most: int = MOST_NODES) -> Tr
         xyz=np.concatenate([tree.xyz, tree.xyz[above] + share * (tree.xyz[below] - tree.xyz[above])]),
         radii=np.append(tree.radii, tree.radii[above] + share[:, 0] * (tree.radii[below] - tree.radii[above])),
         parents=np.append(parents, np.where(number == 0, tree.ids[above], ids - 1)),
-        **{name: np.append(values, values[below]) for name, values in own.items() if values is not None},
+        **own,
     )
 
 

@@ -1,27 +1,41 @@
 """Reading microscope makers' formats (.czi, .lif, .nd2 ...) by bioio (BSD) and its plugins, where installed.
 
-Each format has a plugin under a licence of its own; only permissive ones come with this package's extra `bioio`. The
-first scene is read; more than one time point is refused. bioio's physical sizes are micrometres. Such a file goes to a
-parser written elsewhere: how it takes damaged input is up to that plugin, whose errors are passed on as one line.
+Each format has a plugin under a licence of its own. The permissive ones come with this package's extra `bioio`; others
+are named where a file needs one, with the line that installs them. The first scene is read; more than one time point
+is refused. bioio's physical sizes are micrometres. Such a file goes to a parser written elsewhere: how it takes
+damaged input is up to that plugin, whose errors are passed on as one line.
 """
 
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..reader import VolumeReader
 from ..units import voxel_size_of
 from ..volume import Volume, VolumeError, checked_channel, chosen_channel
-from .format import Format, needs, one_line
+from .format import Format, one_line
 
 
-_PLUGINS = {
-    ".czi": "bioio-czi",
-    ".lif": "bioio-lif",
-    ".nd2": "bioio-nd2",
-    ".dv": "bioio-dv",
-    ".sldy": "bioio-sldy",
+class _Plugin(NamedTuple):
+    """What bioio needs for a format: the package, whether the extra brings it, and what there is to know of it."""
+
+    package: str
+    is_in_extra: bool
+    remark: str
+
+
+# Licences as the packages state them. bioio-sldy is MIT, but asks for numpy 1 below Python 3.13.
+PLUGINS = {
+    ".nd2": _Plugin("bioio-nd2", True, "MIT"),
+    ".lif": _Plugin("bioio-lif", True, "BSD"),
+    ".dv": _Plugin("bioio-dv", True, "MIT"),
+    ".r3d": _Plugin("bioio-dv", True, "MIT"),
+    ".sldy": _Plugin("bioio-sldy", sys.version_info >= (3, 13), "MIT; from Python 3.13 on"),
+    ".czi": _Plugin("bioio-czi", False, "GPL-3.0"),
 }
+_OTHERS = _Plugin("bioio-bioformats", False, "GPL, and needs Java")
 
 
 def read(path: Path, *, channel: int | None = None) -> Volume:
@@ -61,25 +75,31 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
 
 def _open(path: Path) -> tuple:
     """bioio's image and the voxel size."""
+    plugin = PLUGINS.get(path.suffix.lower(), _OTHERS)
     try:
         from bioio import BioImage
     except ImportError as error:
-        raise needs(path, f"{path.suffix} files", "bioio") from error
+        raise VolumeError(f"{path}: {path.suffix} files {_how_to_install(plugin)}") from error
     try:
         image = BioImage(path)
         times, sizes = int(image.dims.T), image.physical_pixel_sizes
     except Exception as error:
         if type(error).__name__ == "UnsupportedFileFormatError":
-            plugin = _PLUGINS.get(path.suffix.lower(), "bioio-bioformats (needs Java)")
             raise VolumeError(
-                f"{path}: no installed plugin of bioio reads it: {path.suffix} files need {plugin} (mind its licence),"
-                " or the file is damaged"
+                f"{path}: no installed plugin of bioio reads it: {path.suffix} files {_how_to_install(plugin)}; "
+                "or the file is damaged"
             ) from error
         raise _damaged(path, error) from error
     if times != 1:
         raise VolumeError(f"{path}: expected one stack of slices, got {times} time points; save one")
     voxel_size = voxel_size_of([np.nan if size is None else size for size in (sizes.Z, sizes.Y, sizes.X)])
     return image, voxel_size
+
+
+def _how_to_install(plugin: _Plugin) -> str:
+    """All that a format needs, in one line."""
+    words = ['"neuron_vit3d[bioio]"', *([] if plugin.is_in_extra else [plugin.package])]
+    return f"can be read with {plugin.package} ({plugin.remark}): pip install {' '.join(words)}"
 
 
 def _native(array: np.ndarray) -> np.ndarray:
@@ -94,13 +114,13 @@ def _damaged(path: Path, error: Exception) -> VolumeError:
 _SUFFIXES = (
     ".czi",
     ".dv",
-    ".ims",
     ".lif",
     ".lof",
     ".lsm",
     ".nd2",
     ".oib",
     ".oif",
+    ".r3d",
     ".sldy",
     ".vsi",
     ".xlif",
