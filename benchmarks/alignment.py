@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import outcome
 import typer
 
 from neuron_vit3d.data import alignment, find_pairs
@@ -66,10 +67,8 @@ def main(
     lines += ["## Where the thresholds come from", "", *calibration(sound, len(stacks)), ""]
     lines += ["## A volume of 1 GB", "", *large_volume()]
     text = "\n".join(lines) + "\n"
-    print(text)
+    outcome.write(text, output)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text)
         write_csv(output.with_suffix(".csv"), rows)
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)

@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import outcome
 
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command line does, for us and for the peers
 
 import torch
 import typer
+from outcome import OutputOption
 
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False)
-OutputOption = Annotated[Path | None, typer.Option(help="Markdown file to write.")]
 
 
 @app.command()
@@ -297,10 +298,7 @@ def machine() -> str:
 def report(command: str, lines: list[str], output: Path | None) -> None:
     """Prints the table with how and where it was measured, and writes it."""
     text = "\n".join([f"`benchmarks/{command}` ({machine()})", "", *lines]) + "\n"
-    print(text)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text)
+    outcome.write(text, output)
 
 
 if __name__ == "__main__":

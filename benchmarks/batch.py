@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 import typer
-from basics import OutputOption, report
+from basics import report
+from outcome import OutputOption
 
 from neuron_vit3d import synthetic_neuron, write_volume
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import outcome
 import typer
+from outcome import OutputOption
 from scipy.spatial import cKDTree
 
 from neuron_vit3d import Tree, Volume, read_swc, read_volume, segment, synthetic_neuron, trace
@@ -43,7 +45,7 @@ def main(
     model: Annotated[str | None, typer.Option(help="Checkpoint. Default: the embedded one.")] = None,
     threshold: float | None = None,
     synthetic: Annotated[int, typer.Option(help="How many synthetic neurons.")] = 12,
-    output: Annotated[Path | None, typer.Option(help="Markdown file. Default: standard output.")] = None,
+    output: OutputOption = None,
 ) -> None:
     kinds = {"synthetic": synthetic_stacks(synthetic)}
     if data_dir is not None:
@@ -57,11 +59,7 @@ def main(
             tree = trace(scores, threshold=threshold, voxel_size=image.voxel_size)
             figures[name] = judged(tree, gold)
         text += "\n" + report(kind, figures)
-    if output is None:
-        print(text)
-    else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text)
+    outcome.write(text, output)
 
 
 def synthetic_stacks(count: int) -> Iterator[tuple[str, Volume, Tree]]:

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import outcome
 import tifffile
 import typer
+from outcome import OutputOption
 from scipy.sparse.csgraph import connected_components
 
 from neuron_vit3d import Tree, rasterize, read_swc, read_volume, segmentation_scores
@@ -57,7 +59,7 @@ RUN_DIFFERENCES = (
 def main(
     data_dir: Annotated[Path, typer.Option(help="Folder with gold166_mip/ and neurons/.")],
     count: Annotated[int, typer.Option(help="How many pairs.")] = 8,
-    output: Annotated[Path | None, typer.Option(help="Markdown file. Default: standard output.")] = None,
+    output: OutputOption = None,
 ) -> None:
     """Compares figures, and writes tables of them."""
     warnings.simplefilter("ignore")
@@ -71,8 +73,7 @@ def main(
             pairs.append(beside_peers(name, predicted, gold) | {"pyneval": score, "their_seconds": seconds})
         if len(pairs) == count:
             break
-    text = report(pairs, failed, masks_beside_monai(data_dir / "neurons"))
-    print(text) if output is None else output.write_text(text, encoding="utf-8")
+    outcome.write(report(pairs, failed, masks_beside_monai(data_dir / "neurons")), output)
 
 
 def pairs_in(folder: Path) -> Iterator[tuple[str, Tree, Tree]]:

@@ -152,6 +152,23 @@ def npy(folder: Path) -> Iterator[Sample]:
         yield Sample(".npy", {"": (folder / "a.npy").read_bytes()})
 
 
+def imaris(folder: Path) -> Iterator[Sample]:
+    import h5py
+
+    for chunks in (None, (2, 4, 8)):
+        with h5py.File(folder / "a.ims", "w") as file:
+            group = file.create_group("DataSet/ResolutionLevel 0/TimePoint 0/Channel 0")
+            packed = {} if chunks is None else {"chunks": chunks, "compression": "gzip"}
+            group.create_dataset("Data", data=image("u2"), **packed)
+            info = file.create_group("DataSetInfo/Image").attrs
+            texts = {f"Ext{end}{axis}": value for axis in range(3) for end, value in (("Min", "-1.5"), ("Max", "12"))}
+            for name, text in {**texts, "Unit": "um"}.items():
+                info[name] = np.frombuffer(text.encode(), "S1")
+            for axis, size in zip("ZYX", (3, 8, 9), strict=True):
+                group.attrs[f"ImageSize{axis}"] = np.frombuffer(str(size).encode(), "S1")
+        yield Sample(".ims", {"": (folder / "a.ims").read_bytes()})
+
+
 def ome_zarr(folder: Path) -> Iterator[Sample]:
     import zarr
 
@@ -217,6 +234,7 @@ KINDS = {
     "SWC": Kind(swc, 300, is_tree=True),
     ".traces": Kind(traces, 300, is_tree=True),
     ".asc": Kind(asc, 300, is_tree=True),
+    "Imaris": Kind(imaris, 2 * 1032),
 }
 
 

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import outcome
 import torch
 import typer
+from outcome import OutputOption
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +38,7 @@ app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_comple
 
 @app.command()
 def run(
-    output: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
+    output: OutputOption = None,
     work: Annotated[Path | None, typer.Option(help="Folder to prepare the data in, and to find it again.")] = None,
     neurons: int = 12,
     blocks: int = 480,
@@ -89,10 +91,7 @@ def run(
         "data.",
     ]
     text = "\n".join(lines) + "\n"
-    print(text)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text)
+    outcome.write(text, output)
 
 
 @app.command(hidden=True)

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import outcome
 import typer
+from outcome import OutputOption
 
 from neuron_vit3d import Tree, measure, read_swc
 from neuron_vit3d.morphology.measures import sholl_center, sholl_crossings
@@ -27,7 +29,7 @@ STEP = 10.0  # voxels between Sholl spheres
 def main(
     data_dir: Annotated[Path, typer.Option(help="Folder of neurons: ID/gold.swc.")],
     count: Annotated[int, typer.Option(help="How many neurons, in the order of their names.")] = 10,
-    output: Annotated[Path | None, typer.Option(help="Markdown file. Default: standard output.")] = None,
+    output: OutputOption = None,
 ) -> None:
     """Measures trees with this package and with neurom, and writes a table of both."""
     logging.getLogger("morphio").setLevel(logging.ERROR)
@@ -35,8 +37,7 @@ def main(
     files = sorted(data_dir.glob("*/gold.swc"), key=lambda path: (len(path.parent.name), path.parent.name))[:count]
     if not files:
         raise SystemExit(f"{data_dir}: expected folders with gold.swc, found none")
-    text = report([compared(path) for path in files])
-    print(text) if output is None else output.write_text(text, encoding="utf-8")
+    outcome.write(report([compared(path) for path in files]), output)
 
 
 def compared(path: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Annotated
 
 import torch
 import typer
-from basics import OutputOption, report
+from basics import report
+from outcome import OutputOption
 
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False)

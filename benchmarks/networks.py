@@ -11,7 +11,8 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from basics import OutputOption, multiplications, report
+from basics import multiplications, report
+from outcome import OutputOption
 
 from neuron_vit3d import NeuronViT3DConfig, NeuronViT3DForSegmentation, Segmenter, Volume, segment, synthetic_neuron
 

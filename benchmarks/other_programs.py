@@ -22,7 +22,9 @@ from typing import Annotated
 
 import morphio
 import numpy as np
+import outcome
 import typer
+from outcome import OutputOption
 
 from neuron_vit3d import Tree, measure, read_swc, write_tree
 
@@ -33,7 +35,7 @@ VOXEL_SIZE = (0.7, 0.3, 0.25)  # z, y, x in micrometres
 def main(
     data_dir: Annotated[Path, typer.Option(help="Folder of neurons: ID/gold.swc.")],
     count: Annotated[int, typer.Option(help="How many neurons, in the order of their names.")] = 10,
-    output: Annotated[Path | None, typer.Option(help="Markdown file. Default: standard output.")] = None,
+    output: OutputOption = None,
 ) -> None:
     """Writes trees for other programs, reads them again, and writes a table of their lengths."""
     warnings.simplefilter("ignore")
@@ -41,8 +43,7 @@ def main(
     morphio.set_maximum_warnings(0)
     files = sorted(data_dir.glob("*/gold.swc"), key=lambda path: (len(path.parent.name), path.parent.name))[:count]
     rows = [(path.parent.name, *lengths(read_swc(path, mend_structure=True))) for path in files]
-    text = report(rows)
-    print(text) if output is None else output.write_text(text, encoding="utf-8")
+    outcome.write(report(rows), output)
 
 
 def lengths(tree: Tree) -> tuple[float, ...]:

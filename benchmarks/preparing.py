@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import outcome
 import typer
+from outcome import OutputOption
 
 
 PREPARE = Path(__file__).resolve().parents[1] / "scripts" / "prepare_bigneuron.py"
@@ -27,7 +29,7 @@ LITERAL = 33  # voxels of the longest literal run of a v3dpbd file
 
 
 def main(
-    output: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
+    output: OutputOption = None,
     shape: Annotated[tuple[int, int, int], typer.Option(help="z y x of a volume.")] = (256, 2048, 2048),
     count: Annotated[int, typer.Option(help="Volumes.")] = 10,
     scratch: Annotated[Path | None, typer.Option(help="Where to put them for the time being.")] = None,
@@ -60,9 +62,7 @@ def main(
         *rows,
     ]
     text = "\n".join(lines) + "\n"
-    print(text)
-    if output is not None:
-        output.write_text(text)
+    outcome.write(text, output)
 
 
 def make(folder: Path, shape: tuple[int, int, int], count: int, suffix: str) -> Path:

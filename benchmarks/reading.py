@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import outcome
 import typer
+from outcome import OutputOption
 
 
 # The encoder is the tests'.
@@ -43,7 +45,7 @@ print(seconds, busy, (peak() - before) / array.nbytes, zlib.crc32(array.reshape(
 
 
 def main(
-    output: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
+    output: OutputOption = None,
     peers: Annotated[Path | None, typer.Option(help="Folder that v3d-py-helper was installed into.")] = None,
     side: Annotated[int, typer.Option(help="Slices, rows and columns of the volumes; a multiple of 128.")] = 512,
     rounds: int = 2,
@@ -97,9 +99,7 @@ def main(
         "Hostile streams are made of the shortest operations there are; no encoder writes them.",
     ]
     text = "\n".join(lines) + "\n"
-    print(text)
-    if output is not None:
-        output.write_text(text)
+    outcome.write(text, output)
 
 
 def cases(dtype):

@@ -22,8 +22,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from basics import OutputOption, report
+from basics import report
 from networks import DTYPES, peers, share
+from outcome import OutputOption
 
 from neuron_vit3d import Segmenter, Volume, segment, segmentation_scores, synthetic_neuron
 from neuron_vit3d.data.pairs import IGNORE_INDEX, find_pairs, read_pair

@@ -26,7 +26,8 @@ from unittest import mock
 
 import numpy as np
 import typer
-from basics import OutputOption, report
+from basics import report
+from outcome import OutputOption
 from scipy import ndimage
 from tracing_peers import BRIDGE, by_kimimaro, by_skeletonize, kimimaro, trimmed
 

@@ -12,30 +12,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from neuron_vit3d import Volume, read_volume, synthetic_neuron, write_volume
+from neuron_vit3d import Volume, read_volume, write_volume
 from neuron_vit3d.cli.input import parse_shard
 from neuron_vit3d.inference import Segmenter
 from neuron_vit3d.tracing.methods import METHODS
 from neuron_vit3d.volumes.formats.zarr_writer import ImageLevel, create_image
-from support.program import fail, names, run, save_checkpoint, save_neuron, succeed
+from support.program import fail, names, run, save_checkpoint, succeed
 from support.tiny_models import save_2d
-
-
-@pytest.fixture(scope="module")
-def neuron():
-    return synthetic_neuron((8, 64, 64), seed=0, quality="clean")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return save_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture
-def files(neuron, tmp_path, monkeypatch) -> Path:
-    """The folder one works in: image.tif, gold.swc and drawn.tif, its mask."""
-    monkeypatch.chdir(tmp_path)
-    return save_neuron(tmp_path, neuron)
 
 
 def write_truncated(path, array):

@@ -1,4 +1,4 @@
-"""The command line as users meet it: what it writes and prints. What it refuses is in test_cli_bad_input.py."""
+"""The command line as users meet it: what it writes and prints. What it refuses is in test_bad_input.py."""
 
 import csv
 import io
@@ -27,7 +27,6 @@ from neuron_vit3d import (
     read_volume,
     segment,
     segmentation_scores,
-    synthetic_neuron,
     threshold_from_noise,
     tree_distance,
     write_volume,
@@ -43,28 +42,11 @@ from neuron_vit3d.option_fields import flags
 from neuron_vit3d.tracing.noise import LogOdds
 from support import processes
 from support.places import REPOSITORY
-from support.program import fail, in_a_process, names, run, save_checkpoint, save_neuron, succeed
+from support.program import fail, in_a_process, names, run, succeed
 from support.tiny_models import tiny_model
 
 
 SHAPE = (8, 64, 64)
-
-
-@pytest.fixture(scope="module")
-def neuron():
-    return synthetic_neuron(SHAPE, seed=0, quality="clean")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return save_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture
-def files(neuron, tmp_path, monkeypatch) -> Path:
-    """The folder one works in: image.tif, gold.swc and drawn.tif, its mask."""
-    monkeypatch.chdir(tmp_path)
-    return save_neuron(tmp_path, neuron)
 
 
 @pytest.fixture(scope="module")

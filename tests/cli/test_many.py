@@ -18,15 +18,10 @@ from neuron_vit3d import Volume, read_swc, read_volume, segment, synthetic_neuro
 from neuron_vit3d.cli.many import find_images, find_scores, is_one, names_of
 from neuron_vit3d.cli.summary import read_summary
 from neuron_vit3d.inference import Segmenter
-from support.program import fail, names, run, save_checkpoint, succeed
+from support.program import fail, names, run, succeed
 
 
 SHAPE = (8, 64, 64)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return save_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -186,7 +186,7 @@ def test_nodes_under_new_ids_follow_the_widest(written):
     assert tree.ids.tolist() == [first, first + 1, first + 2, first + 3]
 
 
-@pytest.mark.parametrize("end", ["\x1a", "\x1a\r\n", "\r\n\x1a\r\n\r\n"])
+@pytest.mark.parametrize("end", ["\x1a", "\x1a\r\n", "\r\n\x1a\r\n\r\n", "\x1a" * 128, "\r\n\x1a\r\n \x1a\x1a\n"])
 def test_a_dos_end_of_file_is_no_line(written, end):
     assert len(read_swc(written("1 1 0 0 0 1 -1\n2 3 1 0 0 1 1\n" + end))) == 2
 

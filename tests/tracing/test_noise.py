@@ -79,21 +79,22 @@ def test_how_sure_a_model_is():
     assert odds.sureness(expit(2.0)) == pytest.approx(1, abs=0.02) and odds.sureness(1.0) == np.inf
 
 
-def test_a_reader_is_counted_once_and_an_array_as_it_is_now(tmp_path, monkeypatch):
+def test_pieces_are_counted_once_and_an_array_as_it_is_now(tmp_path, monkeypatch):
     counted = []
     monkeypatch.setattr(LogOdds, "_add", lambda self, scores, add=LogOdds._add: (counted.append(1), add(self, scores)))
     scores = stack()
     write_volume(tmp_path / "scores.tif", Volume(scores))
     with open_volume(tmp_path / "scores.tif") as reader:
-        threshold = threshold_from_noise(reader)
+        pieces = Pieces(reader)
+        threshold = threshold_from_noise(pieces)
         once = len(counted)
-        trees = [trace(reader, threshold=threshold), trace(reader)]
+        trees = [trace(pieces, threshold=threshold), trace(pieces)]
     assert once == len(counted) > 0
     assert (trees[0].xyz == trees[1].xyz).all() and (trees[0].xyz == trace(scores).xyz).all()
     assert threshold == threshold_from_noise(scores)
     before = len(counted)
     scores[:] = stack(median=-7.5)
     assert threshold_from_noise(scores) != threshold and len(counted) > before
-    with open_volume(tmp_path / "scores.tif") as reader:  # another reader may be of another file
+    with open_volume(tmp_path / "scores.tif") as reader:
         before = len(counted)
         assert threshold_from_noise(reader) == threshold and len(counted) > before

@@ -1,5 +1,7 @@
 """Tests of `volumes/meaning.py`: what the voxels of a mask or of scores mean."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,9 +10,11 @@ from hypothesis import strategies as st
 from neuron_vit3d import read_volume, segmentation_scores, trace, write_volume
 from neuron_vit3d.tracing import TraceError
 from neuron_vit3d.volumes import Volume, VolumeError, as_mask_or_scores, labels_of, open_volume
+from neuron_vit3d.volumes.reader import VolumeReader
 
 
 SHAPE = (4, 6, 40)
+WHOLE = (slice(0, 6), slice(0, 40))
 SCORES = np.random.default_rng(0).random(SHAPE)
 
 
@@ -89,6 +93,32 @@ def test_a_reader_gives_what_is_meant_box_by_box(tmp_path):
         box = (slice(1, 3), slice(0, 6), slice(5, 9))
         np.testing.assert_allclose(made.read_box(box), voxels[box] / 255, atol=1e-6)
         np.testing.assert_allclose(made.read(0, 4), voxels / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mask", "labels", "8 bits", "16 bits", "label"])
+def test_a_reader_is_looked_through_once(kind, tmp_path, monkeypatch):
+    many = (SCORES * (65535 if kind == "16 bits" else 255)).astype("uint16")
+    many[0] = many[0] * (kind != "16 bits") + np.arange(240).reshape(6, 40) * (
+        kind == "16 bits"
+    )  # high ones come late
+    few = line(1) + np.roll(line(2), 1, axis=1)
+    write_volume(tmp_path / "a.tif", Volume({"mask": line(9), "labels": few, "label": few}.get(kind, many)))
+    monkeypatch.setattr(VolumeReader, "boxes", lambda self: [(slice(z, z + 1), *WHOLE) for z in range(4)])
+    with open_volume(tmp_path / "a.tif") as reader, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        read, read_box = [], reader.read_box
+        monkeypatch.setattr(reader, "read_box", lambda box: (read.append(box[0].start), read_box(box))[1])
+        made = as_mask_or_scores(reader, label=2 if kind == "label" else None)
+    assert read == list(range(len(read)))
+    if kind == "16 bits":
+        assert made.dtype == np.float32 and len(read) == 2
+
+
+def test_values_below_0_that_come_late_are_refused():
+    voxels = np.arange(960, dtype="int16").reshape(SHAPE) % 200
+    voxels[3, 5, 39] = -7
+    with pytest.raises(VolumeError, match="got values down to -7"):
+        as_mask_or_scores(voxels)
 
 
 def test_trace_takes_a_label_of_several():

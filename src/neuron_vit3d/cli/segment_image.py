@@ -89,7 +89,7 @@ def segment_image(
     if settings.trace:
         neurons.check_outputs(swc, image, unasked=True)
     check_not_made_by_hand(picture)
-    with ExitStack() as opened:  # the scores are opened once: what is counted of them is counted once
+    with ExitStack() as opened:  # the scores' pieces keep what is counted of them
         if is_zarr:
             shown = progress is True
             how = {"channel": settings.channel, "voxel_size": settings.voxel_size, "progress": shown}
@@ -98,14 +98,15 @@ def segment_image(
                 out.figures |= {"scores": scores, "finished": False}
                 return
             from ..inference.large import write_mask
+            from ..tracing.pieces import Pieces
             from ..volumes import open_volume
 
-            reader = opened.enter_context(open_volume(scores))
-            threshold = threshold_of(reader, tracing.threshold)
+            pieces = Pieces(opened.enter_context(open_volume(scores)))
+            threshold = threshold_of(pieces, tracing.threshold)
             share = write_mask(scores, mask, threshold, progress=shown)
             projections = projections_of(image, settings.channel, settings.segmenting.invert, scores=scores)
         else:
-            reader, threshold, share, projections = segment_slabs(image, model, settings, results, progress, opened)
+            pieces, threshold, share, projections = segment_slabs(image, model, settings, results, progress, opened)
         doubt = doubt_of(share)
         out.warnings += [doubt] if doubt else []
         out.tell(
@@ -119,7 +120,7 @@ def segment_image(
         figures: list[dict] = []
         if settings.trace:
             paths = neurons.outputs(swc)
-            found, sides = trace_scores(reader, neurons, replace(tracing, threshold=threshold), settings.voxel_size)
+            found, sides = trace_scores(pieces, neurons, replace(tracing, threshold=threshold), settings.voxel_size)
             trees, figures = write_trees(found, paths, image, sides, settings.units)
             for one in figures:
                 out.tell(described(one))

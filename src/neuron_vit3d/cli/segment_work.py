@@ -15,7 +15,7 @@ from .output import note
 
 
 if TYPE_CHECKING:
-    from ..volumes import VolumeReader
+    from ..tracing.pieces import Pieces
 
 # Of real stacks with traces the default takes 0.1 to 1 % for neuron.
 MUCH_NEURON = 0.05
@@ -89,13 +89,14 @@ def segment_slabs(image: Path, model, settings, results: list[Path], progress, o
         opened: closes the reader.
 
     Returns:
-        A reader of the scores, the threshold, the mask's share of neuron, and the image's projections.
+        The scores as pieces, the threshold, the mask's share of neuron, and the image's projections.
     """
     import numpy as np
 
     from neuron_vit3d import __version__
 
     from ..inference import Segmenter
+    from ..tracing.pieces import Pieces
     from ..volumes import SlabWriter, open_volume
     from ..volumes.names import has_voxels_elsewhere
     from ..volumes.on_disk import on_disk
@@ -125,12 +126,13 @@ def segment_slabs(image: Path, model, settings, results: list[Path], progress, o
                     if callable(progress):
                         progress((z + len(slab)) / source.shape[0])
         reader = opened.enter_context(open_volume(scores))
-        threshold = threshold_of(reader, settings.tracing.threshold)
+        pieces = Pieces(reader)
+        threshold = threshold_of(pieces, settings.tracing.threshold)
         slabs = ((z, reader.read(z, z + 1)) for z in range(reader.shape[0]))
-        return reader, threshold, *mask_of(slabs, source, mask, voxel_size, threshold)
+        return pieces, threshold, *mask_of(slabs, source, mask, voxel_size, threshold)
 
 
-def threshold_of(scores: "VolumeReader", threshold: float | None) -> float:
+def threshold_of(scores: "Pieces", threshold: float | None) -> float:
     """Returns the threshold that was asked for, or the one that follows the noise of the scores."""
     from ..tracing import threshold_from_noise
 
@@ -179,10 +181,8 @@ def telling_what_is_kept(scores_file) -> Iterator[None]:
         raise
 
 
-def trace_scores(
-    scores: "VolumeReader", neurons, options, voxel_size
-) -> tuple[list, tuple[float, float, float] | None]:
-    """Traces scores that were opened.
+def trace_scores(scores: "Pieces", neurons, options, voxel_size) -> tuple[list, tuple[float, float, float] | None]:
+    """Traces the pieces of scores.
 
     Returns:
         The trees, none where there is nothing to trace, which is told; and the voxel size.

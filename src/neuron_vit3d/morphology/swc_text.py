@@ -29,8 +29,9 @@ def decoded(path: Path) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    # Programs of DOS end a text file with Ctrl-Z.
-    text = text.rstrip().removesuffix("\x1a") if text.rstrip().endswith("\x1a") else text
+    # Programs of DOS end a text file with Ctrl-Z, and fill the last block with more of them.
+    before = text.rstrip("\x1a \t\r\n")
+    text = before if "\x1a" in text[len(before) :] else text
     # Not str.splitlines: it also splits at characters that Latin-1 comments may hold, and line numbers would be off.
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 

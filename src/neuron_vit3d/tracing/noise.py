@@ -6,8 +6,6 @@ around them, measured by how much that itself varies.
 """
 
 import math
-from contextlib import suppress
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -26,30 +24,25 @@ HIGHEST_MEDIAN, MOST_DEVIATION = -3.0, 3.5
 _WIDTH = 0.01  # of the bins that log odds are counted in
 # So many voxels tell enough of a volume of any size.
 _VOXELS = 1 << 26
-# What was counted of a reader, while it is there: `segment` asks for the threshold of scores, and then traces them.
-_OF_READERS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class LogOdds:
     """How often which log odds occur in a stack.
 
-    Scores of exactly 0 are left out: there was nothing that a model looked at.
+    Scores of exactly 0 are left out: there was nothing that a model looked at. The scores keep what was counted:
+    `segment` asks for their threshold, and then traces them.
     """
 
     def __init__(self, scores: Pieces):
         self.values = np.arange(int(2 * FARTHEST / _WIDTH) + 1) * _WIDTH - FARTHEST
-        reader = scores._source if scores._is_reader else None  # an array may have changed since
-        if reader in _OF_READERS:
-            self.counts = _OF_READERS[reader]
-            return
-        self.counts = np.zeros(len(self.values), np.int64)
-        every = max(1, math.ceil(math.prod(scores.shape) / _VOXELS))
-        for number, box in enumerate(scores.boxes()):
-            if number % every == 0:
-                self._add(scores.read(box))
-        if reader is not None:
-            with suppress(TypeError):  # a reader of somebody else's that nothing can be kept of
-                _OF_READERS[reader] = self.counts
+        if scores.log_odds is None:
+            self.counts = np.zeros(len(self.values), np.int64)
+            every = max(1, math.ceil(math.prod(scores.shape) / _VOXELS))
+            for number, box in enumerate(scores.boxes()):
+                if number % every == 0:
+                    self._add(scores.read(box))
+            scores.log_odds = self.counts
+        self.counts = scores.log_odds
 
     def _add(self, scores: np.ndarray) -> None:
         odds = log_odds(scores[(scores > 0) & (scores <= 1)].astype(np.float32))
@@ -89,9 +82,10 @@ def threshold_from_noise(scores) -> float:
     """The threshold that `trace` takes where none is given: what stands out from the scores' own noise.
 
     Args:
-        scores: array (z, y, x) of floats in [0, 1], a Volume that holds one, or what `open_volume` gives.
+        scores: array (z, y, x) of floats in [0, 1], a Volume that holds one, what `open_volume` gives, or
+            `tracing.pieces.Pieces` of these, which keep what was counted for `trace`.
 
     Returns:
         A score, from 0.02 to 0.99.
     """
-    return LogOdds(Pieces(scores)).threshold()
+    return LogOdds(Pieces.of(scores)).threshold()

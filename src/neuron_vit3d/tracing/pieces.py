@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,21 +23,34 @@ Box = tuple[slice, slice, slice]  # z, y, x
 class Pieces:
     """An array (z, y, x) in memory, or a reader of a volume on disk (`shape`, `dtype`, `boxes`, `read_box`).
 
+    Attributes:
+        source: a volume or reader as it was given, which may know its name; else the array.
+        voxel_size: z, y, x in micrometres, where what was given knows it.
+        log_odds: what [`LogOdds`] counted, once it did.
+
     Raises:
         TypeError, ValueError: of what becomes no array.
     """
 
     def __init__(self, source):
         self._is_reader = hasattr(source, "read_box")
-        self._source: Any = source if self._is_reader else np.asarray(getattr(source, "array", source))
-        self.source = source if hasattr(source, "source") else self._source  # a volume knows its name
-        self.shape = tuple(self._source.shape)
-        self.dtype = np.dtype(self._source.dtype)
+        voxels: Any = source if self._is_reader else np.asarray(getattr(source, "array", source))
+        self._read: Callable[[Box], np.ndarray] = voxels.read_box if self._is_reader else voxels.__getitem__
+        self.source: Any = source if self._is_reader or hasattr(source, "source") else voxels
+        self.shape = tuple(voxels.shape)
+        self.dtype = np.dtype(voxels.dtype)
+        self.voxel_size: tuple[float, float, float] | None = getattr(source, "voxel_size", None)
+        self.log_odds: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, source) -> "Pieces":
+        """The pieces of a source; itself if it is that, so that what was counted of it is known."""
+        return source if isinstance(source, cls) else cls(source)
 
     def boxes(self) -> Iterator[Box]:
         """Cover the volume, each about as large as may be looked at at once."""
         if self._is_reader:
-            return self._source.boxes()
+            return self.source.boxes()
         return slabs(self.shape)
 
     @property
@@ -46,7 +59,7 @@ class Pieces:
 
     def read(self, box: Box) -> np.ndarray:
         """Scores; of a mask 1 where it is set, and 0 elsewhere."""
-        voxels = self._source.read_box(box) if self._is_reader else self._source[box]
+        voxels = self._read(box)
         return (voxels != 0).astype(np.float32) if self.is_mask else voxels
 
 

@@ -118,7 +118,7 @@ def trace_neurons(
     options = TraceOptions.of(trace_neurons, options, keywords)
     source = _meant(scores_or_mask, label, scale)
     if voxel_size is None:
-        voxel_size = getattr(scores_or_mask, "voxel_size", None)
+        voxel_size = source.voxel_size
     _check_voxel_size(voxel_size)
     roots = [] if isinstance(neurons, int) else [np.array(_checked_root(root, source.shape))[::-1] for root in neurons]
     if not roots and (not isinstance(neurons, int) or neurons < 1):
@@ -250,10 +250,11 @@ def _report(too_small: np.ndarray, left_out: np.ndarray, options: TraceOptions) 
 
 def _meant(scores_or_mask, label: int | None, scale: float | None) -> Pieces:
     """The mask or scores that the voxels stand for."""
-    source = Pieces(scores_or_mask)
+    source = Pieces.of(scores_or_mask)
     _check_kind(source)
     try:
-        return Pieces(as_mask_or_scores(source.source, label=label, scale=scale))
+        meant = as_mask_or_scores(source.source, label=label, scale=scale)
+        return source if meant is source.source else Pieces(meant)
     except VolumeError as error:
         raise TraceError(str(error)) from error
 

@@ -7,6 +7,7 @@ many.
 
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -59,27 +60,29 @@ def as_mask_or_scores(
     if source.dtype.kind not in "iub":
         raise VolumeError(f"{name}: expected labels, which are whole numbers, to take {label} of, got {source.dtype}")
     if label is not None:
-        found = labels_of(source, name=name)
-        if label not in found and not (label == 0 and has_zero(source)):
-            raise VolumeError(f"{name}: expected one of its labels {_listed(found)}, got {label}")
+        found = _labels(source, name)
+        if label not in found.values and not (label == 0 and found.has_zero):
+            raise VolumeError(f"{name}: expected one of its labels {_listed(found.values)}, got {label}")
         return _made(source, lambda voxels: voxels == label, np.bool_)
-    values = _values(source, FEW)
+    is_narrow = source.dtype.itemsize <= _WIDEST_PROBABILITY
+    seen = _Seen.of(source, FEW, enough=255 if is_narrow else None)
+    values = seen.values
     if len(values) <= 1:
         return source
     how = "--label N says which is the neuron (label=N), --scale S which value is a probability of 1 (scale=S)"
-    if values[0] < 0:
-        raise VolumeError(f"{name}: expected a mask, labels or probabilities, got values down to {values[0]}; {how}")
+    if seen.lowest < 0:
+        raise VolumeError(f"{name}: expected a mask, labels or probabilities, got values down to {seen.lowest}; {how}")
     if len(values) <= FEW:
-        if not has_zero(source):
+        if not seen.has_zero:
             raise VolumeError(
                 f"{name}: holds the labels {_listed(values)} and no 0, so that it is not known which of them is "
                 f"background; {how}"
             )
         _tell(f"{name}: holds the labels {_listed(values)}: all are taken for neuron; {how}")
         return source
-    if source.dtype.itemsize > _WIDEST_PROBABILITY:
+    if not is_narrow:
         raise VolumeError(f"{name}: holds more than {FEW} values, of {source.dtype}: labels of objects? {how}")
-    highest = 255 if _highest(source) <= 255 else 65535
+    highest = 255 if seen.highest <= 255 else 65535
     _tell(f"{name}: holds more than {FEW} values: they are taken for probabilities, as shares of {highest}; {how}")
     return as_mask_or_scores(source, scale=highest, name=name)
 
@@ -90,37 +93,59 @@ def labels_of(source: np.ndarray | Volume | VolumeReader, *, name: str | None = 
     Raises:
         VolumeError: there are more than MOST_LABELS, or they are no whole numbers.
     """
-    name = name or getattr(source, "source", "the mask")
+    return _labels(source, name or getattr(source, "source", "the mask")).values
+
+
+def _labels(source: np.ndarray | Volume | VolumeReader, name: str) -> "_Seen":
     if source.dtype.kind not in "iub":
         raise VolumeError(f"{name}: expected labels, which are whole numbers, got {source.dtype}")
-    values = _values(source, MOST_LABELS)
-    if len(values) > MOST_LABELS:
+    seen = _Seen.of(source, MOST_LABELS)
+    if len(seen.values) > MOST_LABELS:
         raise VolumeError(f"{name}: expected at most {MOST_LABELS} labels, got more")
-    return values
+    return seen
 
 
-def has_zero(source: np.ndarray | Volume | VolumeReader) -> bool:
-    """Whether any voxel is 0; stops at the first."""
-    return any((piece == 0).any() for piece in _pieces(source))
+@dataclass
+class _Seen:
+    """What there is among whole numbers, of one look at each.
 
+    Attributes:
+        values: beside 0, ascending; of too many some.
+        lowest, highest: of all that was looked at, without 0; 0 where there is nothing else.
+        has_zero: whether any voxel is 0.
+    """
 
-def _values(source: np.ndarray | Volume | VolumeReader, most: int) -> list[int]:
-    """The values beside 0, ascending; where they are more than `most`, some of them, the lowest not among them."""
-    found: set[int] = set()
-    only: int | None = None  # most masks have one value, which is quickly looked for
-    for piece in _pieces(source):
-        set_voxels = piece[piece != 0]
-        if only is not None and (set_voxels == only).all():
-            continue
-        found.update(np.unique(set_voxels).tolist())
-        only = next(iter(found)) if len(found) == 1 else None
-        if len(found) > most:
-            break
-    return sorted(found)
+    values: list[int]
+    lowest: int = 0
+    highest: int = 0
+    has_zero: bool = False
 
+    @classmethod
+    def of(cls, source: np.ndarray | Volume | VolumeReader, most: int, enough: int | None = None) -> "_Seen":
+        """Looks through a source, piece by piece.
 
-def _highest(source: np.ndarray | Volume | VolumeReader) -> int:
-    return max(int(piece.max()) for piece in _pieces(source))
+        Args:
+            source: of whole numbers.
+            most: of more values beside 0 than these, no more are told apart.
+            enough: it goes on then, until one is higher than this or below 0; None: it stops.
+        """
+        seen, found = cls([]), set[int]()
+        only: int | None = None  # most masks have one value, which is quickly looked for
+        for piece in _pieces(source):
+            set_voxels = piece[piece != 0]
+            seen.has_zero |= set_voxels.size < piece.size
+            if not set_voxels.size or (only is not None and (set_voxels == only).all()):
+                continue
+            lowest, highest = int(set_voxels.min()), int(set_voxels.max())
+            seen.lowest = min(seen.lowest or lowest, lowest)
+            seen.highest = max(seen.highest or highest, highest)
+            if len(found) <= most:
+                found.update(map(int, np.unique(set_voxels).tolist()))
+                only = next(iter(found)) if len(found) == 1 else None
+            if len(found) > most and (enough is None or seen.lowest < 0 or seen.highest > enough):
+                break
+        seen.values = sorted(found)
+        return seen
 
 
 def _pieces(source: np.ndarray | Volume | VolumeReader) -> Iterable[np.ndarray]:

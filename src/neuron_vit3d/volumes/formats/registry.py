@@ -31,6 +31,7 @@ FORMATS = {
     "npy": Line(".npy", ".npy"),
     "nrrd": Line("NRRD"),
     "nifti": Line("NIfTI"),
+    "imaris": Line("Imaris"),
     "zarr": Line("an OME-Zarr folder"),
     "slices": Line("a folder of numbered slices"),
     "bioio": Line("a microscope maker's format"),
