@@ -14,8 +14,8 @@ from .smoothing import FARTHEST, log_odds
 
 
 # The threshold lies this many upper deviations above the median of the log odds. For the default's scores of the eight
-# fly neurons that it was chosen on (tuff, the training part of the fixed split) the values that are nearly best lie about
-# 5, from 4 to 5.3.
+# fly neurons that it was chosen on (tuff, the training part of the fixed split) the values that are nearly best lie
+# about 5, from 4 to 5.3.
 DEVIATIONS = 5.0
 LOWEST, HIGHEST = 0.02, 0.99
 # Scores say nothing about noise if their median is higher than HIGHEST_MEDIAN (there is no background), or their upper
