@@ -1,4 +1,4 @@
-"""The command line: neuron-vit3d segment | trace | measure | evaluate | convert | view | train | prepare | publish.
+"""The command line: neuron-vit3d segment | trace | measure | evaluate | convert | view | report | train | ...
 
 One module a command; `program` puts them together. `app` and `main` are imported on first use, so that a script which
 needs one command or one check does not pay for the others.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..soundness import repair_radii
 from ..swc import Tree
 from ..units import told_voxel_size
 from .format import TreeFileError, TreeFormat
@@ -72,10 +73,11 @@ def _read(path: Path, *, mend_structure: bool = False) -> Tree:
         raise TreeFileError(f"{path}: NaN or infinite positions or diameters")
     if not count:
         raise TreeFileError(f"{path}: expected neurites or a soma, found none")
-    sizes = np.concatenate(radii)
-    positive = sizes[sizes > 0]
-    sizes[~(sizes > 0)] = np.median(positive) if len(positive) else 1.0
-    return Tree.from_parents(np.concatenate(xyz), sizes, np.concatenate(parents), np.concatenate(types), comments)
+    sizes, above = np.concatenate(radii), np.concatenate(parents)
+    ids = np.arange(count)
+    table = np.column_stack([ids, np.concatenate(types), np.concatenate(xyz), sizes, above]).astype(float)
+    comments += repair_radii(table)
+    return Tree.from_parents(np.concatenate(xyz), table[:, 5], above, np.concatenate(types), comments)
 
 
 FORMAT = TreeFormat(
