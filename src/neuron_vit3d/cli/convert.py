@@ -7,6 +7,7 @@ import typer
 
 from ..morphology.formats.registry import FORMATS, format_named_by, suffixes_in_words
 from ..volumes.formats.registry import written_in_words
+from .content import warn_of_mistake_in
 from .input import check_file, check_folder, check_target, check_type, check_units, parse_label, parse_voxel_size
 from .options import (
     ChannelOption,
@@ -100,6 +101,7 @@ def convert(
         with open_volume(like, channel or 0) as reader:
             sides = sides or reader.voxel_size
             tree = read_fitted(source, reader.shape, sides, units=swc_units)
+            warn_of_mistake_in(reader, tree, source, like)
             drawn = Volume(rasterize(tree, reader.shape), sides)
         write_volume(target, drawn)
     out = Output(json)

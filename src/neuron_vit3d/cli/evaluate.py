@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .content import warn_of_mistake
 from .input import (
     check_folder,
     check_target,
@@ -111,6 +112,12 @@ def evaluate(
         figures[name] = comparison.figures()
         if picture is not None:
             comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name), image_number)
+        gold_tree = comparison.gold if comparison.is_tree else comparison.gold_tree
+        seen, background = images.get(name), comparison.background
+        if background is not None and seen is not None and gold_tree is not None:
+            warn_of_mistake(gold_tree, theirs, background.xy[None], seen, background.voxel_size)
+        elif gold_tree is not None and not comparison.is_tree:
+            warn_of_mistake(gold_tree, theirs, comparison.predicted, ours, sides)
     if csv is not None:
         write_csv(csv, figures)
     if not many:

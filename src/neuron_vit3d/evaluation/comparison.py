@@ -72,6 +72,7 @@ class Comparison:
         units: str | None = None,
     ):
         self.threshold, self.is_tree = threshold, is_tree(predicted)
+        self.background: Projections | None = None  # of the image of the picture
         self.predicted: Any  # of both kinds: Tree, or mask (z, y, x)
         self.gold: Any
         if self.is_tree:
@@ -122,12 +123,14 @@ class Comparison:
             background = Projections(self.gold.shape) if image is None else read_projections(image, image=number)
             if background.shape != self.gold.shape:
                 raise ValueError(f"{image}: expected the masks' shape {self.gold.shape}, found {background.shape}")
+            self.background = None if image is None else background
             return write_mask_difference(path, background, self.predicted, self.gold)
         trees = [self.predicted, self.gold]
         if image is None:
             trees, shape = _side_by_side(trees)
         known = voxel_size_of(self.gold) or voxel_size_of(self.predicted)
         background = Projections(shape, known) if image is None else read_projections(image, image=number)
+        self.background = None if image is None else background
         return write_tree_difference(path, background, *trees, threshold=self.threshold)
 
 
