@@ -43,6 +43,9 @@ def evaluate(
         ),
     ] = None,
     image: Annotated[Path | None, typer.Option(help="Image to draw the picture over; of folders: a folder.")] = None,
+    image_number: Annotated[
+        int | None, typer.Option(help="Where --image holds several images: this one, from 0.", show_default=False)
+    ] = None,
 ) -> None:
     """Compare trees with gold trees, or masks with gold masks (or with the tubes of the gold trees).
 
@@ -55,6 +58,8 @@ def evaluate(
             raise OSError(f"{path}: no such file")
     if image is not None and picture is None:
         raise ValueError("--image: is for --picture, which is not given")
+    if image_number is not None and image is None:
+        raise ValueError("--image-number: is for --image, which is not given")
     from ..evaluation.comparison import (
         Comparison,
         as_json,
@@ -105,7 +110,7 @@ def evaluate(
         )
         figures[name] = comparison.figures()
         if picture is not None:
-            comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name))
+            comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name), image_number)
     if csv is not None:
         write_csv(csv, figures)
     if not many:
