@@ -58,7 +58,8 @@ def main(output: OutputOption = None, nodes: int = 1_000_000, rounds: int = 5) -
         "| --- | ---: | ---: |",
         *(f"| {name} | {seconds:.2f} | {seconds / best['MorphIO, read']:.2f} |" for name, seconds in best.items()),
         "",
-        f"Read again, all numbers are {'the same bit for bit' if same else 'NOT the same'}. Files that are not regular,",
+        f"Read again, all numbers are {'the same bit for bit' if same else 'NOT the same'}. Files that are not "
+        "regular,",
         f"and those below {swc_columns.LARGE_TEXT // 1024} kB, are read line by line; trees below "
         f"{swc_columns.LARGE_TREE} nodes are written so.",
     ]
