@@ -21,6 +21,7 @@ class ChannelReader:
         channel: the channel for a model of one channel, if the volume has several.
         invert: whether to read the negative, so that dark becomes bright. Integers are then counted from the other end
             of their range.
+        image: number of the image, from 0, in a file that holds several.
 
     Raises:
         VolumeError: as `open_volume`; also if the volume has fewer or more channels than the model takes.
@@ -34,12 +35,13 @@ class ChannelReader:
         channel: int | None = None,
         *,
         invert: bool = False,
+        image: int | None = None,
     ):
         if num_channels > 1 and channel is not None:
             raise ValueError(f"the model takes {num_channels} channels at once; channel = {channel} cannot be chosen")
         with ExitStack() as stack:
-            first = stack.enter_context(open_volume(volume, 0 if num_channels > 1 else channel))
-            others = [stack.enter_context(open_volume(volume, index)) for index in range(1, num_channels)]
+            first = stack.enter_context(open_volume(volume, 0 if num_channels > 1 else channel, image))
+            others = [stack.enter_context(open_volume(volume, index, image)) for index in range(1, num_channels)]
             if 1 < num_channels < first.num_channels:
                 raise VolumeError(f"{first.source}: the model takes {num_channels} channels, the image has more")
             self.readers: list[VolumeReader] = [first, *others]

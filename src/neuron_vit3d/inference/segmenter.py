@@ -56,13 +56,11 @@ def segment(
 
     Args:
         volume: a file that `read_volume` reads, or a [`Volume`].
-        model: a checkpoint (folder or name on the Hub), a loaded model, or a [`Segmenter`]; None: the embedded
-            default.
+        model: a checkpoint (folder or name on the Hub), a loaded model, a [`Segmenter`]; None: the embedded default.
         options: how scores are made.
         channel: the image's channel to segment, if it has several.
         processor: the model's image processor, as in [`Segmenter`].
-        out: a TIFF to which the scores are written as they are computed; the result is then mapped from it. None: the
-            scores are in memory.
+        out: a TIFF to which scores are written as they come; the result is mapped from it. None: scores are in memory.
         progress: whether to report the progress on standard error.
         keywords: single options of [`SegmentOptions`], instead of `options` or to change them.
 
@@ -174,9 +172,11 @@ class Segmenter:
         known.update(self.processor.to_json_string().encode())
         return known.hexdigest()
 
-    def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> ChannelReader:
+    def open(
+        self, volume: str | os.PathLike | Volume, channel: int | None = None, image: int | None = None
+    ) -> ChannelReader:
         """Opens the channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
-        return ChannelReader(volume, self.processor.num_channels, channel, invert=self.options.invert)
+        return ChannelReader(volume, self.processor.num_channels, channel, invert=self.options.invert, image=image)
 
     def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
         """Returns the blocks that a volume of this shape (slices, height, width) is cut into."""

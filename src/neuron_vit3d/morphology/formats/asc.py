@@ -6,6 +6,7 @@ middle, and all neurites hang on it.
 
 import contextlib
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,9 @@ def _read(path: Path, *, mend_structure: bool = False) -> Tree:
     sizes, above = np.concatenate(radii), np.concatenate(parents)
     ids = np.arange(count)
     table = np.column_stack([ids, np.concatenate(types), np.concatenate(xyz), sizes, above]).astype(float)
-    comments += repair_radii(table)
+    done = repair_radii(table)
+    if done:
+        warnings.warn(f"{path}: {'; '.join(done)}", stacklevel=3)
     return Tree.from_parents(np.concatenate(xyz), table[:, 5], above, np.concatenate(types), comments)
 
 
