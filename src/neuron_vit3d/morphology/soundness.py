@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ def find_problems(tree: Tree) -> list[tuple[int, str]]:
     if not len(tree):
         return [(0, "the tree has no node")]
     problems = [(row, f"id {ids[row]} is negative") for row in np.flatnonzero(ids < 0).tolist()]
-    order = np.argsort(ids, kind="stable")
+    order = _ascending(ids)
     repeated = order[1:][ids[order[1:]] == ids[order[:-1]]]
     problems += [(row, f"id {ids[row]} is used before") for row in repeated.tolist()]
     not_finite = ~(np.isfinite(tree.xyz).all(axis=1) & np.isfinite(radii))
@@ -52,6 +53,8 @@ def find_problems(tree: Tree) -> list[tuple[int, str]]:
 def rows_on_cycles(parent_index: np.ndarray) -> np.ndarray:
     """Sorted rows that lie on a cycle of parents (-1: root), by pointer doubling in O(n log n)."""
     n = len(parent_index)
+    if (parent_index < np.arange(n)).all():  # parents come first
+        return np.empty(0, dtype=np.int64)
     jump = np.append(parent_index, n)  # row n stands for "past the root" and stays there
     jump[jump < 0] = n
     for _ in range(n.bit_length()):  # afterwards every jump is at least n steps long
@@ -66,10 +69,18 @@ def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The row at which `ids` holds each wanted id, -1 where it does not."""
     if not len(ids):
         return np.full(len(wanted), -1, dtype=np.int64)
-    order = np.argsort(ids, kind="stable")
+    if (ids[1:] - ids[:-1] == 1).all():
+        rows = wanted - ids[0]
+        return np.where((rows >= 0) & (rows < len(ids)), rows, -1).astype(np.int64)
+    order = _ascending(ids)
     place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
     rows = order[place]
     return np.where(ids[rows] == wanted, rows, -1)
+
+
+def _ascending(ids: np.ndarray) -> np.ndarray:
+    """The stable order of ids, which mostly is theirs."""
+    return np.arange(len(ids)) if (ids[1:] >= ids[:-1]).all() else np.argsort(ids, kind="stable")
 
 
 def repair_parents(table: np.ndarray) -> list[str]:
@@ -87,7 +98,8 @@ def repair_parents(table: np.ndarray) -> list[str]:
 def repair_radii(table: np.ndarray) -> list[str]:
     """Mends radii that are NaN or not positive, in place, and says what was done.
 
-    They become those of the nearest ancestors with good ones; where there is none, the median of the good ones, or 1.
+    They become those of the nearest ancestors with good ones; where there is none, as at a root, those of the nearest
+    descendants; and where there are none either, the median of the good ones, or 1.
     """
     radii = table[:, 5]
     is_bad = ~(radii > 0)
@@ -100,13 +112,32 @@ def repair_radii(table: np.ndarray) -> list[str]:
     for _ in range(len(table).bit_length()):  # pointer doubling; on a cycle of bad ones it ends as well
         nearest = np.where(nearest < 0, -1, nearest[nearest])
     has_good = (nearest >= 0) & ~is_bad[nearest]
-    radii[is_bad] = np.where(has_good, radii[nearest], median)[is_bad]
-    done, alone = [], int((is_bad & ~has_good).sum())
-    if alone < is_bad.sum():
-        done.append(f"{is_bad.sum() - alone} of {is_bad.size} radii were not positive and became their parents'")
-    if alone:
-        done.append(f"{alone} of {is_bad.size} radii were not positive and became {median:g}")
-    return done
+    below = _nearest_below(parent, ~is_bad, is_bad & ~has_good)
+    nearest = np.where(has_good, nearest, below)
+    radii[is_bad] = np.where(nearest >= 0, radii[nearest], median)[is_bad]
+    became = {
+        "their parents'": int((is_bad & has_good).sum()),
+        "their children's": int((is_bad & (below >= 0)).sum()),
+        f"{median:g}": int((is_bad & (nearest < 0)).sum()),
+    }
+    done = [(count, what) for what, count in became.items() if count]
+    return [f"{count} of {is_bad.size} radii were not positive and became {what}" for count, what in done]
+
+
+def _nearest_below(parent: np.ndarray, is_good: np.ndarray, is_wanted: np.ndarray) -> np.ndarray:
+    """The row of the nearest good descendant of each wanted row, by the number of edges; -1 elsewhere, or of none."""
+    found = np.full(len(parent), -1)
+    if not is_wanted.any():
+        return found
+    wanted, above, nearest = is_wanted.tolist(), parent.tolist(), found.tolist()
+    queue = deque((row, row) for row in np.flatnonzero(is_good & (parent >= 0) & is_wanted[parent]).tolist())
+    while queue:  # breadth first: who comes first is nearest
+        row, good = queue.popleft()
+        up = above[row]
+        if up >= 0 and wanted[up] and nearest[up] < 0:
+            nearest[up] = good
+            queue.append((up, good))
+    return np.array(nearest)
 
 
 def repair_structure(table: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -128,7 +159,7 @@ def repair_structure(table: np.ndarray) -> tuple[np.ndarray, list[str]]:
     parents[missing] = -1
     done = [f"{missing.sum()} node(s) whose parent is missing became roots"] if missing.any() else []
 
-    order = np.argsort(ids, kind="stable")
+    order = _ascending(ids)
     starts = np.flatnonzero(np.append(True, ids[order[1:]] != ids[order[:-1]]))
     keep, next_id, moved = np.ones(len(ids), dtype=bool), ids.max() + 1, 0
     for rows in np.split(order, starts[1:]) if len(starts) < len(ids) else ():
