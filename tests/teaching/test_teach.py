@@ -56,7 +56,7 @@ def state_of(folder) -> dict:
 @pytest.mark.slow
 def test_a_teaching_that_was_interrupted_ends_as_another(data, base, tmp_path, monkeypatch, one_thread, capsys):
     whole = neuron_vit3d.teach(data, tmp_path / "whole", base_model=base, **SMALL)
-    assert sorted(state_of(whole.folder)["figures"]) == ["0.5", "1", "before"]
+    assert sorted(state_of(whole.folder)["figures"]) == ["0.5", "0.5_sure", "1", "1_sure", "before"]
     said = capsys.readouterr().err
     assert "teaching 2 stacks: 3 trainings of 4 steps, about 1 minute" in said
     assert "training 1 of 3, without neuron_000" in said
@@ -91,7 +91,7 @@ def test_a_lone_stack_is_judged_by_its_halves_and_a_2d_model_can_be_taught(data,
     options = SMALL | {"num_slices": 3, "decoder_hidden_size": 8, "stem_sizes": [4, 4, 8]}
     taught = neuron_vit3d.teach(data, tmp_path / "out", base_model=save_base(tmp_path / "2d"), **options)
     assert taught.verdict.unseen == 2 and "halves" in taught.verdict.text
-    assert sorted(state_of(taught.folder)["figures"]) == ["1", "before"]
+    assert sorted(state_of(taught.folder)["figures"]) == ["1", "1_sure", "before"]
 
 
 def test_bad_data_is_refused_before_anything_is_written(data, base, tmp_path, one_thread):

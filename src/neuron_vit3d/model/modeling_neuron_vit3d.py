@@ -4,6 +4,7 @@ Reads from large to small: what the models share, the segmentation model, the en
 the loss in `loss.py`.
 """
 
+import math
 import os
 
 import torch
@@ -257,6 +258,8 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels)
+        elif self.config.lowest_score and not self.training:
+            logits = without_low_scores(logits, self.config.lowest_score)
         if isinstance(output_hidden_states, int) and not isinstance(output_hidden_states, bool):
             output_hidden_states = [output_hidden_states]
         if isinstance(output_hidden_states, list | tuple):
@@ -272,6 +275,19 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
     def loss_function(self, logits: torch.Tensor, labels: torch.Tensor, **kwargs) -> torch.Tensor:
         """Dice + cross-entropy, see [`dice_cross_entropy_loss`]."""
         return dice_cross_entropy_loss(logits, labels, ignore_index=self.config.semantic_loss_ignore_index)
+
+
+def without_low_scores(logits: torch.Tensor, lowest: float) -> torch.Tensor:
+    """Makes scores below `lowest` exactly 0: there the logits of all labels but the background fall far below it.
+
+    Args:
+        logits: (batch, num_labels, ...).
+        lowest: above 0.
+    """
+    background, others = logits[:, :1], logits[:, 1:]
+    is_low = others.float().logsumexp(1, keepdim=True) - background.float() < math.log(lowest / (1 - lowest))
+    # A difference whose sigmoid is 0 in float32, and which half precision can hold.
+    return torch.cat([background, torch.where(is_low, background - 1e4, others)], dim=1)
 
 
 class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
