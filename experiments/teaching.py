@@ -143,9 +143,9 @@ def report() -> None:
         "# Teaching a few stacks",
         "",
         "`experiments/teaching.py`: the recipe of `neuron-vit3d train --data`, tested on stacks that were not taught.",
-        "A share is how far the weights go from the start's to the taught ones; the threshold follows a stack's noise,",
-        "or is 0.5 (`lowest_score`). In brackets: the change from the default before teaching, stack by stack, with a",
-        "95 % interval by bootstrap over stacks (10,000 draws).",
+        "A share is how far the weights go from the start's to the taught ones; the threshold follows noise, or is",
+        "0.5 (`lowest_score`). In brackets: the change from the default before teaching, stack by stack, with a 95 %",
+        "interval by bootstrap over stacks (10,000 draws).",
         "",
     ]
     for of_kind, title in ((True, "Unseen stacks of the kind that was taught"), (False, "Stacks of other kinds")):
