@@ -148,3 +148,17 @@ def test_units_that_cannot_be_are_refused(words, said, mask, monkeypatch):
     monkeypatch.chdir(mask.parent)
     (mask.parent / "a.swc").write_text("1 3 5 5 4 1 -1\n2 3 9 5 4 1 1\n")
     assert said in fail(*words)
+
+
+def test_the_type_of_all_nodes_but_the_soma(mask, tmp_path):
+    succeed("trace", mask, "-o", tmp_path / "a.swc", "--type", "axon")
+    assert set(read_swc(tmp_path / "a.swc").types.tolist()) <= {1, 2}
+    (tmp_path / "b.swc").write_text("1 1 5 5 4 1 -1\n2 0 9 5 4 1 1\n3 2 12 5 4 1 2\n")
+    succeed("convert", tmp_path / "b.swc", tmp_path / "c.swc", "--type", "apical")
+    assert read_swc(tmp_path / "c.swc").types.tolist() == [1, 4, 4]
+    said = "--type: expected one of undefined, axon, dendrite, apical, got 'glia'"
+    assert said in fail("trace", mask, "-o", tmp_path / "d.swc", "--type", "glia")
+    assert said in fail("segment", mask, "--type", "glia")
+    assert "--type: is for trees" in fail(
+        "convert", tmp_path / "b.swc", tmp_path / "d.tif", "--like", mask, "--type", "axon"
+    )

@@ -152,12 +152,29 @@ def test_a_missing_file_is_an_os_error(tmp_path):
 
 def test_radii_are_repaired_or_refused(written):
     path = written("1 1 0 0 0 0 -1\n2 3 1 0 0 3 1\n3 3 2 0 0 5 2\n4 3 3 0 0 -1 3\n5 3 4 0 0 nan 4\n")
-    with pytest.warns(UserWarning, match="2 of 5 radii .* became their parents'; 1 of 5 radii .* became 4"):
-        assert read_swc(path).radii.tolist() == [4, 3, 5, 5, 5]
+    with pytest.warns(
+        UserWarning, match="2 of 5 radii .* became their parents'; 1 of 5 radii .* became their children's"
+    ):
+        assert read_swc(path).radii.tolist() == [3, 3, 5, 5, 5]
     with pytest.raises(SWCError, match=r":1: node 1 has radius 0 \(and 2 more\)"):
         read_swc(path, repair=False)
     with pytest.warns(UserWarning, match="became 1"):
         assert read_swc(written("1 1 0 0 0 0 -1\n")).radii.tolist() == [1]
+
+
+def test_a_bad_root_has_the_radius_of_its_nearest_good_descendant(written):
+    bad = "1 1 0 0 0 0 -1\n2 3 1 0 0 0 1\n3 3 2 0 0 0 2\n4 3 3 0 0 7 3\n5 3 1 1 0 0 1\n6 3 1 2 0 2 5\n7 3 9 9 9 0 -1\n"
+    with pytest.warns(UserWarning, match="4 of 7 radii .* became their children's; 1 of 7 radii .* became 4.5"):
+        assert read_swc(written(bad)).radii.tolist() == [2, 7, 7, 7, 2, 2, 4.5]
+
+
+def test_ids_may_be_written_with_decimals(written):
+    assert read_swc(written("12.0 1.0 0 0 0 1 -1.0\n13.00 3 1 0 0 1 12.\n")).parents.tolist() == [-1, 12]
+    first = 720575940661139073
+    path = written(f"{first}.0 1 1 1 1 1 -1.0\n{first + 1}.0 2 1 1 1 1 {first}.00\n")
+    assert read_swc(path).ids.tolist() == [first, first + 1] and read_swc(path).parents.tolist() == [-1, first]
+    with pytest.raises(SWCError, match=f":1: id must be a whole number, got '{first}.5'"):
+        read_swc(written(f"{first}.5 1 1 1 1 1 -1\n"))
 
 
 def test_a_radius_of_a_cycle_is_mended_before_the_cycle_is_refused(written):

@@ -482,7 +482,7 @@ def test_neurons_that_touch_are_cut_apart_half_way():
     assert len(left) + len(right) == len(whole)
     for tree in (left, right):
         assert_one_sound_tree(tree)
-    with pytest.raises(TraceError, match="got two at one"):
+    with pytest.raises(TraceError, match="got two at the same place"):
         trace_neurons(mask, [(8, 10, 15), (8, 10, 15)])
     for none in (0, []):
         with pytest.raises(TraceError, match="expected at least one neuron"):

@@ -7,7 +7,8 @@ import typer
 
 from ..morphology.formats.registry import FORMATS, format_named_by, suffixes_in_words
 from ..volumes.formats.registry import written_in_words
-from .input import check_file, check_folder, check_target, check_units, parse_label, parse_voxel_size
+from .content import warn_of_mistake_in
+from .input import check_file, check_folder, check_target, check_type, check_units, parse_label, parse_voxel_size
 from .options import (
     ChannelOption,
     ImageNumberOption,
@@ -15,6 +16,7 @@ from .options import (
     LabelOption,
     ScaleOption,
     SwcUnitsOption,
+    TypeOption,
     UnitsOption,
     VoxelSizeOption,
     example,
@@ -37,6 +39,7 @@ def convert(
     voxel_size: VoxelSizeOption = None,
     units: UnitsOption = "voxels",
     swc_units: SwcUnitsOption = None,
+    node_type: TypeOption = None,
     label: LabelOption = None,
     scale: ScaleOption = None,
     json: JsonOption = False,
@@ -55,12 +58,16 @@ def convert(
     from ..evaluation.comparison import is_tree
     from ..evaluation.fit import read_fitted
     from ..morphology import rasterize, write_tree
+    from ..morphology.node_types import with_type
     from ..morphology.units import MICROMETRES, says_micrometres
     from ..volumes import Volume, as_mask_or_scores, open_volume, read_volume, write_volume
 
     sides = parse_voxel_size(voxel_size)
     check_units(units)
     check_units(swc_units, "--swc-units")
+    check_type(node_type)
+    if node_type is not None and not to_tree:
+        raise ValueError(f"--type: is for trees that are written, not for {target}")
     if not is_tree(source) and MICROMETRES in (units, swc_units):
         raise ValueError(f"--units, --swc-units: are for trees, but {source} is an image")
     if not is_tree(source) and to_tree:
@@ -82,6 +89,7 @@ def convert(
         if channel is not None:
             raise ValueError(f"--channel: is for images, but {source} is a tree")
         tree, sides = _converted(source, sides, swc_units)
+        tree = with_type(tree, node_type) if node_type else tree
         if (format or format_named_by(target)) == "swc":
             tree = tree if says_micrometres(tree) else in_units(tree, units, sides, target)
         elif units == MICROMETRES:
@@ -93,6 +101,7 @@ def convert(
         with open_volume(like, channel or 0) as reader:
             sides = sides or reader.voxel_size
             tree = read_fitted(source, reader.shape, sides, units=swc_units)
+            warn_of_mistake_in(reader, tree, source, like)
             drawn = Volume(rasterize(tree, reader.shape), sides)
         write_volume(target, drawn)
     out = Output(json)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .content import warn_of_mistake
 from .input import (
     check_folder,
     check_target,
@@ -43,6 +44,9 @@ def evaluate(
         ),
     ] = None,
     image: Annotated[Path | None, typer.Option(help="Image to draw the picture over; of folders: a folder.")] = None,
+    image_number: Annotated[
+        int | None, typer.Option(help="Where --image holds several images: this one, from 0.", show_default=False)
+    ] = None,
 ) -> None:
     """Compare trees with gold trees, or masks with gold masks (or with the tubes of the gold trees).
 
@@ -55,6 +59,8 @@ def evaluate(
             raise OSError(f"{path}: no such file")
     if image is not None and picture is None:
         raise ValueError("--image: is for --picture, which is not given")
+    if image_number is not None and image is None:
+        raise ValueError("--image-number: is for --image, which is not given")
     from ..evaluation.comparison import (
         Comparison,
         as_json,
@@ -105,7 +111,13 @@ def evaluate(
         )
         figures[name] = comparison.figures()
         if picture is not None:
-            comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name))
+            comparison.write_picture(picture / f"{name}.png" if many else picture, images.get(name), image_number)
+        gold_tree = comparison.gold if comparison.is_tree else comparison.gold_tree
+        seen, background = images.get(name), comparison.background
+        if background is not None and seen is not None and gold_tree is not None:
+            warn_of_mistake(gold_tree, theirs, background.xy[None], seen, background.voxel_size)
+        elif gold_tree is not None and not comparison.is_tree:
+            warn_of_mistake(gold_tree, theirs, comparison.predicted, ours, sides)
     if csv is not None:
         write_csv(csv, figures)
     if not many:

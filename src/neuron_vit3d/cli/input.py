@@ -140,6 +140,14 @@ def check_units(units: str | None, option: str = "--units") -> None:
         raise ValueError(f"{option}: expected {' or '.join(UNITS)}, got {units!r}")
 
 
+def check_type(name: str | None) -> None:
+    """Makes sure that this is a type of nodes, where one was given."""
+    from ..morphology.node_types import TYPES
+
+    if name is not None and name not in TYPES:
+        raise ValueError(f"--type: expected one of {', '.join(TYPES)}, got {name!r}")
+
+
 def parse_numbers(text: str, count: int, expectation: str) -> tuple[float, ...]:
     """Reads `count` numbers with commas between them; the error begins with the expectation."""
     try:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..morphology.node_types import TYPES
 from ..option_fields import Options, flags
 from ..volumes.formats.registry import in_words
 
@@ -30,6 +31,14 @@ ImageNumberOption = Annotated[
 ]
 UnitsOption = Annotated[
     str, typer.Option(help="Of the SWC file: voxels, or um (micrometres; its header says so, and the voxel size).")
+]
+TypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--type",
+        help=f"Of all nodes but the soma in the SWC file: {', '.join(TYPES)}. Default: as it is; traced: undefined.",
+        show_default=False,
+    ),
 ]
 SwcUnitsOption = Annotated[
     str | None,

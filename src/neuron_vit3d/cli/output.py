@@ -137,7 +137,12 @@ def branches_of(swc: Path) -> Path:
 
 
 def write_trees(
-    trees: list, paths: list[Path], source: Path, voxel_size: tuple[float, float, float] | None, units: str = "voxels"
+    trees: list,
+    paths: list[Path],
+    source: Path,
+    voxel_size: tuple[float, float, float] | None,
+    units: str = "voxels",
+    node_type: str | None = None,
 ) -> tuple[list, list[dict]]:
     """Writes trees with a comment on their source, and removes what an earlier run made of it in other numbers.
 
@@ -147,11 +152,14 @@ def write_trees(
         source: what was segmented or traced.
         voxel_size: z, y, x in micrometres, where it is known.
         units: of the files, voxels or um.
+        node_type: of all nodes but the soma; None: as they are.
 
     Returns:
         The trees with their comment, and what there is to tell of each.
     """
-    trees = [signed(tree, source) for tree in trees]
+    from ..morphology.node_types import with_type
+
+    trees = [signed(with_type(tree, node_type) if node_type else tree, source) for tree in trees]
     figures = [write_tree(path, tree, voxel_size, units) for tree, path in zip(trees, paths, strict=False)]
     for path in paths[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
         remove_tree(path)

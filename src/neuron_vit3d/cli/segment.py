@@ -7,17 +7,19 @@ import typer
 
 from ..inference.options import SegmentOptions
 from ..tracing.options import TraceOptions
-from .input import check_device, check_file, check_units, image_name, parse_voxel_size
+from .input import check_device, check_file, check_type, check_units, image_name, parse_voxel_size
 from .many import find_images, is_one
 from .neurons import Neurons
 from .options import (
     ChannelOption,
+    ImageNumberOption,
     ImagesArgument,
     JsonOption,
     NeuronsOption,
     QuietOption,
     RootOption,
     StrictOption,
+    TypeOption,
     UnitsOption,
     VoxelSizeOption,
     example,
@@ -42,9 +44,11 @@ def segment(
         str | None, typer.Option(help="Checkpoint folder or Hub name. Default: the embedded one.")
     ] = None,
     channel: ChannelOption = None,
+    image: ImageNumberOption = None,
     voxel_size: VoxelSizeOption = None,
     trace: Annotated[bool, typer.Option(help="Also trace the mask to an SWC file.")] = True,
     units: UnitsOption = "voxels",
+    node_type: TypeOption = None,
     root: RootOption = None,
     neurons: NeuronsOption = 1,
     zarr: Annotated[
@@ -98,14 +102,15 @@ def segment(
     if not trace and asked != Neurons():
         raise ValueError("--no-trace: cannot be used with --root or --neurons")
     check_units(units)
-    settings = Settings(segmenting, tracing, asked, channel, size, trace, zarr, units)
+    check_type(node_type)
+    settings = Settings(segmenting, tracing, asked, channel, size, trace, zarr, units, node_type, image)
     if one:
-        image = Path(images[0])
+        path = Path(images[0])
         out = Output(json)
         check_device(segmenting.device)
-        stem = output / image_name(image)
+        stem = output / image_name(path)
         with telling_logged_warnings():
-            segment_image(image, stem, settings, out, model=model, work=work, progress=not quiet)
+            segment_image(path, stem, settings, out, model=model, work=work, progress=not quiet)
         out.end()
         return
     if shard is not None:

@@ -35,6 +35,8 @@ class Settings:
     trace: bool = True
     zarr: bool | None = None
     units: str = "voxels"
+    node_type: str | None = None
+    image: int | None = None
 
     def is_zarr(self, image: Path) -> bool:
         """Tells whether scores and mask are written as OME-Zarr: as asked, or else as the image is."""
@@ -93,6 +95,7 @@ def segment_image(
         if is_zarr:
             shown = progress is True
             how = {"channel": settings.channel, "voxel_size": settings.voxel_size, "progress": shown}
+            how["image_number"] = settings.image
             if not segment_regions(image, model, settings.segmenting, scores, work, **how):
                 note(f"{scores}: this shard is done; the same command without --shard ends the work")
                 out.figures |= {"scores": scores, "finished": False}
@@ -104,7 +107,7 @@ def segment_image(
             pieces = Pieces(opened.enter_context(open_volume(scores)))
             threshold = threshold_of(pieces, tracing.threshold)
             share = write_mask(scores, mask, threshold, progress=shown)
-            projections = projections_of(image, settings.channel, settings.segmenting.invert, scores=scores)
+            projections = projections_of(image, settings.channel, settings.segmenting.invert, scores, settings.image)
         else:
             pieces, threshold, share, projections = segment_slabs(image, model, settings, results, progress, opened)
         doubt = doubt_of(share)
@@ -121,7 +124,7 @@ def segment_image(
         if settings.trace:
             paths = neurons.outputs(swc)
             found, sides = trace_scores(pieces, neurons, replace(tracing, threshold=threshold), settings.voxel_size)
-            trees, figures = write_trees(found, paths, image, sides, settings.units)
+            trees, figures = write_trees(found, paths, image, sides, settings.units, settings.node_type)
             for one in figures:
                 out.tell(described(one))
             remove_other_trees(image, swc, neurons.count)

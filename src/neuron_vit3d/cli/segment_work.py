@@ -63,14 +63,15 @@ def segment_regions(image: Path, model, options, scores: Path, work: Work, **how
         )
 
 
-def projections_of(image: Path, channel: int | None, invert: bool, scores: Path):
+def projections_of(image: Path, channel: int | None, invert: bool, scores: Path, number: int | None = None):
     """Projects those channels of an image that the model of the scores was given."""
     from ..evaluation.overlay import Projections
     from ..inference.channel_reader import ChannelReader
     from ..volumes.formats.zarr import RESULT
     from ..volumes.formats.zarr_writer import attributes_of
 
-    with ChannelReader(image, attributes_of(scores)[RESULT]["num_channels"], channel, invert=invert) as source:
+    num_channels = attributes_of(scores)[RESULT]["num_channels"]
+    with ChannelReader(image, num_channels, channel, invert=invert, image=number) as source:
         projections = Projections(source.shape, source.voxel_size)
         for box in source.boxes():
             projections.add_box(box, source.read_box(box).max(axis=0))
@@ -104,11 +105,12 @@ def segment_slabs(image: Path, model, settings, results: list[Path], progress, o
     scores, mask = results[:2]
     channel = settings.channel
     segmenter = model if isinstance(model, Segmenter) else Segmenter(model, settings.segmenting)
-    with segmenter.open(image, channel) as source:
+    with segmenter.open(image, channel, settings.image) as source:
         settings.neurons.check_inside(image, source.shape)
         voxel_size = settings.voxel_size or source.voxel_size
         _, size, changed = on_disk(image)
         made_with = (__version__, segmenter.key(source.shape), channel, voxel_size, image.resolve(), size, changed)
+        made_with += () if settings.image is None else (settings.image,)
         # What lies in a second file may change unnoticed.
         key = None if has_voxels_elsewhere(image) else " ".join(map(str, made_with))
         if key is not None and SlabWriter.is_finished(scores, key):

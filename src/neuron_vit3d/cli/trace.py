@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..tracing.options import TraceOptions
-from .input import check_file, check_units, image_name, parse_label, parse_voxel_size
+from .input import check_file, check_type, check_units, image_name, parse_label, parse_voxel_size
 from .many import Input, find_scores, is_one
 from .neurons import Neurons
 from .options import (
@@ -20,6 +20,7 @@ from .options import (
     RootOption,
     ScaleOption,
     StrictOption,
+    TypeOption,
     UnitsOption,
     VoxelSizeOption,
     example,
@@ -60,6 +61,7 @@ def trace(
     ] = None,
     scale: ScaleOption = None,
     units: UnitsOption = "voxels",
+    node_type: TypeOption = None,
     root: RootOption = None,
     neurons: NeuronsOption = 1,
     strict: StrictOption = False,
@@ -80,8 +82,9 @@ def trace(
     except ValueError as error:
         raise ValueError(f"{masks[0]}: {error}" if root and len(masks) == 1 and neurons == 1 else error) from error
     check_units(units)
+    check_type(node_type)
     settings = Settings(
-        tracing, asked, channel, size, parse_label(label, or_word=ALL), scale, label == ALL, image, units
+        tracing, asked, channel, size, parse_label(label, or_word=ALL), scale, label == ALL, image, units, node_type
     )
     if label == ALL and (root or neurons > 1):
         raise ValueError(
@@ -118,6 +121,7 @@ class Settings:
     each_label: bool = False
     image: int | None = None
     units: str = "voxels"
+    node_type: str | None = None
 
 
 def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output, *, unasked: bool = False) -> None:
@@ -147,7 +151,7 @@ def trace_mask(mask: Path, output: Path | None, settings: Settings, out: Output,
             size = settings.voxel_size or reader.voxel_size
     except ValueError as error:
         raise ValueError(f"{mask}: {str(error).removeprefix(f'{mask}: ')}") from error
-    _, figures = write_trees(trees, outputs, mask, size, settings.units)
+    _, figures = write_trees(trees, outputs, mask, size, settings.units, settings.node_type)
     out.figures["trees"] = []
     for one in figures:
         out.tell(described(one), trees=[*out.figures["trees"], one])

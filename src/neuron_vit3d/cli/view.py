@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..volumes.formats.registry import in_words
+from .content import warn_of_mistake
 from .input import check_file, check_target, check_units, parse_voxel_size
 from .options import ChannelOption, ImageNumberOption, JsonOption, SwcUnitsOption, VoxelSizeOption, example
 from .output import Output, note
@@ -65,6 +66,10 @@ def view(
     shape = None if projections is None else projections.shape
     drawn, size = _read(tree, shape, size, swc_units)
     human = _read(gold, shape, size, swc_units, mend_structure=True)[0] if gold else None
+    if image is not None and projections is not None:
+        for path, one in ((tree, drawn), (gold, human)):
+            if path is not None and one is not None:
+                warn_of_mistake(one, path, projections.xy[None], image, size)
     out = Output(json)
     if output is not None and projections is not None:
         from ..evaluation.overlay import write_overlay

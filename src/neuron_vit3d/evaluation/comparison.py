@@ -72,6 +72,7 @@ class Comparison:
         units: str | None = None,
     ):
         self.threshold, self.is_tree = threshold, is_tree(predicted)
+        self.background: Projections | None = None  # of the image of the picture
         self.predicted: Any  # of both kinds: Tree, or mask (z, y, x)
         self.gold: Any
         if self.is_tree:
@@ -110,24 +111,26 @@ class Comparison:
             figures |= ranking_scores(self.scores, self.gold if self.gold_tree is None else self.gold_tree)
         return figures
 
-    def write_picture(self, path: Path, image: Path | None = None) -> Path:
+    def write_picture(self, path: Path, image: Path | None = None, number: int | None = None) -> Path:
         """Writes a PNG of what agrees, what was missed and what is extra, each in its colour.
 
-        It is drawn over the image or over black.
+        It is drawn over the image or over black; of a file that holds several images, over that of this number.
 
         Raises:
             ValueError: the image has not the masks' shape, or several channels.
         """
         if not self.is_tree:
-            background = Projections(self.gold.shape) if image is None else read_projections(image)
+            background = Projections(self.gold.shape) if image is None else read_projections(image, image=number)
             if background.shape != self.gold.shape:
                 raise ValueError(f"{image}: expected the masks' shape {self.gold.shape}, found {background.shape}")
+            self.background = None if image is None else background
             return write_mask_difference(path, background, self.predicted, self.gold)
         trees = [self.predicted, self.gold]
         if image is None:
             trees, shape = _side_by_side(trees)
         known = voxel_size_of(self.gold) or voxel_size_of(self.predicted)
-        background = Projections(shape, known) if image is None else read_projections(image)
+        background = Projections(shape, known) if image is None else read_projections(image, image=number)
+        self.background = None if image is None else background
         return write_tree_difference(path, background, *trees, threshold=self.threshold)
 
 

@@ -21,6 +21,7 @@ class ChannelReader:
         channel: the one for a model of one channel, where the volume has several.
         invert: read the negative: dark becomes bright. Of whole numbers it is counted from the other end of their
             range.
+        image: of a file that holds several images, this one, from 0.
 
     Raises:
         VolumeError: as `open_volume`; also fewer or more channels than the model takes.
@@ -34,12 +35,13 @@ class ChannelReader:
         channel: int | None = None,
         *,
         invert: bool = False,
+        image: int | None = None,
     ):
         if num_channels > 1 and channel is not None:
             raise ValueError(f"the model takes {num_channels} channels at once; channel = {channel} cannot be chosen")
         with ExitStack() as stack:
-            first = stack.enter_context(open_volume(volume, 0 if num_channels > 1 else channel))
-            others = [stack.enter_context(open_volume(volume, index)) for index in range(1, num_channels)]
+            first = stack.enter_context(open_volume(volume, 0 if num_channels > 1 else channel, image))
+            others = [stack.enter_context(open_volume(volume, index, image)) for index in range(1, num_channels)]
             if 1 < num_channels < first.num_channels:
                 raise VolumeError(f"{first.source}: the model takes {num_channels} channels, the image has more")
             self.readers: list[VolumeReader] = [first, *others]

@@ -137,6 +137,7 @@ def _told(job: LargeJob) -> tuple:
         job.voxel_size_given,
         job.options,
         job.processor,
+        job.number,
         made_with,
     )
 

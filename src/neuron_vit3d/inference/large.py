@@ -52,6 +52,7 @@ def segment_large(
     *,
     out: str | os.PathLike,
     channel: int | None = None,
+    image_number: int | None = None,
     voxel_size: tuple[float, float, float] | None = None,
     shard: tuple[int, int] | None = None,
     engine: Engine | None = None,
@@ -67,6 +68,7 @@ def segment_large(
         options: how scores are made.
         out: the new folder, `NAME.ome.zarr`.
         channel: the image's channel to segment, where it has several.
+        image_number: of a file that holds several images, this one, from 0.
         voxel_size: z, y, x in micrometres, instead of the image's own.
         shard: (i, n): only the i-th of n parts of the regions, from 0, for jobs beside each other that share a disk.
             A run without it comes last: it does what is missing, makes the lower resolutions and gives the folder its
@@ -90,7 +92,7 @@ def segment_large(
     options = SegmentOptions.of(segment_large, options, keywords)
     if shard is not None and not 0 <= shard[0] < shard[1]:
         raise ValueError(f"shard: expected i/n with i from 0 to n - 1, got {shard[0]}/{shard[1]}")
-    job = LargeJob(image, Path(out), model, channel, voxel_size, options, processor)
+    job = LargeJob(image, Path(out), model, channel, voxel_size, options, processor, image_number)
     with job:
         return _run(job, shard, engine or Here(), progress)
 

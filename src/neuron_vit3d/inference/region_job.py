@@ -36,10 +36,12 @@ class LargeJob:
     A job can be sent to other processes, unless it was given a Volume or a Segmenter.
     """
 
-    def __init__(self, image, out: Path, model, channel, voxel_size, options: SegmentOptions, processor=None):
+    def __init__(
+        self, image, out: Path, model, channel, voxel_size, options: SegmentOptions, processor=None, number=None
+    ):
         self.image = image if isinstance(image, Volume) else Path(image)
         self.out, self.model, self.channel, self.voxel_size_given = out, model, channel, voxel_size
-        self.options, self.processor = options, processor
+        self.options, self.processor, self.number = options, processor, number
         self.folder = out.with_name(f".{out.name}.unfinished")
         self.unfinished = self.folder / out.name
         self.progress = ProgressFolder(self.folder / "progress")
@@ -49,7 +51,9 @@ class LargeJob:
         self.segmenter = self.model
         if not isinstance(self.model, Segmenter):
             self.segmenter = Segmenter(self.model, self.options, processor=self.processor)
-        self.source: ChannelReader = self._open.enter_context(self.segmenter.open(self.image, self.channel))
+        self.source: ChannelReader = self._open.enter_context(
+            self.segmenter.open(self.image, self.channel, self.number)
+        )
         self.regions = RegionGrid(self.segmenter.grid(self.source.shape))
         return self
 
@@ -72,6 +76,7 @@ class LargeJob:
             **segmenter.options.deciding(),
             "region": list(self.regions.side),
             "num_channels": segmenter.processor.num_channels,
+            **({} if self.number is None else {"image_number": self.number}),
         }
 
     def is_finished(self) -> bool:

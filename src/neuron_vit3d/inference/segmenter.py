@@ -173,9 +173,11 @@ class Segmenter:
         known.update(self.processor.to_json_string().encode())
         return known.hexdigest()
 
-    def open(self, volume: str | os.PathLike | Volume, channel: int | None = None) -> ChannelReader:
+    def open(
+        self, volume: str | os.PathLike | Volume, channel: int | None = None, image: int | None = None
+    ) -> ChannelReader:
         """Opens the channels that the model takes, to be read a few slices at a time; use it in a `with` statement."""
-        return ChannelReader(volume, self.processor.num_channels, channel, invert=self.options.invert)
+        return ChannelReader(volume, self.processor.num_channels, channel, invert=self.options.invert, image=image)
 
     def grid(self, shape: tuple[int, int, int]) -> BlockGrid:
         """Returns the blocks that a volume of this shape (slices, height, width) is cut into."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,7 +88,8 @@ def repair_parents(table: np.ndarray) -> list[str]:
 def repair_radii(table: np.ndarray) -> list[str]:
     """Mends radii that are NaN or not positive, in place, and says what was done.
 
-    They become those of the nearest ancestors with good ones; where there is none, the median of the good ones, or 1.
+    They become those of the nearest ancestors with good ones; where there is none, as at a root, those of the nearest
+    descendants; and where there are none either, the median of the good ones, or 1.
     """
     radii = table[:, 5]
     is_bad = ~(radii > 0)
@@ -100,13 +102,32 @@ def repair_radii(table: np.ndarray) -> list[str]:
     for _ in range(len(table).bit_length()):  # pointer doubling; on a cycle of bad ones it ends as well
         nearest = np.where(nearest < 0, -1, nearest[nearest])
     has_good = (nearest >= 0) & ~is_bad[nearest]
-    radii[is_bad] = np.where(has_good, radii[nearest], median)[is_bad]
-    done, alone = [], int((is_bad & ~has_good).sum())
-    if alone < is_bad.sum():
-        done.append(f"{is_bad.sum() - alone} of {is_bad.size} radii were not positive and became their parents'")
-    if alone:
-        done.append(f"{alone} of {is_bad.size} radii were not positive and became {median:g}")
-    return done
+    below = _nearest_below(parent, ~is_bad, is_bad & ~has_good)
+    nearest = np.where(has_good, nearest, below)
+    radii[is_bad] = np.where(nearest >= 0, radii[nearest], median)[is_bad]
+    became = {
+        "their parents'": int((is_bad & has_good).sum()),
+        "their children's": int((is_bad & (below >= 0)).sum()),
+        f"{median:g}": int((is_bad & (nearest < 0)).sum()),
+    }
+    done = [(count, what) for what, count in became.items() if count]
+    return [f"{count} of {is_bad.size} radii were not positive and became {what}" for count, what in done]
+
+
+def _nearest_below(parent: np.ndarray, is_good: np.ndarray, is_wanted: np.ndarray) -> np.ndarray:
+    """The row of the nearest good descendant of each wanted row, by the number of edges; -1 elsewhere, or of none."""
+    found = np.full(len(parent), -1)
+    if not is_wanted.any():
+        return found
+    wanted, above, nearest = is_wanted.tolist(), parent.tolist(), found.tolist()
+    queue = deque((row, row) for row in np.flatnonzero(is_good & (parent >= 0) & is_wanted[parent]).tolist())
+    while queue:  # breadth first: who comes first is nearest
+        row, good = queue.popleft()
+        up = above[row]
+        if up >= 0 and wanted[up] and nearest[up] < 0:
+            nearest[up] = good
+            queue.append((up, good))
+    return np.array(nearest)
 
 
 def repair_structure(table: np.ndarray) -> tuple[np.ndarray, list[str]]:

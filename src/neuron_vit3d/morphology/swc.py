@@ -254,7 +254,7 @@ class Tree:
 def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bool = False) -> Tree:
     """Read an SWC (or .eswc) file.
 
-    Columns are separated by spaces, tabs or commas; ids may be written `1.0`; parents may follow their children;
+    Columns are separated by spaces, tabs or commas; ids may be written `12.0`; parents may follow their children;
     several roots are kept. Any negative parent is a root. Columns after the seventh are ignored, but in a `.swc` every
     line must have as many as the first, since a longer one is two lines glued together (an `.eswc` varies by design).
     Text is UTF-8 (or UTF-16 with its mark), else Latin-1. All lines that begin with `#` become `Tree.comments`. Where
@@ -264,7 +264,7 @@ def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bo
     Args:
         path: the file.
         repair: mend what is no matter of structure, and say so in one warning: a radius that is NaN or not positive
-            becomes that of the nearest ancestor with another one (of a root the median, 1.0 if there is none), and
+            becomes that of the nearest ancestor with another one (of a root, of the nearest descendant), and
             parent 0 where no node is 0 becomes a root, which is what the writers of such files mean. With False both
             are errors.
         mend_structure: also mend, with a warning, what cutting and pasting of hand-made traces leaves behind: a node

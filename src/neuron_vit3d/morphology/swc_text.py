@@ -84,7 +84,7 @@ def parse_table(name: str, rows: list[str], numbers: list[int]) -> tuple[np.ndar
                 value = float(token)
             except ValueError:
                 raise SWCError(f"{where}: {column} must be a number, got {token[:40]!r}") from None
-            is_wide = column != "type" and token.removeprefix("-").isdecimal() and len(token) < 19
+            is_wide = column != "type" and _is_wide(token)
             if column in ("id", "type", "parent") and not (whole(np.array(value)) or is_wide):
                 raise SWCError(f"{where}: {column} must be a whole number, got {token[:40]!r}")
     raise AssertionError("a table that fails has a line that fails")
@@ -92,13 +92,26 @@ def parse_table(name: str, rows: list[str], numbers: list[int]) -> tuple[np.ndar
 
 def _place_wide_ids(table: np.ndarray, fields: list[list[str]]) -> WideIds:
     """Puts the places of ids and parents into a table (n, 7). Raises ValueError if they are no whole numbers."""
-    numbers = [[int(row[0]), int(row[6])] for row in fields]
+    numbers = [[_integer(row[0]), _integer(row[6])] for row in fields]
     if max(map(max, numbers)) >= 2**63 - len(fields):
         raise ValueError
     ids = np.array(numbers, np.int64)
     wide = WideIds(np.unique(ids[ids >= 0]))
     table[:, [0, 6]] = np.where(ids < 0, -1, np.searchsorted(wide.ids, ids))
     return wide
+
+
+def _integer(token: str) -> int:
+    """Reads a whole number, which may be written `12.0`. Raises ValueError if it is none."""
+    number, _, decimals = token.partition(".")
+    return int(token if decimals.strip("0") else number)
+
+
+def _is_wide(token: str) -> bool:
+    try:
+        return abs(_integer(token)) < 10**18
+    except ValueError:
+        return False
 
 
 def _split(row: str) -> list[str]:

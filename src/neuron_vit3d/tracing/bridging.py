@@ -1,7 +1,7 @@
-"""The skeletons of a mask in pieces become one tree: gaps are bridged by the cheapest links.
+"""Bridges the gaps of a mask in pieces: joins the skeletons of its components into one tree by the cheapest links.
 
-Candidates are straight links between nodes of different components, measured by the gap they leave between the two
-surfaces, and made dearer where an end does not point along the link. The cheapest candidate of every pair of
+Candidates are straight links between nodes of different components. A candidate costs the gap that it leaves between
+the two surfaces, and more where an end does not point along the link. The cheapest candidate of every pair of
 components enters a minimum spanning tree over the components, so that no loop arises.
 """
 
@@ -15,22 +15,26 @@ from .pieces import TraceError
 from .skeleton import NO_PARENT, Skeleton
 
 
-# A link costs its gap times 1 + this * (misalignment of both its nodes): 0 for an end that looks along the link, 0.5
-# for an inner node or a single one, which look nowhere, 1 for an end that looks the opposite way.
+# A link costs its gap times 1 + this * (sum of the misalignments of its two nodes). The misalignment is 0 for an end
+# that points along the link, 0.5 for an inner or single node, which has no direction, and 1 for an end that points the
+# opposite way.
 MISALIGNMENT_WEIGHT = 2.0
-# Links dearer than this many bridge distances are none: ends that face each other are joined over the whole distance,
-# an end and the side of a neurite over 3/4 of it, two sides over half of it.
+# No link may cost more than this many bridge distances. So two ends that face each other are joined over the whole
+# distance, an end and the side of a neurite over 3/4 of it, and two sides over half of it.
 MAX_COST = 1.5
-# The direction of an end is taken over this length.
+# The direction of an end is measured over this length, in smallest voxel sides.
 DIRECTION_LENGTH = 8.0
-# A component with a place this far from the boundary is no speck, however short.
+# A component with a voxel this far from the boundary is never treated as noise, however short it is.
 THICK = 5.0
 QUERY_CHUNK = 2048
 
 
 @dataclass(frozen=True, eq=False)
 class Links:
-    """Links between components: rows of their two nodes (m, 2) int64, gap (m,) between the surfaces, and cost (m,)."""
+    """Links between components.
+
+    nodes: (m, 2) int64, rows of the two nodes. gap: (m,) between the two surfaces. cost: (m,).
+    """
 
     nodes: np.ndarray
     gap: np.ndarray
@@ -62,11 +66,11 @@ def find_links(skeleton: Skeleton, bridge_distance: float) -> Links:
 
 
 def drop_weak_ends(skeleton: Skeleton, links: Links, min_length: float) -> np.ndarray:
-    """bool (m,): the links left when end components are cut off that are not longer than their gap by `min_length`.
+    """Cuts off end components that are too short for their link, and returns which links stay, bool (m,).
 
-    The length of a component is that of all its lines, less its radius, so that a small ball has none; a thick one (a
-    soma) always stays. A small speck at the end of a link is noise; between two links it may be the remnant of a
-    neurite, and stays.
+    An end component must be longer than its gap by `min_length`. The length of a component is that of all its lines,
+    less its radius, so that a small ball has none; a thick component (a soma) always stays. A small speck at the end
+    of a link is noise; a speck between two links may be the remnant of a neurite, and stays.
     """
     lengths = np.bincount(skeleton.component, skeleton.edge_lengths)
     thickest = np.zeros(len(lengths))
@@ -77,7 +81,7 @@ def drop_weak_ends(skeleton: Skeleton, links: Links, min_length: float) -> np.nd
     while True:
         degree = np.bincount(pairs[keep].ravel(), minlength=len(lengths))
         is_end = degree[pairs] == 1
-        # Of two components that are each other's only partner, the longer one is no end of anything.
+        # Where two components are each other's only partner, the longer one is not an end component.
         is_end &= (degree[pairs] > 1).any(axis=1)[:, None] | (lengths[pairs] == lengths[pairs].min(axis=1)[:, None])
         weak = keep & (is_end & (lengths[pairs] < links.gap[:, None] + min_length)).any(axis=1)
         if not weak.any():
@@ -86,7 +90,7 @@ def drop_weak_ends(skeleton: Skeleton, links: Links, min_length: float) -> np.nd
 
 
 def group_components(skeleton: Skeleton, links: Links) -> np.ndarray:
-    """(number of components,) int: which components the links connect, directly or not; from 0."""
+    """Numbers the groups of components that links connect, directly or not: (number of components,) int, from 0."""
     from scipy.sparse.csgraph import connected_components
 
     num_components = int(skeleton.component.max()) + 1
@@ -96,12 +100,12 @@ def group_components(skeleton: Skeleton, links: Links) -> np.ndarray:
 
 
 def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skeleton]:
-    """Makes trees of a skeleton, rooted at the nodes in the rows `roots`.
+    """Splits a skeleton into trees, rooted at the nodes in the rows `roots`.
 
-    The links connect the skeleton's components without a loop; each node belongs to the root to which its way is
-    shortest.
+    The links connect the skeleton's components without a loop; each node goes to the root that is nearest along the
+    lines.
 
-    Along the links there are new nodes, about one smallest voxel side apart; their reach goes evenly from end to end.
+    New nodes are placed along the links, about one smallest voxel side apart; their reach is interpolated linearly.
 
     Raises:
         TraceError: a root is given twice.
@@ -109,7 +113,7 @@ def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skele
     from scipy.sparse.csgraph import breadth_first_order, dijkstra
 
     if len(set(roots)) < len(roots):
-        raise TraceError("expected roots at different places of a tree, got two at one")
+        raise TraceError("expected roots at different places of a tree, got two at the same place")
     all_points, all_reach, edges = [skeleton.points], [skeleton.reach], []
     child = np.flatnonzero(skeleton.parents >= 0)
     edges.append(np.stack([child, skeleton.parents[child]], axis=1))
@@ -142,9 +146,9 @@ def join_apart(skeleton: Skeleton, links: Links, roots: list[int]) -> list[Skele
 
 
 def _candidates(skeleton: Skeleton, bridge_distance: float) -> Links:
-    """Lists all links whose gap is at most `bridge_distance`, and whose cost is at most MAX_COST times that.
+    """Lists the links whose gap is at most `bridge_distance` and whose cost is at most MAX_COST times that.
 
-    Wherever many are found together, the cheapest of each pair of components is left.
+    Of the links found in one step, only the cheapest for each pair of components is kept.
     """
     points, reach, component = skeleton.scaled, skeleton.reach, skeleton.component
     is_end = skeleton.degree <= 1
@@ -173,13 +177,13 @@ def _no_links() -> Links:
 def _near_pairs(
     skeleton: Skeleton, is_end: np.ndarray, bridge_distance: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields rows of nodes of different components, (m,) and (m,), among which are all that a link may join.
+    """Yields pairs of rows, (m,) and (m,), of nodes of different components: all that a link may join, and more.
 
-    Chunk by chunk, so that the memory stays bounded.
+    Nodes are searched in chunks, so that memory stays bounded.
 
-    Nodes are searched in groups of about the same reach, so that the soma need not widen everybody's search, and apart
-    for ends and inner nodes, which are joined over less. Of two components one is not the largest, which need not
-    search.
+    Nodes are grouped by similar reach, so that the soma does not widen the search of all others. Ends and inner nodes
+    are also searched apart, since inner nodes are joined over shorter gaps. Nodes of the largest component do not
+    search: in every pair of components at least one is not the largest.
     """
     from scipy.spatial import cKDTree
 
@@ -194,8 +198,8 @@ def _near_pairs(
             chunk = sources[start : start + QUERY_CHUNK]
             own = cKDTree(points[chunk])
             for second, index in zip(groups, indices, strict=True):
-                # Inner nodes look nowhere, so each halves or nearly halves the gap that its links may have at
-                # MAX_COST.
+                # Inner nodes have no direction, which makes links dearer: each inner node halves, or nearly halves,
+                # the widest gap that is possible at MAX_COST.
                 num_inner = 2 - int(is_end[first[0]]) - int(is_end[second[0]])
                 widest = min(1.0, MAX_COST / (1 + MISALIGNMENT_WEIGHT / 2 * num_inner)) * bridge_distance
                 furthest = widest + reach[first].max() + reach[second].max()
@@ -206,7 +210,7 @@ def _near_pairs(
 
 
 def _cheapest_per_pair(links: Links, component: np.ndarray) -> Links:
-    """For every pair of components the link of least cost."""
+    """Keeps the cheapest link of every pair of components."""
     pairs = np.sort(component[links.nodes], axis=1)
     order = np.lexsort((links.nodes[:, 1], links.nodes[:, 0], links.cost, pairs[:, 1], pairs[:, 0]))
     pairs = pairs[order]
@@ -216,7 +220,7 @@ def _cheapest_per_pair(links: Links, component: np.ndarray) -> Links:
 
 
 def _end_directions(skeleton: Skeleton, is_end: np.ndarray) -> np.ndarray:
-    """(n, 3) float64: unit vectors that point out of the ends; zero at other nodes and for single nodes."""
+    """Finds unit vectors that point out of the ends, (n, 3) float64; zero at other nodes and at single nodes."""
     points, parents = skeleton.scaled, skeleton.parents
     child = np.full(len(skeleton), NO_PARENT)
     child[parents[parents >= 0]] = np.flatnonzero(parents >= 0)

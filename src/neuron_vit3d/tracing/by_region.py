@@ -1,10 +1,10 @@
-"""The center lines of a foreground too large for memory: found region by region, and joined where the regions meet.
+"""Finds the center lines of a foreground too large for memory, region by region, and joins them where regions meet.
 
-Regions are boxes that share the planes between them. On each of these planes a voxel in the middle of every neurite
-that crosses it is a port: the lines of both regions lead to it, so what touches in the foreground touches in its
-lines. The lines of all regions are then a foreground of their own, much smaller, of which center lines are taken once
-more: from one root, each path covering what is near it, so that lines which two regions have side by side, or which
-lead around in circles where regions meet, become one.
+Regions are boxes that share the planes between them. On each of these planes every neurite that crosses it has a port:
+a voxel in its middle. The lines of both regions lead to the port, so lines meet wherever the foreground does. The
+lines of all regions together are then treated as a foreground of their own, which is much smaller, and its center
+lines are taken: from one root, with each path covering what is near it. So two lines that run side by side in
+neighbouring regions, or that form a loop where regions meet, become one.
 """
 
 import itertools
@@ -21,20 +21,24 @@ from .region_bridges import bridge_regions
 from .skeleton import center_lines, extract_skeleton
 
 
-# Sides of regions in voxels, the first with few enough voxels in each is taken; multiples of the last.
+# Sides of regions in voxels: the first one is taken at which no region has too many voxels. All are multiples of the
+# last.
 REGION_SIDES = (512, 256, 128, 64)
 VOXELS_OF_REGION = 3_000_000
-# Of a region of the last size and the widest halo all voxels can be foreground. Of more weak signal only the strong is
-# seen.
+# Enough for the smallest region with the widest halo, all of it foreground. Where there is more weak signal than this,
+# only the strong voxels are used.
 MAX_WINDOW_VOXELS = 10_000_000
 MAX_LINE_VOXELS = 10_000_000
-# Around a region, so that it knows the distance to the background; more where a soma is thicker.
+# Margins around a region in which the background is looked for, so that distances to it are right; wider ones are
+# tried where a soma is thicker.
 HALOS = (16, 32, 64)
 DENSE = 0.1
-# In voxels farther from the background, and not too many of them, ways may lead beside the lines of a region.
+# Voxels farther from the background than this are kept beside the lines, if there are not too many of them: paths may
+# run through them.
 THICK = 2.5
 MAX_THICK_VOXELS = 2_000_000
-# A port serves the voxels of its plane and neurite that are nearer than twice its distance from the boundary and this.
+# A port serves those voxels of its plane and neurite whose distance from it is less than twice its own distance from
+# the boundary plus this.
 PORT_DISTANCE = 4.0
 
 
@@ -42,7 +46,7 @@ PORT_DISTANCE = 4.0
 class Voxels:
     """Voxels found so far: flat indices into the volume, reach and scores.
 
-    Of each there is an array (m,) for each time that some were found.
+    Each field is a list of arrays (m,), one for each call of `add`.
     """
 
     indices: list[np.ndarray] = field(default_factory=list)
@@ -67,10 +71,10 @@ class Voxels:
 class Lines:
     """What is known after some regions.
 
-    voxels: of center lines. part: (m,) each, which component of which region these are of, from 0. sizes, sure: (p,)
-    of these parts, how many voxels they have, and whether any is sure. too_small: (j,) sizes of components that ended
-    within a region and are left out. thick: other voxels, far from the background: in a soma that several regions
-    share, ways lead across.
+    voxels: the voxels of center lines. part: (m,) for each array of voxels, the component of a region that a voxel
+    belongs to; numbered from 0 over all regions. sizes, sure: (p,) for each of these components, its number of voxels
+    and whether any of them is sure. too_small: (j,) sizes of components that ended within a region and are left out.
+    thick: other voxels, far from the background: in a soma that several regions share, paths lead across them.
     """
 
     voxels: Voxels = field(default_factory=Voxels)
@@ -83,12 +87,12 @@ class Lines:
 
 
 def center_lines_by_region(source: Pieces, cells: np.ndarray, rules: Rules) -> CenterLines:
-    """The center lines of the whole volume.
+    """Finds the center lines of the whole volume, region by region.
 
-    cells: how many foreground voxels there are in cubes of the side REGION_SIDES[-1].
+    cells: number of foreground voxels in each cube of side REGION_SIDES[-1].
 
     Raises:
-        TraceError: the center lines have more voxels than MAX_LINE_VOXELS; no component is large enough.
+        TraceError: the center lines have more voxels than MAX_LINE_VOXELS, or no component is large enough.
     """
     lines = Lines()
     ports: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
@@ -114,7 +118,8 @@ def center_lines_by_region(source: Pieces, cells: np.ndarray, rules: Rules) -> C
 
 
 def regions_of(shape: tuple[int, int, int], cells: np.ndarray) -> Iterator[tuple[tuple[int, ...], Box]]:
-    """Number (z, y, x) and box of the regions in which there may be foreground; neighbours share their plane."""
+    """Yields number (z, y, x) and box of the regions that may hold foreground; neighbours share the plane between
+    them."""
     padded = np.pad(cells, 1)
     for side in REGION_SIDES:
         per_side = side // REGION_SIDES[-1]
@@ -140,15 +145,15 @@ def _add_lines(
 ) -> None:
     """Adds the center lines of a region.
 
-    ports: voxels (m, 3) of the volume, by the number of the region below their plane and the axis; this region takes
-    those of the planes it begins with, and adds those of the planes it ends with.
+    ports: voxels (m, 3) of the volume. The key is the number of the region below the shared plane, and the axis. This
+    region takes the ports on its first planes and adds those on its last planes.
     """
     foreground, reach, scores, sure = _strong_in(source, core, rules)
     if not len(foreground):
         return
     corner = np.array([one.start for one in core])
     component = foreground.components()
-    own = np.ones(len(foreground), bool)  # voxels of a shared plane are counted in the region that ends with it
+    own = np.ones(len(foreground), bool)  # a shared plane counts in the region that ends with it
     parts = [np.empty(0, np.int64)]
     for axis in range(3):
         if core[axis].start > 0:
@@ -197,16 +202,16 @@ def _add_lines(
 
 
 def _strong_in(source: Pieces, core: Box, rules: Rules) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """Finds the strong voxels in a region, in its coordinates.
+    """Finds the strong voxels in a region, in the region's coordinates.
 
-    Returns also their distances from the boundary, scores, and which are sure.
+    Also returns their distances from the boundary, their scores, and which of them are sure.
     """
     for halo in HALOS:
         around, inner = with_halo(core, [halo + more for more in rules.smoothing.halo], source.shape)
         found = look_through(Window(source, around), rules.levels, rules.smoothing, most=MAX_WINDOW_VOXELS)
         if found.num_strong > MAX_WINDOW_VOXELS:
             if halo > HALOS[0]:
-                break  # content with what the window before showed
+                break  # what the smaller window showed has to do
             raise TraceError(
                 f"{found.num_strong} foreground voxels lie close together, too many to be traced: smooth less"
             )
@@ -217,7 +222,7 @@ def _strong_in(source: Pieces, core: Box, rules: Rules) -> tuple[Foreground, np.
         if not in_core.any():
             break
         reach = _boundary_distance(everything)[in_core]
-        # What the window does not show may be background; beyond the volume nothing is known.
+        # Beyond the window there may be background; beyond the volume nothing is known.
         seen = np.full(len(reach), np.inf)
         for axis, (one, length) in enumerate(zip(around, source.shape, strict=True)):
             at = everything.voxels[in_core, axis]
@@ -236,14 +241,17 @@ def _strong_in(source: Pieces, core: Box, rules: Rules) -> tuple[Foreground, np.
 
 
 def _boundary_distance(foreground: Foreground) -> np.ndarray:
-    """(n,) float64, as the foreground has it, which takes long where little is background."""
+    """Computes the distances of `Foreground.boundary_distance`, (n,) float64, in a faster way where it would be slow.
+
+    It is slow where much of the volume is foreground.
+    """
     from scipy.ndimage import distance_transform_edt
 
     if len(foreground) < DENSE * math.prod(foreground.shape):
         return foreground.boundary_distance()
     mask = np.zeros(foreground.shape, bool)
     mask[tuple(foreground.voxels.T)] = True
-    if mask.all():  # what has no background ends at its faces
+    if mask.all():  # without background, the volume is taken to end at its faces
         return distance_transform_edt(np.pad(mask, 1), foreground.spacing)[1:-1, 1:-1, 1:-1].ravel()
     return distance_transform_edt(mask, foreground.spacing)[mask]
 
@@ -251,8 +259,8 @@ def _boundary_distance(foreground: Foreground) -> np.ndarray:
 def ports_in(voxels: np.ndarray, reach: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Chooses the ports among the foreground voxels of a plane (n, 2), in C order; returns their rows.
 
-    In each connected part that is the thickest voxel, the most central one of several, and so on for what is far from
-    it: a neurite may run along the plane.
+    The first port of each connected part is its thickest voxel, the most central one if there are several. Since a
+    neurite may run along the plane, further ports are chosen the same way among the voxels far from the first.
     """
     from scipy.spatial import cKDTree
 
@@ -280,7 +288,7 @@ def _merged(
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Merges the voxels of all lines whose components are large enough, with their reach and scores.
 
-    Returns also the sizes of these components in the order of their first voxels, and those of the others.
+    Also returns the sizes of these components, in the order of their first voxels, and the sizes of the others.
     """
     too_small = np.concatenate([np.empty(0, np.int64), *lines.too_small])
     if not lines.num_parts:
@@ -288,13 +296,13 @@ def _merged(
     indices = np.concatenate(lines.voxels.indices + lines.thick.indices)
     indices, first, row = np.unique(indices, return_index=True, return_inverse=True)
     foreground = Foreground.from_indices(indices, shape, rules.spacing)
-    reach = np.zeros(len(indices))  # the most that any region saw
+    reach = np.zeros(len(indices))  # the largest that any region saw
     np.maximum.at(reach, row, np.concatenate(lines.voxels.reach + lines.thick.reach))
     scores = np.concatenate(lines.voxels.scores + lines.thick.scores)[first]
     component = foreground.components()
     of_line = np.zeros(component.max() + 1, bool)
     of_line[component[row[: lines.voxels.count]]] = True
-    number = np.cumsum(of_line) - 1  # what is only thick is no component
+    number = np.cumsum(of_line) - 1  # thick voxels alone are no component
     of_part = np.empty(lines.num_parts, np.int64)
     of_part[np.concatenate(lines.part)] = number[component[row[: lines.voxels.count]]]
     sizes = np.bincount(of_part, np.concatenate(lines.sizes)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What every way of tracing takes and gives: the rules, the center lines found, and which components count."""
+"""Records that every tracing method takes and returns (rules, center lines), and the choice of components."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,20 @@ from .skeleton import Skeleton
 from .smoothing import AlongLines, Gaussian
 
 
-# So many components are bridged at most, the largest: the work on pairs of them must stay bounded on a mask that is
-# noise.
+# Only this many components, the largest, are bridged: on a mask that is mostly noise the work on pairs of components
+# must stay bounded.
 MAX_COMPONENTS = 20_000
-# Following a signal is safer than crossing background: its paths may cost so many times the bridge distance.
+# A path over weak signal may cost this many times the bridge distance, since to follow signal is safer than to cross
+# background.
 WEAK_REACH = 3.5
 
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """What counts as signal, and what of it is traced.
+    """The rules for what counts as signal, and what of it is traced.
 
-    fills_cavities: what the foreground encloses is foreground. spacing: voxel sides z y x, the smallest being 1.
+    fills_cavities: whether what the foreground encloses is foreground, too. spacing: voxel sides z y x, the smallest
+    being 1.
     roots: z y x in voxels.
     """
 
@@ -41,9 +43,9 @@ class Rules:
 
 @dataclass(frozen=True, eq=False)
 class CenterLines:
-    """A skeleton, and the foreground of its nodes: the whole of it, or a part.
+    """A skeleton, and the foreground that its nodes lie in: all of it if `is_whole`, else a part.
 
-    sizes: (k,) voxels of its components. too_small: (j,) those of the components that were left out.
+    sizes: (k,) number of voxels of each component. too_small: (j,) the same for the components that were left out.
     """
 
     skeleton: Skeleton
@@ -56,9 +58,9 @@ class CenterLines:
 def with_cavities(
     signal: Foreground, scores: np.ndarray, is_strong: np.ndarray, is_sure: np.ndarray, rules: Rules
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """Makes what the strong voxels enclose strong, too, where cavities are filled.
+    """Marks the voxels that strong voxels enclose as strong, where the rules fill cavities.
 
-    Takes and returns what `Found.signal` gives; the scores of cavities are as high as they can be.
+    Takes and returns what `Found.signal` returns; cavities get the highest possible scores.
     """
     inside = cavities(signal.subset(is_strong)) if rules.fills_cavities else ()
     if not len(inside):
@@ -73,9 +75,9 @@ def with_cavities(
 
 
 def large_components(sizes: np.ndarray, sure: np.ndarray | None, min_voxels: int) -> np.ndarray:
-    """Says which components have at least `min_voxels`, and one of them `sure`, bool (k,).
+    """Tells which components count, bool (k,): those with at least `min_voxels` voxels, of which one is sure.
 
-    At most the MAX_COMPONENTS largest are. sure: (k,) bool; None: all.
+    At most MAX_COMPONENTS count, the largest. sure: (k,) bool, which components have a sure voxel; None: all.
     """
     is_large = sizes >= min_voxels
     if sure is not None:
@@ -90,7 +92,7 @@ def large_components(sizes: np.ndarray, sure: np.ndarray | None, min_voxels: int
 
 
 def of_components(foreground: Foreground, component: np.ndarray, keep: np.ndarray) -> tuple[Foreground, np.ndarray]:
-    """The voxels of some components, and their component numbers, from 0 without gaps."""
+    """Keeps the voxels of some components, and numbers these from 0 without gaps; returns both."""
     if keep.all():
         return foreground, component
     is_kept = keep[component]
@@ -98,5 +100,5 @@ def of_components(foreground: Foreground, component: np.ndarray, keep: np.ndarra
 
 
 def nearest_row(points: np.ndarray, point: np.ndarray, spacing: np.ndarray) -> int:
-    """Row of the point (n, 3) nearest to `point` (3,), all z y x in voxels."""
+    """Finds the row of the point (n, 3) nearest to `point` (3,), all z y x in voxels."""
     return int(np.argmin(np.sum(((points - point) * spacing) ** 2, axis=1)))

@@ -1,8 +1,9 @@
-"""Lines are moved to the middle of what is around them, and of lines that then run together one is left.
+"""Moves lines to the middle of the foreground around them, and merges lines that then coincide.
 
-The voxels farthest from the boundary lie in the middle of a round neurite. In one that is flat, as blur along z makes
-it, or rough, there are many of them, and a line wanders. The middle of the voxels in a ball about a node, wider than
-the neurite, is pulled by all of its surface (mean shift: Comaniciu and Meer, IEEE Trans. PAMI 2002).
+In a round neurite the voxels farthest from the boundary lie in the middle. A neurite that is rough, or flat because of
+blur along z, has many such voxels, and a line wanders among them. Instead a node is moved to the mean of the voxels in
+a ball around it that is wider than the neurite, so that the whole surface has its influence (mean shift: Comaniciu and
+Meer, IEEE Trans. PAMI 2002).
 """
 
 import numpy as np
@@ -11,28 +12,27 @@ from .foreground import Foreground
 from .skeleton import NO_PARENT, Skeleton
 
 
-# The ball's radius is that of the neurite and so many smallest voxel sides. Where the foreground is sure, it is as
-# wide as the neurite, and what lies beside must not pull: F1 on the demo's neuron is 0.887 with 1.5, 0.878 with 3.
-# Where it is not, it is wider or narrower than the neurite from voxel to voxel, and a cross-section several times as
-# long as wide must fit:
-# six fly neurons (tuff, of the training part of the fixed split) have 0.672, 0.687, 0.693, 0.701, 0.701, 0.687 with 1,
-# 2, 3, 4, 5, 7.
+# The ball's radius is that of the neurite plus this many smallest voxel sides. Sure foreground is as wide as the
+# neurite, and its neighbours must not pull: F1 on the demo's neuron is 0.887 with 1.5, 0.878 with 3. Unsure foreground
+# is wider or narrower than the neurite from voxel to voxel, and a cross-section several times as long as wide must fit
+# into the ball: F1 on six fly neurons (tuff, of the training part of the fixed split) is 0.672, 0.687, 0.693, 0.701,
+# 0.701, 0.687 with 1, 2, 3, 4, 5, 7.
 SURE_BALL, UNSURE_BALL = 1.5, 4.0
 ROUNDS = 3
-# Nodes of which the balls are looked at at once: of a soma's, each may hold 2,000 cells.
+# Number of nodes whose balls are processed at once: in a soma each ball may hold 2,000 cells.
 NODES_AT_ONCE = 2048
-# Wider balls are not needed: where a neurite is so thick, it is round.
+# Widest ball: a neurite that thick is round, and needs no wider one.
 WIDEST = 12.0
-# An end branch is another's double if it is nowhere farther from it than this, or than so many times the other's
-# radius.
+# An end branch doubles another line if it is nowhere farther from it than DOUBLE, or than DOUBLE_OF_RADIUS times the
+# radius of that line.
 DOUBLE, DOUBLE_OF_RADIUS = 1.5, 0.75
 
 
 def centered(skeleton: Skeleton, foreground: Foreground, *, is_sure: bool) -> Skeleton:
     """Moves inner nodes across their line, toward the middle of the foreground around them.
 
-    Ends and branch points stay. A node stays, too, that would leave the foreground. is_sure: of the foreground, see
-    SURE_BALL.
+    Ends and branch points stay, and so does a node that would leave the foreground. is_sure: whether the foreground is
+    sure, see SURE_BALL.
     """
     from scipy.spatial import cKDTree
 
@@ -65,8 +65,8 @@ def centered(skeleton: Skeleton, foreground: Foreground, *, is_sure: bool) -> Sk
 def _cells(foreground: Foreground) -> tuple[np.ndarray, np.ndarray]:
     """Gathers the foreground in cubes of 2 x 2 x 2 voxels, of which there are several times fewer.
 
-    Returns (k, 3) the middles of their foreground, in units of the smallest voxel side, and (k,) how many voxels each
-    has.
+    Returns the mean position (k, 3) of the foreground in each cube, in units of the smallest voxel side, and its
+    number of voxels (k,).
     """
     shape = tuple(-(-side // 2) for side in foreground.shape)
     cell = np.unique(np.ravel_multi_index((foreground.voxels // 2).T, shape), return_inverse=True)[1]
@@ -75,7 +75,7 @@ def _cells(foreground: Foreground) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _middles(index, cells: np.ndarray, weights: np.ndarray, points: np.ndarray, ball: np.ndarray) -> np.ndarray:
-    """(m, 3) float64: means of the cells in balls about points (m, 3); a point itself where there are none."""
+    """Averages the cells in the balls around points (m, 3), (m, 3) float64; a point without cells stays itself."""
     middles = points.copy()
     for start in range(0, len(points), NODES_AT_ONCE):
         some = slice(start, start + NODES_AT_ONCE)
@@ -91,7 +91,7 @@ def _middles(index, cells: np.ndarray, weights: np.ndarray, points: np.ndarray, 
 
 
 def without_doubles(skeleton: Skeleton) -> Skeleton:
-    """The skeleton without end branches that run along another line, the shorter ones first."""
+    """Removes end branches that run along another line, the shorter ones first."""
     from scipy.spatial import cKDTree
 
     while True:

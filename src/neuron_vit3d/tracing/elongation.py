@@ -1,9 +1,9 @@
-"""How much longer than wide things look along z: light microscopes blur along the optical axis.
+"""Measures how much the foreground is stretched along z: light microscopes blur along the optical axis.
 
-A voxel may be four times as deep as wide, and a neurite in it as many voxels deep as wide: it is a ribbon in
-micrometres, and round in voxels. Center lines of ribbons have twigs to both sides, which nobody drew. So distances
-along z count as what is seen says, up to the voxel size; or, where that is not known and things are very flat, alone
-by what is seen.
+A voxel may be four times as deep as wide, and a neurite as many voxels deep as wide: then it is a ribbon in
+micrometres, but round in voxels. Center lines of ribbons have twigs to both sides that nobody drew. So distances along
+z are scaled to make neurites round, but never beyond the voxel size. Where the voxel size is not known, they are
+scaled only if neurites are very flat.
 """
 
 import math
@@ -14,35 +14,38 @@ import numpy as np
 from .pieces import Pieces
 
 
-# So many voxels tell enough of a volume of any size.
+# Sample size in voxels: enough for a volume of any size.
 _VOXELS = 1 << 26
-# Straight tubes in all directions within a plane need a factor of 0.9 here, those in all directions in space one of
-# sqrt(2): in between, so that both are off by a fifth at most (Cauchy's formula on projected areas).
+# Corrects for the directions of neurites. Straight tubes in all directions within a plane need a factor of 0.9 here,
+# those in all directions in space sqrt(2). This value lies in between, so both are off by a fifth at most (Cauchy's
+# formula on projected areas).
 _OF_DIRECTIONS = 1.12
-# What is so nearly as deep as its voxel size says is round in micrometres, and taken at its word.
+# If the measured depth is at least this share of what the voxel size says, neurites are round in micrometres, and the
+# voxel size is used as it is.
 _ROUND = 0.75
-# Sides below this are as good as 1: so real dendrites are traced best (benchmarks/results/voxel_sizes.md).
+# Depths below this many in-plane sides count as one side: real dendrites are traced best so
+# (benchmarks/results/voxel_sizes.md).
 _LEAST = 1.5
-# Where no voxel size is known, only what is so flat is taken to have deep voxels: neurites that are twice as wide as
-# deep may be flat themselves. And voxels are hardly ever so many times as deep as wide.
+# Where no voxel size is known, voxels are taken to be deep only if neurites are this many times as wide as deep: those
+# that are twice as wide as deep may be flat themselves. And voxels are hardly ever _DEEPEST times as deep as wide.
 _FLAT, _DEEPEST = 2.5, 6.0
 
 
 def seen_spacing(source: Pieces, level: float, spacing: np.ndarray, *, is_known: bool = True) -> np.ndarray:
-    """Returns voxel sides in which the foreground is about as deep as wide.
+    """Estimates voxel sides in which the foreground is about as deep as wide.
 
-    The number of runs of foreground voxels along an axis is the area that it projects along it. Of a tube that lies in
-    a plane this is length times width along z, and length times depth along y or x across it.
+    The number of runs of foreground voxels along an axis is the area that the foreground projects along it. For a tube
+    that lies in a plane this is length times width along z, and length times depth along y or x across it.
 
     Args:
         source: mask or scores.
         level: scores at least as high are foreground.
         spacing: (3,) voxel sides z y x, the smallest being 1.
-        is_known: it comes from a voxel size; else it is all 1 for want of one.
+        is_known: whether `spacing` comes from a voxel size; if not, it is all 1.
 
     Returns:
-        (3,); only z differs from what was given, and only where voxels are deeper than wide or not known: between the
-        in-plane side and its own, or the deepest that voxels are.
+        (3,) voxel sides. Only z may differ from `spacing`, and only where voxels are deeper than wide or of unknown
+        size: it then lies between the in-plane side and the given depth, or _DEEPEST if that is not known.
     """
     in_plane = float(np.sqrt(spacing[1] * spacing[2]))
     deepest = float(spacing[0]) if is_known else _DEEPEST
@@ -52,7 +55,7 @@ def seen_spacing(source: Pieces, level: float, spacing: np.ndarray, *, is_known:
     every = max(1, math.ceil(math.prod(source.shape) / _VOXELS))
     for number, box in enumerate(source.boxes()):
         if number % every == 0:
-            # With the voxels before the box, so that what runs on from there is no further run.
+            # Includes the voxels before the box, so that a run that goes on from there is not counted again.
             z, y, x = (slice(max(0, one.start - 1), one.stop) for one in box)
             before = [one.start - wide.start for one, wide in zip(box, (z, y, x), strict=True)]
             runs += runs_of(source.read((z, y, x)) >= level, before)
@@ -67,7 +70,7 @@ def seen_spacing(source: Pieces, level: float, spacing: np.ndarray, *, is_known:
 
 
 def runs_of(mask: np.ndarray, before: Sequence[int] = (0, 0, 0)) -> np.ndarray:
-    """Counts the runs of set voxels along each axis of a mask that begin in a part of it.
+    """Counts the runs of set voxels along each axis of a mask, if they begin in a given part of it.
 
     Args:
         mask: (z, y, x).

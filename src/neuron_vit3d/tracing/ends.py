@@ -1,10 +1,10 @@
-"""Where the branches of a foreground end, told from bumps of its surface.
+"""Finds where the branches of a foreground end, and tells these ends from bumps of its surface.
 
-A wave runs from the root over the foreground, along the ways that center lines take. Where it is at one time is a
-front; a front falls apart where the neurite branches, and dies out where a branch ends, as in the level sets of
-Verroust and Lazarus (Extracting skeletal curves from 3D scattered data, The Visual Computer 2000). However wide,
-ragged or flat a neurite is, one front runs along it, where balls about its center line would leave its edges
-uncovered, and lines would run along these.
+A wave runs from the root over the foreground, along the shortest paths that center lines follow. Its position at one
+time is a front. A front splits where the neurite branches, and vanishes where a branch ends, as in the level sets of
+Verroust and Lazarus (Extracting skeletal curves from 3D scattered data, The Visual Computer 2000). One front runs
+along a neurite, however wide, ragged or flat it is. Balls around a center line would leave the edges of such a neurite
+uncovered, and further lines would run along these.
 """
 
 import numpy as np
@@ -13,14 +13,14 @@ from ..morphology.graphs import sparse_graph
 from .foreground import Foreground
 
 
-# A front is so thick, in smallest voxel sides: thinner ones fall apart between the voxels of a lattice.
+# Thickness of a front in smallest voxel sides: thinner ones fall apart between the voxels of the grid.
 FRONT = 2.0
-# A branch is one if it goes on for longer than BUMP, measured from the front that it leaves; that ends at the surface.
+# A branch must go on for longer than BUMP, measured from the front that it leaves, which ends at the surface.
 BUMP = 1.0
-# It must go on for so many radii of what it leaves more. Where scores are unsure their edges are ragged: with 0.3
-# instead of 0.75 F1 on six fly neurons (tuff, of the training part of the fixed split) is 0.698 instead of 0.701. In
-# masks and sure scores 0.75 loses much: the masks of two fly neurons have F1 0.80 and 0.97 with it, 0.90 and 0.98 with
-# 0.15, 0.92 and 0.98 with none; with none a rough surface has 10 tips where there are 8.
+# A branch must also be longer by this many radii of what it leaves. Where scores are unsure their edges are ragged:
+# with 0.3 instead of 0.75 F1 on six fly neurons (tuff, of the training part of the fixed split) is 0.698 instead of
+# 0.701. In masks and sure scores 0.75 loses much: the masks of two fly neurons have F1 0.80 and 0.97 with it, 0.90 and
+# 0.98 with 0.15, 0.92 and 0.98 with none; with none a rough surface has 10 tips where there are 8.
 SURE_BUMP_OF_RADIUS, UNSURE_BUMP_OF_RADIUS = 0.15, 0.75
 
 
@@ -35,15 +35,15 @@ def branch_ends(
 ) -> np.ndarray:
     """Finds the rows of the voxels where branches end, the one farthest from its root first.
 
-    There is at least one of every component.
+    Every component has at least one.
 
     Args:
         foreground: n voxels.
-        edges: of the foreground, as `Foreground.edges` gives them.
-        parents: (n,) the next voxel on the way to the root, negative at roots.
-        way: (n,) length of that way.
+        edges: of the foreground, as `Foreground.edges` returns them.
+        parents: (n,) the next voxel on the path to the root, negative at roots.
+        way: (n,) length of that path.
         reach: (n,) distance from the boundary.
-        is_sure: a bump of the surface is a branch, and no ragged edge.
+        is_sure: whether bumps of the surface are branches, rather than ragged edges.
     """
     thickness = max(FRONT, foreground.spacing.max())
     front = _fronts(np.floor(way / thickness + 1e-6).astype(np.int64), edges)
@@ -55,20 +55,20 @@ def branch_ends(
     np.maximum.at(thickest, front, reach)
     np.maximum.at(longest, front, way)
 
-    behind = longest.tolist()  # how far the wave comes behind each front
+    behind = longest.tolist()  # how far the wave runs on behind each front
     parent_of = before.tolist()
     for one in np.argsort(-way[first], kind="stable").tolist():
         if parent_of[one] >= 0 and behind[one] > behind[parent_of[one]]:
             behind[parent_of[one]] = behind[one]
     far = np.array(behind)
-    goes_on = np.full(count, -1)  # of the fronts behind one, that from which the wave comes farthest
+    goes_on = np.full(count, -1)  # the next front from which the wave runs farthest
     order = np.lexsort((np.arange(count), far))
     order = order[before[order] >= 0]
     goes_on[before[order]] = order
 
     starts = np.flatnonzero((before >= 0) & (goes_on[np.maximum(before, 0)] != np.arange(count)))
     length = far[starts] - way[leaves[starts]]
-    # Near a root, where no front is wide yet, the way is taken for the radius.
+    # Near a root no front is wide yet, so the length of the path is taken for the radius.
     radius = np.minimum(thickest[before[starts]], way[leaves[starts]])
     starts = starts[length >= BUMP + (SURE_BUMP_OF_RADIUS if is_sure else UNSURE_BUMP_OF_RADIUS) * radius]
     starts = np.concatenate([np.flatnonzero(before < 0), starts])
@@ -78,7 +78,7 @@ def branch_ends(
 
 
 def _fronts(number: np.ndarray, edges: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-    """(n,) int: connected parts of the voxels with the same number, from 0."""
+    """Numbers the connected parts of the voxels with the same number: (n,) int, from 0."""
     from scipy.sparse.csgraph import connected_components
 
     rows, neighbours, _ = edges
@@ -89,13 +89,14 @@ def _fronts(number: np.ndarray, edges: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _rows_of_least(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """(k,) int: of each group, from 0 without gaps, the row of the least value."""
+    """Finds the row of the least value in each group, (k,) int; groups are numbered from 0 without gaps."""
     order = np.lexsort((values, group))
     return order[np.flatnonzero(np.diff(group[order], prepend=-1))]
 
 
 def _followed(following: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Where the steps of `following` (k,), negative at the last, lead from `starts`; by pointer doubling."""
+    """Follows the steps of `following` (k,), negative at the last, from `starts` to their ends, by pointer
+    doubling."""
     step = np.where(following < 0, np.arange(len(following)), following)
     while not np.array_equal(step, further := step[step]):
         step = further
@@ -103,7 +104,7 @@ def _followed(following: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _last_of_each(front: np.ndarray, before: np.ndarray, parents: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """Finds of each front the voxel farthest on the way, (k,) int, of those whose way leads to the front before it.
+    """Finds in each front the voxel farthest from the root, (k,) int, whose path leads to the front before it.
 
     Where two waves meet, a front holds voxels of both.
     """

@@ -1,4 +1,4 @@
-"""What the scores say along a tree: they are looked up again after tracing, at every node."""
+"""Looks up the scores along a tree, at every node, after it was traced."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from .center_lines import Rules
 from .pieces import Pieces
 
 
-# A neurite may be hollow or split lengthwise, and its center line then runs where scores are low. So around nodes of
-# at least this radius (thinner ones have no inside) rings are looked at as well, half way to the surface and one voxel
-# inside it.
+# A neurite may be hollow or split lengthwise, so that its center line runs where scores are low. So around nodes of at
+# least this radius (thinner ones have no inside) two rings are looked up as well, one half way to the surface and one
+# a voxel inside it.
 RING_RADIUS = 2.5
-# Points on a ring: one for each neighbour of a voxel in a plane.
+# Points on a ring: as many as a voxel has neighbours in a plane.
 RING = 8
 
 
 def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -> Tree:
-    """Adds to a tree what the scores that it was traced from say at its nodes.
+    """Adds the scores at a tree's nodes, and whether the tree crosses a gap there.
 
-    At a node it is the highest of: the score of the voxel it lies in, the smoothed one, and, around nodes of at least
-    RING_RADIUS, the means over two rings across the neurite. A gap crosses the whole neurite and stays one; the inside
-    of a hollow neurite is none. Where this does not reach the level of the foreground, the tree is `bridged`. Scores
-    become relative to the threshold, which is 0.5 then: what is sure in a noisy stack has lower scores than in a clean
-    one.
+    The score of a node is that of the voxel it lies in. For nodes of at least RING_RADIUS it is the highest of this
+    and the means over two rings across the neurite. Where it is below the foreground's level, the smoothed score
+    counts, too. A gap crosses the whole neurite, so the rings do not hide it; the inside of a hollow neurite does not
+    count as a gap. Nodes that stay below the foreground's level are `bridged`. Scores become relative to the
+    threshold, which is 0.5 then: a sure voxel in a noisy stack has a lower score than one in a clean stack.
 
     Args:
         tree: coordinates in voxels, radii in units of the smallest voxel side.
         source: the scores, or a mask.
         spacing: (3,) voxel sides z y x, the smallest being 1.
-        rules: the level of the foreground, of smoothed scores, and how they are smoothed.
+        rules: the level of the foreground, which smoothed scores must reach, and how scores are smoothed.
 
     Returns:
         The tree with `scores` and `bridged`. A mask says yes or no: its scores are 0 where the tree is bridged, else
@@ -70,7 +70,7 @@ def with_scores(tree: Tree, source: Pieces, spacing: np.ndarray, rules: Rules) -
 def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:
     """Finds two unit vectors at each node, at right angles to the tree's direction there and to each other.
 
-    They are (n, 2, 3) float64, z y x.
+    Returns (n, 2, 3) float64, z y x.
     """
     points, parent = tree.xyz[:, ::-1] * spacing, tree.parent_index
     rows = np.arange(len(tree))
@@ -78,8 +78,8 @@ def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:
     below = rows.copy()
     below[parent[parent >= 0]] = rows[parent >= 0]
     along = points[above] - points[below]
-    along[~along.any(axis=1)] = (0.0, 0.0, 1.0)  # a node alone looks nowhere
-    # The axis least along the tree is not parallel to it.
+    along[~along.any(axis=1)] = (0.0, 0.0, 1.0)  # a single node has no direction
+    # The axis with the smallest component along the tree is never parallel to it.
     other = np.eye(3)[np.argmin(np.abs(along), axis=1)]
     first = np.cross(along, other)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
@@ -91,11 +91,12 @@ def _across(tree: Tree, spacing: np.ndarray) -> np.ndarray:
 def _looked_up(source: Pieces, points: np.ndarray) -> np.ndarray:
     """Looks up the scores (m,) float64 of the voxels in which points (m, 3; z y x) lie.
 
-    Outside of the volume those of the nearest voxels inside it are taken.
+    A point outside the volume gets the score of the nearest voxel inside it.
     """
     voxels = np.clip(np.rint(points), 0, np.array(source.shape) - 1).astype(np.int64)
     values = np.empty(len(voxels))
-    # Boxes as the source stores its voxels, all of the size of the first; of each only the part that is asked for.
+    # Reads by the boxes in which the source stores its voxels, all as large as the first, and from each only the part
+    # that is needed.
     sides = [one.stop for one in next(iter(source.boxes()))]
     grid = [-(-length // side) for length, side in zip(source.shape, sides, strict=True)]
     box = np.ravel_multi_index((voxels // sides).T, grid)

@@ -1,7 +1,7 @@
 """The foreground voxels of a mask: their neighbours and their distance to the background.
 
-Work and memory grow with the foreground, not with the volume: voxels are rows of sorted arrays, found by binary
-search.
+Voxels are rows of sorted arrays and are found by binary search, so that work and memory grow with the foreground, not
+with the volume.
 """
 
 import itertools
@@ -20,9 +20,10 @@ _AROUND = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)
 class Foreground:
     """The foreground voxels of a mask, in C order. Lengths are in units of the smallest voxel side.
 
-    voxels: (n, 3) int32, z y x. keys: (n,) int64, ascending, flat indices into a volume padded by one voxel on each
-    side.
-    strides: the strides (z, y) of these flat indices. spacing: (3,) float64, voxel sides z y x, the smallest being 1.
+    voxels: (n, 3) int32, z y x.
+    keys: (n,) int64, ascending, flat indices into a volume padded by one voxel on each side.
+    strides: the strides (z, y) of these flat indices.
+    spacing: (3,) float64, voxel sides z y x, the smallest being 1.
     shape: of the volume, z y x.
     """
 
@@ -38,7 +39,7 @@ class Foreground:
 
     @classmethod
     def from_indices(cls, indices: np.ndarray, shape: tuple[int, int, int], spacing: np.ndarray) -> "Foreground":
-        """Of flat indices into the volume, ascending."""
+        """Makes a foreground from flat indices into the volume, ascending."""
         strides = ((shape[1] + 2) * (shape[2] + 2), shape[2] + 2)
         z, y, x = np.unravel_index(indices, shape)
         keys = (z + 1) * strides[0] + (y + 1) * strides[1] + (x + 1)
@@ -49,17 +50,17 @@ class Foreground:
 
     @property
     def points(self) -> np.ndarray:
-        """(n, 3) float64: the voxels' centers z y x in units of the smallest voxel side."""
+        """The voxels' centers z y x in units of the smallest voxel side, (n, 3) float64."""
         return self.voxels * self.spacing
 
     def subset(self, keep: np.ndarray) -> "Foreground":
-        """The voxels where `keep`, a bool (n,) array, is set."""
+        """Keeps the voxels where `keep`, a bool (n,) array, is set."""
         return Foreground(self.voxels[keep], self.keys[keep], self.strides, self.spacing, self.shape)
 
     def filled(self, indices: np.ndarray) -> tuple["Foreground", np.ndarray]:
         """Adds further voxels to the foreground, given by flat indices into the volume (m,).
 
-        Returns the new foreground, and the row that each of its voxels has here, -1 for the new ones.
+        Returns the new foreground and, for each of its voxels, the row that it has in this one: -1 for new voxels.
         """
         own = np.ravel_multi_index(self.voxels.T, self.shape)
         indices = np.concatenate([own, indices])
@@ -68,12 +69,12 @@ class Foreground:
         return Foreground.from_indices(indices[order], self.shape, self.spacing), rows
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """bool (m,): whether the voxel around each point (m, 3; z y x in voxels) is foreground."""
+        """Tells whether the voxel around each point (m, 3; z y x in voxels) is foreground, bool (m,)."""
         keys = self._keys_of(np.rint(points))
         return self.keys[np.minimum(np.searchsorted(self.keys, keys), len(self) - 1)] == keys
 
     def rows_of(self, voxels: np.ndarray) -> np.ndarray:
-        """(m,) int64: the rows of voxels (m, 3; z y x) of the foreground."""
+        """Finds the rows (m,) int64 of voxels (m, 3; z y x) that are foreground."""
         return np.searchsorted(self.keys, self._keys_of(voxels))
 
     def _keys_of(self, voxels: np.ndarray) -> np.ndarray:
@@ -83,7 +84,7 @@ class Foreground:
     def edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Lists the pairs of voxels that touch by a face, an edge or a corner, every pair once.
 
-        Returns rows, rows and lengths, each (m,).
+        Returns the rows of the two voxels, and the distance between them, each (m,).
         """
         rows, neighbours, lengths = [], [], []
 
@@ -97,8 +98,8 @@ class Foreground:
         following = np.arange(1, n + 1)
         add(np.append(np.diff(self.keys) == 1, False), following, 0, 0, 1)
         for dz, dy in ((0, 1), (1, -1), (1, 0), (1, 1)):
-            # Three neighbours lie side by side in a row, so one binary search finds the first, and the others follow
-            # it.
+            # Three neighbours lie side by side along x, so one binary search finds the first, and the others come
+            # right after it.
             target = self.keys + (dz * self.strides[0] + dy * self.strides[1] - 1)
             at = np.searchsorted(self.keys, target)
             for dx in (-1, 0, 1):
@@ -111,7 +112,8 @@ class Foreground:
     def around(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Finds the voxels that touch those of `rows` (m,) by a face, an edge or a corner.
 
-        Returns (k,) their rows, and (k,) which of the m they touch; one that touches several is told once for each.
+        Returns their rows (k,), and (k,) which of the m voxels they touch. A voxel that touches several is listed once
+        for each.
         """
         steps = np.array([z * self.strides[0] + y * self.strides[1] + x for z, y, x in _AROUND])
         keys = self.keys[rows][:, None] + steps
@@ -120,9 +122,9 @@ class Foreground:
         return at[found], touched
 
     def components(self) -> np.ndarray:
-        """(n,) int32: which voxels are connected (26 neighbours), numbered from 0 in the order of their first voxels.
+        """Numbers the connected components of the voxels (26 neighbours): (n,) int32, from 0, by their first voxels.
 
-        Found over runs of voxels along x, of which there are several times fewer than voxels.
+        Works on runs of voxels along x, of which there are several times fewer than voxels.
         """
         from scipy.sparse.csgraph import connected_components
 
@@ -143,11 +145,13 @@ class Foreground:
         return np.repeat(connected_components(graph, directed=False)[1], lengths)
 
     def boundary_distance(self) -> np.ndarray:
-        """(n,) float64: exact Euclidean distance of every voxel's center to the nearest background voxel's center.
+        """Computes the Euclidean distance from each voxel's center to the nearest background voxel's: (n,) float64,
+        exact.
 
-        One axis after the other, as Saito and Toriwaki (Pattern Recognition 1994) do it, but for the foreground alone.
-        Beyond the volume's faces nothing is known: a neurite cut by a face is not thinner there. A volume without any
-        background is taken to end at its faces.
+        It works along one axis after the other, like the method of Saito and Toriwaki (Pattern Recognition 1994), but
+        on the foreground alone. Nothing is known beyond the volume's faces, so they do not count as background: a
+        neurite that a face cuts is not thinner there. If the volume has no background at all, its faces count as
+        background.
         """
         is_full = len(self) == np.prod(self.shape)
         squared = self._squared_distance_along_row(end_at_faces=is_full)
@@ -155,7 +159,7 @@ class Foreground:
         return np.sqrt(self._spread(squared, axis=0, end_at_faces=is_full))
 
     def _squared_distance_along_row(self, *, end_at_faces: bool) -> np.ndarray:
-        """(n,) float64: squared distance along x to the background, infinite where there is none in the row."""
+        """Computes the squared distance along x to the background, (n,) float64; infinite where the row has none."""
         breaks = np.flatnonzero(np.diff(self.keys) != 1) + 1
         first = np.concatenate([[0], breaks])
         lengths = np.diff(np.append(first, len(self)))
@@ -168,14 +172,15 @@ class Foreground:
         return (np.minimum(to_left, to_right) * self.spacing[2]) ** 2
 
     def _spread(self, squared: np.ndarray, *, axis: int, end_at_faces: bool) -> np.ndarray:
-        """(n,) float64: min over all steps k along the axis of squared[k steps away] + (k * voxel side)^2."""
+        """Computes, (n,) float64, the min over all steps k along the axis of squared[k steps away] + (k * voxel
+        side)^2."""
         spread = squared.copy()
         for sign in (-1, 1):
             active, k = np.arange(len(self)), 0
             while len(active):
                 k += 1
                 step = (k * self.spacing[axis]) ** 2
-                active = active[spread[active] > step]  # others cannot gain, nor from further steps
+                active = active[spread[active] > step]  # the others cannot get smaller, now or later
                 at = self.voxels[active, axis] + sign * k
                 if not end_at_faces:
                     active = active[(at >= 0) & (at < self.shape[axis])]

@@ -1,4 +1,4 @@
-"""What could not be joined to a tree: fragments, each with a root of its own, in one skeleton."""
+"""Joins what cannot be joined to a tree into fragments, each with its own root, in one skeleton."""
 
 from collections.abc import Iterator
 
@@ -13,14 +13,14 @@ def join_groups(skeleton: Skeleton, links: Links, group: np.ndarray, wanted: np.
 
     Args:
         skeleton: all components.
-        links: between them, without a loop.
-        group: (number of components,) int, the group of each.
-        wanted: (g,) int, the groups to join, in this order. The work grows with what is in these, however many they
-            are.
+        links: links between the components, without a loop.
+        group: (number of components,) int, the group of each component.
+        wanted: (g,) int, the groups to join, in this order. The work grows with the size of these groups, not with
+            their number.
     """
     rows_of = _by_group(group[skeleton.component])
     links_of = _by_group(group[skeleton.component[links.nodes[:, 0]]])
-    new_row = np.full(len(skeleton) + 1, NO_PARENT)  # the last stands for "no parent"
+    new_row = np.full(len(skeleton) + 1, NO_PARENT)  # the last row stands for "no parent"
     for one in wanted.tolist():
         rows = rows_of[one]
         new_row[rows] = np.arange(len(rows))
@@ -34,7 +34,7 @@ def join_groups(skeleton: Skeleton, links: Links, group: np.ndarray, wanted: np.
 
 
 def side_by_side(skeletons: list[Skeleton]) -> Skeleton:
-    """One skeleton of several, which stay apart: the rows of each after those of the one before."""
+    """Puts several skeletons into one, without joining them: the rows of each follow those of the one before."""
     first = np.cumsum([0, *map(len, skeletons)])
     parents = [
         np.where(one.parents < 0, NO_PARENT, one.parents + start) for one, start in zip(skeletons, first, strict=False)
@@ -49,7 +49,7 @@ def side_by_side(skeletons: list[Skeleton]) -> Skeleton:
 
 
 def _by_group(group: np.ndarray) -> dict[int, np.ndarray]:
-    """The rows of each group, ascending."""
+    """Lists the rows of each group, ascending."""
     order = np.argsort(group, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     return {int(group[rows[0]]): rows for rows in parts if len(rows)}

@@ -1,4 +1,4 @@
-"""The center lines of a foreground that is in memory as a whole."""
+"""Finds the center lines of a foreground that fits into memory as a whole."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The ways to find center lines, by name: a new one is a module beside this file and a line here."""
+"""The table of methods that find center lines: a new method is a module beside this file and a row here."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -12,6 +12,6 @@ METHODS = {
 
 
 def method(name: str) -> Callable:
-    """The function that finds center lines in the way of this name."""
+    """Returns the function that finds center lines by the method of this name."""
     module, function = METHODS[name].split(".")
     return getattr(import_module(f".{module}", __package__), function)

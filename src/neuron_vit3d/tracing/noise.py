@@ -1,8 +1,8 @@
-"""A stack's own noise, as its scores tell it: the threshold that follows it, and how sure the model was.
+"""Measures the noise of a stack in its scores: finds a threshold that follows it, and how sure the model was.
 
-How high a model scores a neurite, and how high the tissue around it, differs from stack to stack: of fly neurons in
-one set the best thresholds lie between 0.02 and 0.9. What differs less is how far neurites stand out from what is
-around them, measured by how much that itself varies.
+How high a model scores neurites, and how high the tissue around them, differs from stack to stack: for fly neurons of
+one set the best thresholds lie between 0.02 and 0.9. What differs less is how far neurites stand out from their
+surroundings, relative to how much these vary.
 """
 
 import math
@@ -13,24 +13,25 @@ from .pieces import Pieces
 from .smoothing import FARTHEST, log_odds
 
 
-# Neurites are where the log odds are so many upper deviations above their median. For the default's scores of the
-# eight fly neurons that it was chosen on (tuff, the training part of the fixed split) what is nearly best lies about
-# 5, within 4 and 5.3.
+# The threshold lies this many upper deviations above the median of the log odds. For the default's scores of the eight
+# fly neurons that it was chosen on (tuff, the training part of the fixed split) the values that are nearly best lie
+# about 5, from 4 to 5.3.
 DEVIATIONS = 5.0
 LOWEST, HIGHEST = 0.02, 0.99
-# Scores tell of no noise where half of them are higher than this (there is no background), or vary more (what is above
-# the background is neurite). Medians of stacks lie between -9.2 and -7.4, upper deviations between 0.6 and 2.9.
+# Scores say nothing about noise if their median is higher than HIGHEST_MEDIAN (there is no background), or their upper
+# deviation is larger than MOST_DEVIATION (what lies above the background is neurite). Medians of stacks lie between
+# -9.2 and -7.4, upper deviations between 0.6 and 2.9.
 HIGHEST_MEDIAN, MOST_DEVIATION = -3.0, 3.5
-_WIDTH = 0.01  # of the bins that log odds are counted in
-# So many voxels tell enough of a volume of any size.
+_WIDTH = 0.01  # width of the bins of log odds
+# Sample size in voxels: enough for a volume of any size.
 _VOXELS = 1 << 26
 
 
 class LogOdds:
-    """How often which log odds occur in a stack.
+    """Histogram of the log odds in a stack.
 
-    Scores of exactly 0 are left out: there was nothing that a model looked at. The scores keep what was counted:
-    `segment` asks for their threshold, and then traces them.
+    Scores of exactly 0 are left out: the model did not look there. The counts are kept with the scores (in `Pieces`),
+    since `segment` asks for the threshold of scores and then traces them.
     """
 
     def __init__(self, scores: Pieces):
@@ -50,12 +51,11 @@ class LogOdds:
         self.counts += np.bincount(bins, minlength=len(self.counts))
 
     def threshold(self) -> float:
-        """Finds the score above which something stands out from the stack's noise, from LOWEST to HIGHEST.
+        """Finds the score above which a voxel stands out from the stack's noise, from LOWEST to HIGHEST.
 
-        It is 0.5 where the scores tell of no noise.
-
-        It lies DEVIATIONS upper deviations above the median of the log odds; the upper deviation is the root mean
-        square distance from the median of what is above it.
+        It lies DEVIATIONS upper deviations above the median of the log odds. The upper deviation is the root mean
+        square distance from the median of all values above it. Where the scores say nothing about noise, the threshold
+        is 0.5.
         """
         median = self._median(self.counts >= 0)
         above = self.values > median
@@ -67,23 +67,24 @@ class LogOdds:
         return min(max(1 / (1 + math.exp(-median - DEVIATIONS * deviation)), LOWEST), HIGHEST)
 
     def sureness(self, threshold: float) -> float:
-        """How far above the threshold half of what is above it is, in log odds; infinite where nothing is."""
+        """Computes how far the median of the log odds above the threshold lies above it; infinite where there are
+        none."""
         level = min(float(log_odds(np.float64(threshold))), FARTHEST)
         above = self.values >= level
         return self._median(above) - level if self.counts[above].any() else math.inf
 
     def _median(self, where: np.ndarray) -> float:
-        """Of the log odds in some bins; of none the lowest."""
+        """Computes the median of the log odds in some bins; the lowest value where these are empty."""
         counts = np.cumsum(np.where(where, self.counts, 0))
         return float(self.values[np.searchsorted(counts, counts[-1] / 2)])
 
 
 def threshold_from_noise(scores) -> float:
-    """The threshold that `trace` takes where none is given: what stands out from the scores' own noise.
+    """Finds the threshold that `trace` uses where none is given: voxels above it stand out from the scores' own noise.
 
     Args:
-        scores: array (z, y, x) of floats in [0, 1], a Volume that holds one, what `open_volume` gives, or
-            `tracing.pieces.Pieces` of these, which keep what was counted for `trace`.
+        scores: array (z, y, x) of floats in [0, 1], a Volume that holds one, what `open_volume` returns, or
+            `tracing.pieces.Pieces` of these, which keep the counts for `trace`.
 
     Returns:
         A score, from 0.02 to 0.99.

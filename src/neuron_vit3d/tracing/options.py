@@ -1,7 +1,7 @@
-"""What `trace` can be told: the one list of its options.
+"""The options of `trace`, in one list.
 
-A new option is one field here, and the line of `tracer.py`, or of what that calls, in which it acts. Keyword, flag of
-`trace` and `segment`, and docs follow from the field.
+A new option is one field here, and the code in `tracer.py`, or in what that calls, that uses it. The keyword, the flag
+of `trace` and `segment`, and the docs follow from the field.
 """
 
 import math
@@ -13,13 +13,13 @@ from .methods import METHODS
 
 
 class TraceError(ValueError):
-    """What was given cannot be traced."""
+    """An input that cannot be traced, or an option out of its range."""
 
 
 @documented
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TraceOptions(Options):
-    """What of a mask or of scores becomes a tree: the options of `trace` and `trace_neurons`.
+    """Options of `trace` and `trace_neurons`: how a mask or scores become a tree.
 
     They are given as a record, `trace(scores, TraceOptions(bridge_distance=8))`, or as keywords,
     `trace(scores, bridge_distance=8)`. Lengths and radii are in units of the smallest voxel side.
@@ -29,56 +29,57 @@ class TraceOptions(Options):
 
     threshold: float | None = option(
         None,
-        "Scores at least this high are neuron. Default: what stands out from the noise of these scores.",
-        more="As `threshold_from_noise` finds it. A mask needs none.",
+        "Scores at least this high are neuron. Default: a threshold that follows the noise of these scores.",
+        more="`threshold_from_noise` finds the default. A mask needs no threshold.",
         check=Number(above=0, at_most=1),
     )
     bridge_distance: float = option(
         16.0,
         "Widest gap to bridge, in voxels; 0: none.",
-        more="Between two ends that face each other; an end and the side of a neurite are joined over at most 3/4 of "
-        "it, two sides over half of it.",
+        more="The full width holds between two ends that face each other; an end and the side of a neurite are joined "
+        "over at most 3/4 of it, two sides over half of it.",
         check=Number(at_least=0),
     )
     min_branch_length: float = option(
         3.0,
         "Shorter end branches are pruned, in voxels.",
-        more="And those shorter than 1.5 radii of the branch they leave. A component that would be the end of a "
-        "branch must be longer than its gap by as much.",
+        more="End branches shorter than 1.5 radii of the branch they leave are pruned, too. A component at the end of "
+        "a bridged gap must be longer than the gap by at least this length.",
         check=Number(at_least=0),
     )
     min_component_voxels: int = option(
         10,
         "Smaller connected pieces are dropped, in voxels.",
-        more="Connected by 26 neighbours; before anything else.",
+        more="Pieces are connected by 26 neighbours. They are dropped before any gap is bridged.",
         check=Number(at_least=0),
     )
     smoothing: float = option(
         0.7,
-        "Standard deviation of the Gaussian that voxels are smoothed by first; 0: nothing is smoothed or filled.",
-        more="Of a mask, foreground is all of it and what is then at least 0.35. Scores, where they are unsure, are "
-        "averaged along lines after that (see `smoothing.py`): a model labels slice by slice, and what is rough or "
-        "porous grows twigs. What the foreground encloses (see `cavities.py`) is foreground, too.",
+        "Standard deviation of the Gaussian that smooths voxels first; 0: nothing is smoothed or filled.",
+        more="The foreground of a mask is the mask and all voxels that are at least 0.35 after smoothing. Unsure "
+        "scores are then also averaged along lines (see `smoothing.py`), since a model labels slice by slice, and a "
+        "rough or porous foreground leads to false twigs. What the foreground encloses is foreground, too (see "
+        "`cavities.py`).",
         check=Number(at_least=0),
     )
     min_confidence: float = option(
         0.0,
         "Branches less sure than this are cut off, from 0 to 1.",
-        more="End branches first; the root stays. The confidence of a branch (`Tree.branches`) is the mean of the "
-        "scores along it, relative to the threshold, at which they are 0.5, so across a gap they are low; that of a "
-        "mask's branch is the share of it that bridges no gap.",
+        more="End branches are cut first; the root stays. The confidence of a branch (`Tree.branches`) is the mean of "
+        "the scores along it, which are relative to the threshold: 0.5 is at the threshold, and gaps are lower. For a "
+        "mask it is the share of the branch that bridges no gap.",
         check=Number(at_least=0, at_most=1),
     )
     fragments: bool = option(
         False,
-        "Keep what cannot be joined to the tree, as further roots of it.",
-        more="What is at least `min_branch_length` long, the largest first; for stains that are broken. Of one neuron "
-        "only.",
+        "Keep pieces that cannot be joined to the tree, as further roots of it.",
+        more="For broken stains. Pieces of at least `min_branch_length` are kept, the largest first. Works for one "
+        "neuron only.",
     )
     method: str = option(
         "teasar",
         f"How center lines are found: {', '.join(METHODS)}.",
-        more="`teasar` is TEASAR (Sato et al. 2000), in memory or region by region as the foreground's size asks for.",
+        more="`teasar` is TEASAR (Sato et al. 2000), in memory, or region by region if the foreground is large.",
         check=OneOf(tuple(METHODS)),
     )
 

@@ -1,4 +1,4 @@
-"""A mask or scores, looked through piece by piece: memory grows with the signal, not with the volume."""
+"""Searches a mask or scores piece by piece, so that memory grows with the signal, not with the volume."""
 
 import itertools
 import math
@@ -15,7 +15,8 @@ from .smoothing import AlongLines, Gaussian
 
 _VOXELS_AT_ONCE = 1 << 24
 _TILE = 48
-# So few voxels, all of them foreground, may be cut out of a soma; of more, something else was meant.
+# A crop from inside a soma may be all foreground if it has at most this many voxels; a larger one is taken for a
+# mistake.
 MAX_FILLED = 4096
 Box = tuple[slice, slice, slice]  # z, y, x
 
@@ -25,11 +26,11 @@ class Pieces:
 
     Attributes:
         source: a volume or reader as it was given, which may know its name; else the array.
-        voxel_size: z, y, x in micrometres, where what was given knows it.
-        log_odds: what [`LogOdds`] counted, once it did.
+        voxel_size: z, y, x in micrometres, where the source knows it.
+        log_odds: the counts of [`LogOdds`], once they were made.
 
     Raises:
-        TypeError, ValueError: of what becomes no array.
+        TypeError, ValueError: the source cannot become an array.
     """
 
     def __init__(self, source):
@@ -44,11 +45,11 @@ class Pieces:
 
     @classmethod
     def of(cls, source) -> "Pieces":
-        """The pieces of a source; itself if it is that, so that what was counted of it is known."""
+        """Makes the pieces of a source; a source that is `Pieces` already stays, so that its counts are kept."""
         return source if isinstance(source, cls) else cls(source)
 
     def boxes(self) -> Iterator[Box]:
-        """Cover the volume, each about as large as may be looked at at once."""
+        """Yields boxes that cover the volume, each about as large as may be in memory at once."""
         if self._is_reader:
             return self.source.boxes()
         return slabs(self.shape)
@@ -58,7 +59,7 @@ class Pieces:
         return self.dtype.kind != "f"
 
     def read(self, box: Box) -> np.ndarray:
-        """Scores; of a mask 1 where it is set, and 0 elsewhere."""
+        """Reads the scores in a box; a mask is read as 1 where it is set, and 0 elsewhere."""
         voxels = self._read(box)
         return (voxels != 0).astype(np.float32) if self.is_mask else voxels
 
@@ -73,11 +74,13 @@ def slabs(shape: tuple[int, int, int]) -> Iterator[Box]:
 
 @dataclass(frozen=True)
 class Levels:
-    """The levels from which scores are foreground, and from which they may bridge it.
+    """The levels from which scores are foreground, and from which they may bridge gaps in it.
 
-    The foreground is what is at least `strong` after smoothing; what is at least `weak` may bridge it; and what is at
-    least `sure` before smoothing makes a component one. keep_sure: it is foreground in any case. before: where no
-    score is as high before smoothing, none is `weak` after it.
+    weak: smoothed scores at least as high may bridge gaps.
+    strong: smoothed scores at least as high are foreground.
+    sure: a component counts only if a score of it is as high before smoothing.
+    before: where no score is as high before smoothing, none is `weak` after it.
+    keep_sure: sure voxels are foreground, whatever they are after smoothing.
     """
 
     weak: float
@@ -92,7 +95,7 @@ class Levels:
 
 
 class Window:
-    """A box of a volume, looked through as if it were a volume of its own."""
+    """A box of a volume that is searched as if it were a volume of its own."""
 
     def __init__(self, source: Pieces, box: Box):
         self._source, self._box = source, box
@@ -108,10 +111,10 @@ class Window:
 def look_through(
     scores: Pieces | Window, levels: Levels, smoothing: Gaussian | AlongLines, *, most: int, cell: int | None = None
 ) -> "Found":
-    """Find the voxels whose smoothed scores are at least `weak`.
+    """Finds the voxels whose smoothed scores are at least `weak`.
 
-    most: of more weak voxels than these, only the strong ones are kept; of more
-    strong ones none, they are only counted. cell: of cubes with so long sides the strong voxels are counted.
+    most: if there are more weak voxels than this, only the strong ones are kept; if there are more strong ones, none
+    are kept and they are only counted. cell: strong voxels are also counted in each cube with sides of this length.
 
     Raises:
         TraceError: scores outside [0, 1], or not finite.
@@ -121,7 +124,7 @@ def look_through(
     for box in scores.boxes():
         around, core = with_halo(box, halo, scores.shape)
         read = scores.read(around)
-        low, high = read.min(), read.max()  # NaN wherever there is one
+        low, high = read.min(), read.max()  # NaN if any score is NaN
         if np.isnan(high):
             at = np.argwhere(np.isnan(read))[0] + [one.start for one in around]
             raise TraceError(
@@ -140,7 +143,7 @@ def look_through(
 
 
 class Found:
-    """What is found of a signal so far; memory for at most `most` voxels and those of one piece."""
+    """The signal found so far; it holds at most `most` voxels and those of one piece in memory."""
 
     def __init__(self, levels: Levels, shape: tuple[int, int, int], most: int, cell: int | None):
         self.levels, self.shape, self.most, self.cell = levels, shape, most, cell
@@ -150,7 +153,7 @@ class Found:
         self.num_weak = self.num_strong = self.num_sure = 0
         self.highest = 0.0  # of all scores
         self.cells = np.zeros([-(-side // (cell or side)) for side in shape], np.int64)
-        self._first_whole = 0  # the first piece of which weak voxels are kept
+        self._first_whole = 0  # first piece whose weak voxels are kept
 
     def add(self, smoothed: np.ndarray, scores: np.ndarray, box: Box) -> None:
         is_signal, is_sure = smoothed >= self.levels.weak, scores >= self.levels.sure
@@ -165,7 +168,7 @@ class Found:
         if self.cell:
             in_cell = np.ravel_multi_index([i[strong] // self.cell for i in at], self.cells.shape)
             np.add.at(self.cells.reshape(-1), in_cell, 1)
-        if self.num_strong > self.most:  # it will not be used: only count
+        if self.num_strong > self.most:  # too many to keep: only count
             for parts in (self.indices, self.values, self.sure):
                 parts.clear()
             return
@@ -180,7 +183,8 @@ class Found:
             self._first_whole = len(self.values)
 
     def signal(self, spacing: np.ndarray) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-        """The voxels, their smoothed scores (n,) float32, and which (n,) bool are strong and which are sure."""
+        """Returns the voxels, their smoothed scores (n,) float32, and which (n,) bool are strong and which are
+        sure."""
         indices = np.concatenate([np.empty(0, np.int64), *self.indices])
         values = np.concatenate([np.empty(0, np.float32), *self.values])
         sure = np.concatenate([np.empty(0, bool), *self.sure])
@@ -190,11 +194,11 @@ class Found:
         return foreground, values, self.levels.is_strong(values, sure), sure
 
     def check_count(self, most: int) -> None:
-        """Refuses what cannot be traced, by the voxels that were counted.
+        """Refuses what cannot be traced, by the number of voxels counted.
 
         Raises:
-            TraceError: no sure voxel, none that is strong once it is smoothed, nothing but sure ones, or more than
-                `most` strong ones.
+            TraceError: there is no sure voxel, none that is strong after smoothing, nothing but sure ones, or more
+                than `most` strong ones.
         """
         num_voxels, is_mask = math.prod(self.shape), self.levels.keep_sure
         if self.num_sure == 0 and not is_mask and self.highest > 0:
@@ -224,7 +228,7 @@ class Found:
 
 
 def _tiles_with_signal(scores: np.ndarray, core: Box, level: float, halo: list[int]) -> Iterator[Box]:
-    """Boxes in `core` outside of whose reach no score is at least `level`: most of a volume is empty."""
+    """Yields tiles of `core` that hold signal or lie near it: the rest, most of a volume, is empty."""
     sides = [max(_TILE, 4 * more) for more in halo]
     starts = (range(one.start, one.stop, side) for one, side in zip(core, sides, strict=True))
     for corner in itertools.product(*starts):
@@ -246,13 +250,13 @@ def _tiles_with_signal(scores: np.ndarray, core: Box, level: float, halo: list[i
 
 
 def moved(box: Box, origin: Box) -> Box:
-    """A box in the coordinates of `origin`'s corner, in those that `origin` is in."""
+    """Moves a box from coordinates that begin at `origin`'s corner into those that `origin` is given in."""
     z, y, x = (slice(one.start + by.start, one.stop + by.start) for one, by in zip(box, origin, strict=True))
     return z, y, x
 
 
 def with_halo(box: Box, halo: list[int], shape: tuple[int, int, int]) -> tuple[Box, Box]:
-    """A box with a halo inside the volume, and where it lies therein."""
+    """Widens a box by a halo, as far as the volume allows; returns it, and the place of the first box inside it."""
     z, y, x = (
         slice(max(0, one.start - more), min(length, one.stop + more))
         for one, more, length in zip(box, halo, shape, strict=True)

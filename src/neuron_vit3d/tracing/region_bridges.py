@@ -1,8 +1,8 @@
-"""Bridges over weak signal between components that were found region by region.
+"""Bridges gaps over weak signal between components that were found region by region.
 
-Weak signal is looked for only where lines of several components come near one another. A path between two of them is
-seen in the region that holds most of it, if it is no longer than the halos allow; the cheapest paths over all regions
-are taken.
+Weak signal is searched only where lines of several components come near one another. A path between two of them is
+found in the region that holds most of it, if the path is no longer than the halos allow. The cheapest paths over all
+regions are taken.
 """
 
 import math
@@ -23,9 +23,9 @@ MAX_HALO = 64
 
 @dataclass(frozen=True, eq=False)
 class _Bridge:
-    """Voxels z y x in the volume (m, 3), from a line of one component to one of another.
+    """A path from a line of one component to a line of another: voxels z y x in the volume (m, 3).
 
-    With their reach and scores (m,); the first `num_weak` of them belong to none.
+    reach and scores are (m,); the first `num_weak` voxels belong to no component.
     """
 
     cost: float
@@ -46,9 +46,10 @@ def bridge_regions(
     rules: Rules,
     most: int,
 ) -> tuple[Foreground, np.ndarray, np.ndarray, np.ndarray]:
-    """Lines with the bridges between their components, their reach and scores, and the sizes of the components.
+    """Adds bridges to lines; returns the lines with them, their reach and scores, and the sizes of the components.
 
-    lines: voxels (n) of center lines; sizes: (k,) of `lines.components()`. most: weak voxels of a region to look at.
+    lines: n voxels of center lines. sizes: (k,) sizes of `lines.components()`. most: how many weak voxels of a region
+    are searched at most.
     """
     component = lines.components()
     if component.max() == 0:
@@ -89,14 +90,14 @@ def _rows_in(lines: Foreground, box: Box) -> np.ndarray:
 def _bridges_in(
     source: Pieces, box: Box, line_voxels: np.ndarray, line_component: np.ndarray, rules: Rules, most: int
 ) -> list[_Bridge]:
-    """The bridges within a box between the components of these voxels (l, 3) of lines (l,)."""
+    """Finds the bridges within a box between the components (l,) of these line voxels (l, 3)."""
     signal, scores, is_strong, _ = look_through(Window(source, box), rules.levels, rules.smoothing, most=most).signal(
         rules.spacing
     )
     corner = np.array([one.start for one in box])
     strong = signal.subset(is_strong)
     if not len(strong):
-        return []  # there is too much of it
+        return []  # too much weak signal
     is_here = strong.contains(line_voxels - corner)  # smoothing differs at the very edge of the box
     on_line = strong.rows_of(line_voxels[is_here] - corner)
     names, numbers = np.unique(line_component[is_here], return_inverse=True)
@@ -132,7 +133,7 @@ def _bridges_in(
 
 
 def _ways_to_lines(strong: Foreground, on_line: np.ndarray) -> np.ndarray:
-    """(n,) the next voxel on the shortest way to a voxel of a line, negative where there is none."""
+    """Finds the next voxel on the shortest path to a voxel of a line, (n,); negative where there is none."""
     from scipy.sparse.csgraph import dijkstra
 
     rows, neighbours, lengths = strong.edges()
@@ -141,7 +142,7 @@ def _ways_to_lines(strong: Foreground, on_line: np.ndarray) -> np.ndarray:
 
 
 def _cheapest_forest(bridges: list[_Bridge], num_components: int) -> list[_Bridge]:
-    """Those bridges that join the components without a loop, the cheapest ones (Kruskal's)."""
+    """Chooses the cheapest bridges that join the components without a loop (Kruskal's method)."""
     root = list(range(num_components))
 
     def root_of(one: int) -> int:

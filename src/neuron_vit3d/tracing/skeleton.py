@@ -1,13 +1,13 @@
-"""A mask becomes a skeleton: center lines of every connected component, by TEASAR.
+"""Extracts the skeleton of a mask: the center lines of every connected component, by TEASAR.
 
 The method is that of Sato, Bitter, Bender, Kaufman and Nakajima, "TEASAR: tree-structure extraction algorithm for
-accurate and robust skeletons" (Pacific Graphics 2000): shortest paths from a root over the foreground, made expensive
-near its boundary so that they run along the center; the farthest end of a branch not yet covered gives the next path,
-and a path covers all that lies within a multiple of the local radius. Three things differ from the paper. The root is
-the thickest voxel, which in a neuron is the soma; one run of Dijkstra's algorithm serves all paths of all components,
-since shortest paths from one root form a tree; and a path does not lead to every voxel that is not covered, but only
-to where a branch ends (see `ends.py`): a rough or flat neurite is covered nowhere by balls about its center line.
-Where neurites are thin, and the foreground is known well, a path leads to every branch that goes on uncovered as well.
+accurate and robust skeletons" (Pacific Graphics 2000). Shortest paths run from a root over the foreground; voxels near
+its boundary cost more, so that paths run along the center. Each next path leads to the farthest end of a branch not
+yet covered, and covers all that lies within a multiple of the local radius. Three things differ from the paper. The
+root is the thickest voxel, which in a neuron is the soma. One run of Dijkstra's algorithm serves all paths of all
+components, since shortest paths from one root form a tree. And paths do not lead to every voxel that is not covered,
+but only to the ends of branches (see `ends.py`), since balls around its center line never cover a rough or flat
+neurite. Where neurites are thin, and the foreground is sure, a path also leads to every branch that goes on uncovered.
 """
 
 import itertools
@@ -22,20 +22,22 @@ from .foreground import Foreground
 
 
 NO_PARENT = -1
-# The cost of a voxel falls with this power of its distance from the boundary. Unlike the paper's 5000 (1 - d /
-# d_max)^16 it does not depend on the thickest place of the mask, so that thin neurites stay centered beside a large
-# soma.
+# The cost of a voxel falls with this power of its distance from the boundary. The paper's cost, 5000 (1 - d /
+# d_max)^16, depends on the thickest place of the mask; this one does not, so that thin neurites stay centered beside a
+# large soma.
 CENTERING_POWER = 3.0
-# A path covers what is nearer than so many times the local radius, and a little more.
+# A path covers what is nearer than this multiple of the local radius, and a little more.
 COVERED = 1.1
-# Balls of at least this radius are not taken again about nodes near their center.
+# Where a ball of at least this radius was drawn, no further balls are drawn around nodes near its center.
 LARGE_BALL = 8.0
-# Neurites are thin up to this radius, in smallest voxel sides: in a tuft they touch each other, one front runs along
-# several of them, and ends in fewer places than they do.
+# Neurites are thin up to this radius, in smallest voxel sides. In a tuft thin neurites touch each other, so that one
+# front runs along several of them and ends in fewer places than they do.
 THIN = 2.3
-# What they branch from is no thicker than this: beside a thick neurite that is cut or hollow its flakes are thin, too.
+# The extra paths to thin branches start only where the trunk is at most this thick: a thick neurite that is cut or
+# hollow has thin flakes, too.
 THIN_TRUNK = 3.0
-# What goes on uncovered for so many voxels is a branch whatever it comes to, so that a sheet takes bounded time.
+# A branch that goes on uncovered for this many voxels counts, however wide its trunk is, so that a sheet takes bounded
+# time.
 MOST_STEPS = 64
 
 
@@ -43,9 +45,11 @@ MOST_STEPS = 64
 class Skeleton:
     """A forest of center lines, one tree for each component of the mask.
 
-    points: (n, 3) float64, z y x in voxels. reach: (n,) float64, distance from the boundary in units of the smallest
-    voxel side. parents: (n,) int64, rows, NO_PARENT at roots. component: (n,) int64, from 0, without gaps. spacing:
-    (3,).
+    points: (n, 3) float64, z y x in voxels.
+    reach: (n,) float64, distance from the boundary in units of the smallest voxel side.
+    parents: (n,) int64, rows, NO_PARENT at roots.
+    component: (n,) int64, from 0, without gaps.
+    spacing: (3,) voxel sides z y x, the smallest being 1.
     """
 
     points: np.ndarray
@@ -59,12 +63,12 @@ class Skeleton:
 
     @property
     def scaled(self) -> np.ndarray:
-        """(n, 3) float64: the points in units of the smallest voxel side."""
+        """The points in units of the smallest voxel side, (n, 3) float64."""
         return self.points * self.spacing
 
     @property
     def edge_lengths(self) -> np.ndarray:
-        """(n,) float64: distance of every node to its parent, 0 at roots."""
+        """Distance of every node to its parent, 0 at roots, (n,) float64."""
         scaled = self.scaled
         return np.where(self.parents < 0, 0.0, np.linalg.norm(scaled - scaled[self.parents], axis=1))
 
@@ -74,13 +78,13 @@ class Skeleton:
 
     @property
     def degree(self) -> np.ndarray:
-        """(n,) int64: the number of edges at each node."""
+        """Number of edges at each node, (n,) int64."""
         return self.num_children + (self.parents >= 0)
 
     def subset(self, keep: np.ndarray) -> "Skeleton":
         """Keeps the nodes where `keep` is set.
 
-        A node may only go together with everything below it, or with its whole tree.
+        A node may only be dropped together with everything below it, or with its whole tree.
         """
         new_row = np.append(np.cumsum(keep) - 1, NO_PARENT)
         component = np.unique(self.component[keep], return_inverse=True)[1]
@@ -98,12 +102,15 @@ def extract_skeleton(
     reach: np.ndarray | None = None,
     is_sure: bool = False,
 ) -> Skeleton:
-    """Finds the center lines of the foreground (TEASAR; see the module's text).
+    """Finds the center lines of the foreground (TEASAR; see the text at the top of this module).
 
-    component: (n,) int, the component of every voxel, from 0, without gaps. confidence: (n,) in (0, 1], scores of the
-    voxels: paths prefer high ones. roots: rows of voxels from which paths of their components start; elsewhere they
-    start at the thickest voxel. reach: (n,) the distances from the boundary, where they are known. is_sure: bumps of
-    the foreground are branches (see `ends.py`), and paths lead also to what no ball covers where it is thin.
+    component: (n,) int, the component of every voxel, from 0, without gaps.
+    confidence: (n,) in (0, 1], scores of the voxels; paths prefer high ones.
+    roots: rows of voxels from which the paths of their components start; in other components they start at the
+    thickest voxel.
+    reach: (n,) distances from the boundary, where they are known.
+    is_sure: whether bumps of the foreground are branches (see `ends.py`); then paths also lead to what no ball covers,
+    where the foreground is thin.
     """
     if reach is None:
         reach = foreground.boundary_distance()
@@ -124,19 +131,20 @@ def center_lines(
     targets: Sequence[int] = (),
     is_sure: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the way of every voxel to its root, and the voxels on center lines.
+    """Finds the path of every voxel to its root, and the voxels on center lines.
 
-    Returns of every voxel the next one on its way, (n,) int32, and whether it lies on a center line, (n,) bool.
+    Takes the arguments of [`extract_skeleton`], and targets: rows of voxels to which a line leads in any case. A path
+    covers what is nearer than COVERED local radii and half a voxel's diagonal, the most by which the voxel grid may
+    keep it from the middle.
 
-    As [`extract_skeleton`]. targets: rows of voxels to which a line leads in any case. A path covers what is nearer
-    than COVERED local radii and half a voxel's diagonal: so far may the lattice of voxels keep it from the middle.
+    Returns for every voxel the next one on its path, (n,) int32, and whether it lies on a center line, (n,) bool.
     """
     from scipy.sparse.csgraph import dijkstra
 
     n = len(foreground)
     thickest_first = np.lexsort((np.arange(n), -reach))
     sources = thickest_first[np.unique(component[thickest_first], return_index=True)[1]]
-    for root in reversed(roots):  # of several in one component the first
+    for root in reversed(roots):  # of several in one component the first is used
         sources[component[root]] = root
 
     cost = reach**-CENTERING_POWER / confidence
@@ -163,9 +171,11 @@ def center_lines(
 class _Paths:
     """The paths laid so far, and what they cover.
 
-    on_path: (n,) bool, the voxels of the paths. covered: (n,) bool, those within COVERED local radii and half a
-    voxel's diagonal of one. `parents` is changed where the end of a path runs beside the skeleton, which is left out:
-    where a neurite is an even number of voxels thick there are two ways along its middle, side by side.
+    on_path: (n,) bool, the voxels of the paths. covered: (n,) bool, the voxels within COVERED local radii and half a
+    voxel's diagonal of a path.
+
+    Where a neurite is an even number of voxels thick, two paths may run along its middle, side by side. So where the
+    end of a path runs beside the skeleton, that end is left out, and `parents` is changed to join the path there.
     """
 
     def __init__(self, foreground: Foreground, reach: np.ndarray, parents: np.ndarray, component: np.ndarray):
@@ -180,16 +190,16 @@ class _Paths:
         self.widest = np.zeros(n)  # local radius of the widest path that covers a voxel
         self.reach = reach
         self.joins = np.full(n, NO_PARENT, np.int32)  # the first voxel of the skeleton that a voxel touches
-        self.served = np.zeros(n, bool)  # so near to the center of a large ball that a ball of their own adds little
-        # Memory views make the single lookups of the loops several times faster than indexing the arrays.
+        self.served = np.zeros(n, bool)  # so near a large ball's center that their own ball adds little
+        # Single lookups in the loops are several times faster through memory views than by indexing the arrays.
         self.parent_of, self.joined_by = memoryview(parents), memoryview(self.joins)
         self.is_on_path, self.is_covered = memoryview(self.on_path), memoryview(self.covered)
         self.is_served = memoryview(self.served)
 
     def last_uncovered(self, end: int) -> int:
-        """The voxel on the way from an end to its root from which on nothing is covered; -1 where all of it is.
+        """Finds the first voxel that is not covered on the path from an end to its root; -1 where there is none.
 
-        Where a branch comes back to another (in a mask a loop is closed by any touch) only its end is covered.
+        Where a branch comes back to another one (in a mask any touch closes a loop), only its end is covered.
         """
         is_covered, is_on_path, parent_of = self.is_covered, self.is_on_path, self.parent_of
         while is_covered[end] and not is_on_path[end] and parent_of[end] >= 0:
@@ -197,7 +207,7 @@ class _Paths:
         return -1 if is_covered[end] else end
 
     def goes_on_uncovered(self, end: int, way: np.ndarray) -> bool:
-        """Says whether the way from an end runs uncovered for longer than what it comes to is wide, which is thin."""
+        """Tells whether a path from an end runs uncovered for longer than its trunk is wide, and the trunk is thin."""
         is_covered, parent_of = self.is_covered, self.parent_of
         node, steps = end, 0
         while node >= 0 and not is_covered[node] and steps < MOST_STEPS:
@@ -207,7 +217,7 @@ class _Paths:
         return self.widest[node] <= THIN_TRUNK and 0 < COVERED * self.widest[node] <= way[end] - way[node]
 
     def lead_to(self, target: int) -> None:
-        """Lays the path from a voxel down to the skeleton so far, and covers what is near it."""
+        """Lays the path from a voxel to the skeleton found so far, and covers what is near the path."""
         parent_of, is_on_path, joined_by = self.parent_of, self.is_on_path, self.joined_by
         path = [target]
         while (node := parent_of[path[-1]]) >= 0 and not is_on_path[node]:
@@ -225,7 +235,7 @@ class _Paths:
 
     def _cover(self, path: list[int]) -> None:
         ball = self.ball
-        # Neighbouring balls overlap almost wholly: in thick places a few of them cover what all do.
+        # Neighbouring balls overlap almost wholly: in thick places a few balls cover what all of them would.
         centers, next_center = [], 0
         for step, node in enumerate(path):
             if (step >= next_center or step == len(path) - 1) and not self.is_served[node]:
@@ -245,7 +255,7 @@ class _Paths:
 
 
 def _is_thin(edges: tuple[np.ndarray, np.ndarray], reach: np.ndarray) -> np.ndarray:
-    """bool (n,): the voxels from which none within two steps is farther than THIN from the boundary."""
+    """Finds the voxels within two steps of which no voxel is farther than THIN from the boundary; bool (n,)."""
     rows, neighbours = edges
     for _ in range(2):
         widest = reach.copy()
@@ -256,7 +266,7 @@ def _is_thin(edges: tuple[np.ndarray, np.ndarray], reach: np.ndarray) -> np.ndar
 
 
 def _distance_from_root(points: np.ndarray, parents: np.ndarray) -> np.ndarray:
-    """(n,) float64: length of the way from every node along its parents to its root, by pointer doubling."""
+    """Computes the length of the path from every node to its root, (n,) float64, by pointer doubling."""
     has_parent = parents >= 0
     ancestor = np.where(has_parent, parents, np.arange(len(parents)))
     distance = np.linalg.norm(points - points[ancestor], axis=1)
@@ -269,11 +279,10 @@ def _distance_from_root(points: np.ndarray, parents: np.ndarray) -> np.ndarray:
 
 
 def prune_spurs(skeleton: Skeleton, *, min_length: float, radius_factor: float = 1.5) -> Skeleton:
-    """Remove end branches shorter than max(min_length, radius_factor * radius at the branch point), the shortest
-    first.
+    """Removes end branches shorter than max(min_length, radius_factor * radius at the branch point).
 
-    Of the short branches of one branch point only the shortest goes at a time, since what is left may then be one long
-    branch. A component without a branch point stays as it is.
+    The shortest go first. At a branch point with several short branches only the shortest goes at a time, since what
+    is left may then be one long branch. A component without a branch point stays as it is.
     """
     while True:
         children, lengths, parents = skeleton.num_children, skeleton.edge_lengths, skeleton.parents
@@ -300,9 +309,9 @@ def prune_spurs(skeleton: Skeleton, *, min_length: float, radius_factor: float =
 
 
 def trim_tips(skeleton: Skeleton, shape: tuple[int, int, int]) -> Skeleton:
-    """Shorten end branches by the local radius: paths run to the surface of the mask, center lines end before it.
+    """Shortens end branches by the local radius: paths run to the surface of the mask, center lines end before it.
 
-    Tips on a face of the volume stay, since the neurite goes on there; so does at least one node of every end branch.
+    A tip on a face of the volume stays, since the neurite goes on there. Every end branch keeps at least one node.
     """
     children, lengths, parents = skeleton.num_children, skeleton.edge_lengths, skeleton.parents
     on_face = np.any((skeleton.points < 1) | (skeleton.points > np.array(shape) - 2), axis=1)
@@ -315,7 +324,8 @@ def trim_tips(skeleton: Skeleton, shape: tuple[int, int, int]) -> Skeleton:
             branch.append(node)
         arc, reach = np.array(way), skeleton.reach[branch]
         for i in range(len(branch) - 1):
-            # Inside the round cap the radius ahead keeps growing as fast as the way; behind it, the way overtakes.
+            # Inside the round tip the radius ahead grows as fast as the length passed; behind the tip the length
+            # becomes larger.
             ahead = np.median(reach[(arc >= arc[i]) & (arc <= 2 * arc[i] + 3)])
             if arc[i] >= ahead - 0.5:
                 break
@@ -324,10 +334,11 @@ def trim_tips(skeleton: Skeleton, shape: tuple[int, int, int]) -> Skeleton:
 
 
 def smooth(skeleton: Skeleton, foreground: Foreground, *, is_whole: bool = True, rounds: int = 3) -> Skeleton:
-    """Take the stairs out of the center lines: each inner node becomes the mean of itself and its two neighbours.
+    """Smooths the stair steps of the center lines: each inner node becomes the mean of itself and its two neighbours.
 
-    Ends and branch points stay, and a node that was in the foreground never leaves it. Where not the whole foreground
-    is given, a node is known to be in it, too, that is nearer to its old place than the background was.
+    Ends and branch points stay, and a node that was in the foreground never leaves it. If only a part of the
+    foreground is given (`is_whole` is False), a node also counts as inside while it is nearer to its old place than
+    the background was.
     """
     points, parents = skeleton.points, skeleton.parents
     inner = np.flatnonzero((skeleton.num_children == 1) & (parents >= 0))

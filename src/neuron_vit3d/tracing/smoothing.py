@@ -1,10 +1,10 @@
-"""What the voxels around one say of it: smoothing before tracing.
+"""Smooths a mask or scores before tracing, by what the neighbours of each voxel show.
 
-A mask is smoothed by a Gaussian. Scores are looked at along lines: a neurite is a line, so what is true of a voxel of
-it holds for its neighbours in one direction at least, and what a model takes for a neurite in one slice alone does
-not. The logarithms of the odds (evidence adds up in these) are averaged along lines in 13 directions, and the best
-line counts. Filters that choose the best of several oriented lines are old (Koller et al., Multiscale detection of
-curvilinear structures in 2-D and 3-D image data, ICCV 1995); a Gaussian as strong would wash thin neurites away.
+A mask is smoothed by a Gaussian. Scores are averaged along lines: a neurite is a line, so a voxel inside it has
+similar neighbours in at least one direction, while a false detection in a single slice does not. The log odds (in
+which evidence adds up) are averaged along lines in 13 directions, and the best line counts. Filters that choose the
+best of several oriented lines are old (Koller et al., Multiscale detection of curvilinear structures in 2-D and 3-D
+image data, ICCV 1995); a Gaussian with the same effect on noise would erase thin neurites.
 """
 
 import itertools
@@ -14,21 +14,22 @@ from collections.abc import Callable
 import numpy as np
 
 
-# Log odds farther from the threshold count as so far: one voxel may not outvote a line of others. And no farther than
-# so many times what neurites are above it, or a background that is all but 0 would outvote whoever is not as sure of a
-# neurite; but where these are just at the threshold it still counts, and is no weak signal.
+# Log odds relative to the threshold are clipped to MOST_OF_SURENESS times the sureness (how far neurites lie above the
+# threshold), and at most to MOST_EVIDENCE. Otherwise one voxel could outweigh a line of others, and a background of
+# nearly 0 would outweigh neurites of which the model is less sure. The limit is at least LEAST_EVIDENCE, so that
+# background still counts against a line, and is not weak signal, where neurites lie just at the threshold.
 LEAST_EVIDENCE, MOST_EVIDENCE, MOST_OF_SURENESS = 2.5, 8.0, 2.0
-# float32 knows no scores nearer to 1 than these log odds; and a score that is the threshold reaches it, however it was
-# rounded.
+# float32 has no scores nearer to 1 than FARTHEST in log odds. ROUNDING makes sure that a score equal to the threshold
+# reaches it, however it was rounded.
 FARTHEST, ROUNDING = 16.0, 1e-5
-# Where half of the voxels above the threshold are less than UNSURE above it (in log odds), their neighbours are asked;
-# where half are more than SURE, no voxel needs that, and neurites side by side stay apart. That half is 3.4 to 4.8 on
-# the fly neurons, and 5.6 to 9 on most synthetic ones.
+# If the sureness (the median of the log odds above the threshold, relative to it) is less than UNSURE, neighbours
+# count in full; if it is more than SURE they do not count, so that neurites side by side stay apart. It is 3.4 to 4.8
+# on the fly neurons, and 5.6 to 9 on most synthetic ones.
 UNSURE, SURE = 4.8, 5.8
-# A line goes so far to both sides, in smallest voxel sides. Over the default's scores of the eight fly neurons that it
-# was chosen on (tuff, the training part of the fixed split), the mean average precision without lines is 0.377; with
-# 2, 3 and 4 to both sides 0.445, 0.483 and 0.500, and 0.528 with a Gaussian before it. With 5 the trees get worse:
-# corners are cut.
+# A line goes this far to both sides, in smallest voxel sides. Over the default's scores of the eight fly neurons that
+# it was chosen on (tuff, the training part of the fixed split), the mean average precision without lines is 0.377;
+# with 2, 3 and 4 to both sides it is 0.445, 0.483 and 0.500, and 0.528 with a Gaussian before it. With 5 the trees get
+# worse: corners are cut.
 HALF_LINE = 4.0
 # One of each pair of opposite directions to the 26 neighbours.
 _DIRECTIONS = [step for step in itertools.product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
@@ -37,7 +38,7 @@ Lookup = Callable[[np.ndarray], np.ndarray]  # scores (m,) of the voxels (m, 3; 
 
 
 class Gaussian:
-    """For masks, whose voxels are 1 and 0. deviation: (3,) z y x in voxels."""
+    """Smooths masks, whose voxels are 1 and 0. deviation: standard deviation (3,) z y x in voxels."""
 
     def __init__(self, deviation: np.ndarray):
         self.deviation = np.asarray(deviation, float)
@@ -45,7 +46,7 @@ class Gaussian:
         self.is_sure = True
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """float32, of the shape of the scores; what lies beyond them is as at their faces."""
+        """Returns float32 of the shape of the scores; beyond the volume the values at its faces go on."""
         from scipy.ndimage import gaussian_filter
 
         scores = np.asarray(scores, np.float32)
@@ -54,14 +55,14 @@ class Gaussian:
         return gaussian_filter(scores, self.deviation, mode="nearest", truncate=4.0)
 
     def relative(self, scores: np.ndarray) -> np.ndarray:
-        """The scores as they are: a mask has no threshold that they could be relative to."""
+        """Returns the scores as they are: a mask has no threshold that they could be relative to."""
         return scores
 
     def at(self, voxels: np.ndarray, lookup: Lookup) -> np.ndarray:
-        """(m,) float64: what the smoothed scores are in single voxels (m, 3; z y x), nearly: of the nearest 27
+        """Computes the smoothed scores in single voxels (m, 3; z y x), (m,) float64, from the nearest 27 voxels
         alone."""
         with np.errstate(divide="ignore"):
-            along = np.exp(-0.5 / self.deviation**2)  # of a step of one voxel
+            along = np.exp(-0.5 / self.deviation**2)  # weight at a distance of one voxel
         weights = np.prod(np.where(_NEAR == 0, 1.0, along), axis=1)
         near = _NEAR[weights > 0]
         found = lookup((voxels[:, None] + near).reshape(-1, 3)).reshape(len(voxels), -1)
@@ -69,13 +70,13 @@ class Gaussian:
 
 
 class AlongLines:
-    """For scores: they become relative to the threshold, which is 0.5 then, and are averaged along the best line.
+    """Smooths scores: makes them relative to the threshold, which is 0.5 then, and averages them along the best line.
 
     Args:
         threshold: of the scores, in (0, 1].
-        sureness: how far above the threshold half of what is above it is, in log odds. The less sure, the more a line
+        sureness: the median of the log odds above the threshold, relative to it. The lower it is, the more the line
             counts, and the less the voxel's own score.
-        deviation: (3,) of a Gaussian before it, z y x in voxels.
+        deviation: (3,) standard deviation of a Gaussian that is applied first, z y x in voxels.
         spacing: (3,) voxel sides z y x, the smallest being 1.
     """
 
@@ -93,7 +94,7 @@ class AlongLines:
         self.halo = [int(one + more) if self.share else 0 for one, more in zip(blur, reach, strict=True)]
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """float32 in (0, 1), of the shape of the scores; what lies beyond them is as at their faces."""
+        """Returns float32 in (0, 1), of the shape of the scores; beyond the volume the values at its faces go on."""
         from scipy.ndimage import gaussian_filter
         from scipy.special import expit
 
@@ -112,13 +113,13 @@ class AlongLines:
         return expit(own + self.share * (best - own))
 
     def relative(self, scores: np.ndarray) -> np.ndarray:
-        """float32 in (0, 1): 0.5 is where the scores are at the threshold."""
+        """Makes scores relative to the threshold, float32 in (0, 1): a score at the threshold becomes 0.5."""
         from scipy.special import expit
 
         return expit(self._evidence(scores))
 
     def at(self, voxels: np.ndarray, lookup: Lookup) -> np.ndarray:
-        """(m,) float64: what the smoothed scores are in single voxels (m, 3; z y x), nearly: without the Gaussian."""
+        """Computes the smoothed scores in single voxels (m, 3; z y x), (m,) float64, but without the Gaussian."""
         from scipy.special import expit
 
         own = self._evidence(lookup(voxels)).astype(np.float64)
@@ -132,7 +133,7 @@ class AlongLines:
         return expit(own + self.share * (best - own))
 
     def before(self, level: float) -> float:
-        """The score that is at this level relative to the threshold."""
+        """Returns the score that is at this level relative to the threshold."""
         return float(1 / (1 + np.exp(-log_odds(np.float64(level)) - self.level)))
 
     def _evidence(self, scores: np.ndarray) -> np.ndarray:
@@ -141,6 +142,6 @@ class AlongLines:
 
 
 def log_odds(scores: np.ndarray | np.floating) -> np.ndarray:
-    """Logarithms of the odds, score to 1 - score; infinite for 0 and 1."""
+    """Computes the log odds of scores, log(score / (1 - score)); infinite for 0 and 1."""
     with np.errstate(divide="ignore"):
         return np.log(scores) - np.log1p(-scores)

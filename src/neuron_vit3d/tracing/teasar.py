@@ -1,4 +1,4 @@
-"""Center lines by TEASAR (Sato et al. 2000): in memory, or region by region where there is too much foreground."""
+"""Finds center lines by TEASAR (Sato et al. 2000): in memory, or region by region if the foreground is too large."""
 
 import math
 
@@ -8,11 +8,11 @@ from .in_memory import center_lines_in_memory
 from .pieces import Pieces, look_through
 
 
-# At most so many foreground voxels, or voxels of center lines, are held at once, of which each takes up to 650 bytes;
-# more foreground is worked through region by region.
+# Most foreground voxels, or voxels of center lines, that are held at once; each takes up to 650 bytes. A larger
+# foreground is traced region by region.
 VOXELS_AT_ONCE = 10_000_000
-# At about 8 seconds a million. And of so many, when they fill more than this share of a volume, most must be
-# background.
+# Largest foreground that is traced, at about 8 seconds per million voxels. A foreground that is also larger than
+# MAX_SHARE of its volume, and than VOXELS_AT_ONCE, must be mostly background, and is refused.
 MAX_FOREGROUND_VOXELS = 1_000_000_000
 MAX_SHARE = 0.2
 

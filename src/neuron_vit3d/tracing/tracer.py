@@ -1,4 +1,4 @@
-"""A mask, or the scores it comes from, becomes a tree: `trace`; or several: `trace_neurons`."""
+"""Turns a mask, or the scores it comes from, into one tree (`trace`) or several (`trace_neurons`)."""
 
 import dataclasses
 import logging
@@ -26,13 +26,13 @@ from .smoothing import AlongLines, Gaussian
 
 logger = logging.getLogger(__name__)
 
-# Of the threshold of a mask, where it is smoothed, for a Gaussian lowers what is thin.
+# The threshold of a smoothed mask is this share of 0.5, since a Gaussian lowers thin neurites.
 SMOOTHED = 0.7
-# Voxels with at least this share of the threshold (of scores: of 0.5, once they are relative to it) tell where a faded
-# neurite runs.
+# Voxels with at least this share of the threshold (for scores: of 0.5, once they are relative to it) show where a
+# faded neurite runs.
 WEAK_SIGNAL = 0.2
-# The root is marked as a soma, SWC's type 1, where it is at least so thick, and so many times as thick as most of the
-# tree.
+# The root is marked as a soma (SWC type 1) if its radius is at least SOMA_RADIUS, and SOMA_TO_NEURITE times the median
+# radius of the tree.
 SOMA, SOMA_RADIUS, SOMA_TO_NEURITE = 1, 5.0, 3.0
 
 
@@ -48,38 +48,41 @@ def trace(
 ) -> Tree:
     """Traces the neuron in a mask or in scores into one tree with radii.
 
-    Center lines come from TEASAR (Sato et al. 2000; see `skeleton.py`), gaps between components are bridged by a
-    minimum spanning tree (see `bridging.py`), spurs are pruned and tips trimmed by the local radius.
+    Center lines come from TEASAR (Sato et al. 2000; see `skeleton.py`). Gaps between components are bridged by a
+    minimum spanning tree (see `bridging.py`). Spurs are pruned, and tips trimmed by the local radius.
 
-    Up to 10 million foreground voxels are traced at once, in at most 650 bytes for each; of more, center lines are
-    found region by region and joined where the regions meet (see `by_region.py`), so that memory grows with a region
-    and with the length of the lines. The tree is nearly the same. What is thicker than 64 voxels across a plane
-    between regions may be taken to be of that radius, and weak signal is followed over at most 64 voxels there. Not
-    traced are more than a billion foreground voxels, a fifth of a volume or more where that is over 10 million voxels,
-    and center lines of more than 10 million voxels.
+    Up to 10 million foreground voxels are traced at once, with at most 650 bytes for each. If there are more, center
+    lines are found region by region and joined where the regions meet (see `by_region.py`), so that memory grows with
+    a region and with the length of the lines. The tree is nearly the same, with two limits at the planes between
+    regions: a neurite thicker than 64 voxels there may get that radius, and weak signal is followed over at most 64
+    voxels.
+
+    Three things are refused: a foreground of more than a billion voxels; a foreground of a fifth of the volume or
+    more, where that is over 10 million voxels; and center lines of more than 10 million voxels.
 
     Args:
-        scores_or_mask: array (z, y, x), a Volume that holds one, or what `open_volume` gives for one too large for
-            memory: a mask, which is bool or integers with one value beside 0; floats in [0, 1] (foreground where at
-            least as high as the threshold; center lines prefer high scores); or other integers, see
+        scores_or_mask: array (z, y, x), a Volume that holds one, or what `open_volume` returns for one too large for
+            memory. It holds a mask (bool, or integers with one value beside 0), scores (floats in [0, 1]; foreground
+            is where they reach the threshold, and center lines prefer high scores), or other integers, see
             `as_mask_or_scores`.
         options: what becomes a tree.
-        voxel_size: z, y, x in any one unit; None: that of the Volume, or else isotropic. Only its ratios count:
+        voxel_size: z, y, x in any one unit. None: that of the Volume, or else isotropic. Only the ratios count:
             lengths and radii are in units of the smallest voxel side. Microscopes blur along z: where the foreground
-            is deeper than wide in micrometres, z counts for less; and where it is very flat and no size is known, for
-            more (see `elongation.py`).
-        root: x, y, z in voxels: the tree's root is the traced node nearest to it, and the connected tree it lies on is
-            kept. None: the root is the thickest point, which in a neuron is the soma, and the connected tree with the
-            largest surface (length times radius) is kept: the stained neuron is thicker than what else is long.
-        label: of labels, the neuron has this value.
-        scale: this value is a score of 1.
-        keywords: options of [`TraceOptions`], instead of a record or to change it.
+            is deeper than wide in micrometres, z counts for less; where it is very flat and no size is known, z counts
+            for more (see `elongation.py`).
+        root: x, y, z in voxels. The tree's root is the traced node nearest to this point, and the connected tree with
+            this node is kept. None: the connected tree with the largest surface (length times radius) is kept, since
+            the stained neuron is thicker than other long things, and its root is the thickest point, which in a neuron
+            is the soma.
+        label: the value that the neuron has, if the volume holds labels.
+        scale: the value that stands for a score of 1.
+        keywords: single options of [`TraceOptions`], instead of `options` or to change them.
 
     Returns:
-        A Tree with one root (or more, with `fragments`), which knows its scores and where it bridges gaps, parents
-        before children, coordinates x y z in voxels, nodes about one voxel apart and radii in units of the smallest
-        voxel side (`rasterize` knows no voxel sizes: at anisotropic voxels it draws them too thick in z). What was
-        left out is counted in `comments`, and logged as a warning.
+        A Tree with one root (or more, with `fragments`), with its scores and with marks where it bridges gaps. Parents
+        come before children, coordinates are x y z in voxels, nodes are about one voxel apart, and radii are in units
+        of the smallest voxel side. (`rasterize` does not know voxel sizes: where voxels are anisotropic it draws radii
+        too thick in z.) What was left out is counted in `comments`, and logged as a warning.
 
     Raises:
         TraceError: not a 3D array, scores outside [0, 1] or not finite, no foreground left, too much foreground to
@@ -104,16 +107,17 @@ def trace_neurons(
     """Traces several neurons of one volume, a tree for each.
 
     Args:
-        scores_or_mask, options, voxel_size, label, scale, keywords: as in [`trace`]; fragments: of one neuron only.
-        neurons: how many; of the connected trees those with the largest surface are kept. Or where they begin (x, y, z
-            in voxels, such as their somata): each becomes the root of a tree, in the order given. Neurons that touch
-            are cut apart where the ways along the branches to their roots are equally long.
+        scores_or_mask, options, voxel_size, label, scale, keywords: as in [`trace`]; `fragments` works for one neuron
+            only.
+        neurons: how many neurons: the connected trees with the largest surface are kept. Or points where they begin,
+            such as their somata (x, y, z in voxels): each becomes the root of a tree, in the order given. Neurons that
+            touch are cut apart where the paths along the branches to their roots are equally long.
 
     Returns:
-        The trees, the largest first, or in the order of their roots. Fewer than asked for where there are no more.
+        The trees, the largest first, or in the order of their roots. There may be fewer than asked for.
 
     Raises:
-        TraceError: as [`trace`]; also two roots at the same place of a tree.
+        TraceError: as [`trace`]; also if two roots lie at the same place of a tree.
     """
     options = TraceOptions.of(trace_neurons, options, keywords)
     source = _meant(scores_or_mask, label, scale)
@@ -126,7 +130,7 @@ def trace_neurons(
     count = neurons if isinstance(neurons, int) else len(roots)
     if options.fragments and count > 1:
         raise TraceError(
-            f"fragments: cannot be kept of {count} neurons, for which of them they belong to is not known"
+            f"fragments: cannot be kept of {count} neurons, since it is not known to which neuron a fragment belongs"
         )
     spacing = np.ones(3) if voxel_size is None else np.array(voxel_size, float) / min(voxel_size)
 
@@ -134,13 +138,13 @@ def trace_neurons(
     lines = method(options.method)(source, rules)
     skeleton = prune_spurs(lines.skeleton, min_length=options.min_branch_length)
     skeleton = trim_tips(skeleton, source.shape)
-    # Gaps are as long as the voxel size says, however deep neurites look.
+    # Lengths of gaps follow the voxel size as given, not the spacing that makes neurites round.
     apart = dataclasses.replace(skeleton, spacing=spacing)
     skeletons, left_out = _join_components(apart, options, roots or None, count)
     skeletons = [dataclasses.replace(one, spacing=rules.spacing) for one in skeletons]
 
     comments = _report(lines.too_small, lines.sizes[left_out], options)
-    if lines.is_whole:  # of regions only the lines are known here, which lie in the middle of nothing
+    if lines.is_whole:  # by region only the lines are known, not what is around them
         skeletons = [centered(one, lines.foreground, is_sure=rules.smoothing.is_sure) for one in skeletons]
     skeletons = [without_doubles(one) for one in skeletons]
     trees = [_tree_of(smooth(one, lines.foreground, is_whole=lines.is_whole), comments) for one in skeletons]
@@ -178,13 +182,13 @@ def _tree_of(skeleton: Skeleton, comments: list[str]) -> Tree:
     types = np.zeros(len(skeleton), np.int64)
     if skeleton.reach[0] >= max(SOMA_RADIUS, SOMA_TO_NEURITE * np.median(skeleton.reach)):
         types[0] = SOMA
-    # A tree is drawn as the voxels whose centers lie within its radii, so the nearest other center is about as far
-    # away.
+    # Trees are drawn as the voxels whose centers lie within their radii, so the distance to the nearest background
+    # center is about the radius.
     return Tree.from_parents(skeleton.points[:, ::-1], skeleton.reach, skeleton.parents, types, comments=comments)
 
 
 def _told(tree: Tree, fragments: bool) -> Tree:
-    """The tree with a comment on its fragments, where they were asked for."""
+    """Adds a comment on the number of fragments to a tree, if they were asked for."""
     if not fragments:
         return tree
     return dataclasses.replace(
@@ -197,8 +201,8 @@ def _join_components(
 ) -> tuple[list[Skeleton], np.ndarray]:
     """Makes rooted trees of the components: those of the roots (z y x), or the `count` largest.
 
-    Returns them, and which components (number of components,) bool are in none. With `fragments` all that is long
-    enough goes into the first.
+    Returns them, and which components are in none, bool (number of components,). With `fragments` all other components
+    that are long enough go into the first tree.
     """
     surfaces = np.bincount(skeleton.component, skeleton.edge_lengths * skeleton.reach)
     links = find_links(skeleton, options.bridge_distance)
@@ -231,7 +235,7 @@ def _join_components(
 
 
 def _report(too_small: np.ndarray, left_out: np.ndarray, options: TraceOptions) -> list[str]:
-    """Say, in the log and as comments of the tree, which components (their sizes in voxels) are not in it."""
+    """Reports, in the log and as comments of the tree, which components (with their sizes in voxels) are not in it."""
     comments = []
     if len(too_small):
         comments.append(
@@ -249,7 +253,7 @@ def _report(too_small: np.ndarray, left_out: np.ndarray, options: TraceOptions) 
 
 
 def _meant(scores_or_mask, label: int | None, scale: float | None) -> Pieces:
-    """The mask or scores that the voxels stand for."""
+    """Interprets the input as a mask or scores, by `label` or `scale` if they are given."""
     source = Pieces.of(scores_or_mask)
     _check_kind(source)
     try:
@@ -274,7 +278,7 @@ def _check_voxel_size(voxel_size: tuple[float, float, float] | None) -> None:
 
 
 def _checked_root(root: tuple[float, float, float], shape: tuple[int, int, int]) -> np.ndarray:
-    """x, y, z."""
+    """Checks a root, and returns it as an array x, y, z."""
     point = np.asarray(root, float)
     if point.shape != (3,) or not (np.all(point >= -0.5) and np.all(point <= np.array(shape[::-1]) - 0.5)):
         raise TraceError(f"root must be a point (x, y, z) in the volume of shape (z, y, x) {shape}, got {root}")

@@ -1,9 +1,9 @@
-"""Gaps in a mask, bridged where the scores below the threshold still tell the way.
+"""Bridges gaps in a mask where the scores below the threshold still show the path.
 
-A neurite that fades comes out of the threshold in pieces, with weak scores between them. Shortest paths through these,
-over which a voxel costs the more the weaker it is, join the pieces: the cheapest path of every pair of neighbouring
-components enters a minimum spanning tree (Kruskal's, by scipy), so that no loop arises. Across background there is no
-such path.
+Where a neurite fades, the threshold cuts it into pieces, with weak scores between them. Shortest paths through the
+weak voxels join the pieces; the weaker a voxel, the higher its cost. The cheapest path of every pair of neighbouring
+components enters a minimum spanning tree (Kruskal's, by scipy), so that no loop arises. Where there is only background
+between two pieces, there is no such path.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from .foreground import Foreground
 class WeakBridge:
     """A path between two components.
 
-    What it costs, the components, its rows of weak voxels, and those of the component's voxels at its ends, in the
-    order of the components.
+    cost: of the path. components: the two that it joins. rows: its weak voxels. ends: the voxels of the two components
+    at its ends, in the order of `components`.
     """
 
     cost: float
@@ -31,16 +31,16 @@ class WeakBridge:
 def weak_bridges(
     foreground: Foreground, scores: np.ndarray, threshold: float, component: np.ndarray, max_cost: float
 ) -> list[WeakBridge]:
-    """The paths over voxels below the threshold that join components.
+    """Finds the paths over voxels below the threshold that join components.
 
     Args:
-        foreground: voxels (n) of the components and the weaker ones between them.
-        scores: (n,) of the voxels, in (0, 1].
-        threshold: of the components.
-        component: (n,) int from 0 without gaps, -1 for voxels of none.
-        max_cost: of a path; a voxel's side costs threshold / score, at least 1.
+        foreground: n voxels: those of the components and the weaker ones between them.
+        scores: (n,) scores of the voxels, in (0, 1].
+        threshold: the score from which voxels belong to components.
+        component: (n,) int from 0 without gaps, -1 for voxels of no component.
+        max_cost: highest cost of a path; a step of one smallest voxel side costs threshold / score, at least 1.
     """
-    # Only where the signal leads from one component to another; most of it surrounds a single one.
+    # Most of the signal surrounds a single component. Only what leads from one component to another is searched.
     together = np.flatnonzero(_with_several(foreground.components(), component))
     if not len(together):
         return []
@@ -55,7 +55,7 @@ def weak_bridges(
 
 
 def _with_several(part: np.ndarray, component: np.ndarray) -> np.ndarray:
-    """bool (n,): the voxels of connected parts (n,) int in which there is more than one component."""
+    """Finds the voxels of those connected parts, (n,) int, that hold more than one component; bool (n,)."""
     is_strong = component >= 0
     lowest, highest = np.full(part.max() + 1, component.max() + 1), np.full(part.max() + 1, -1)
     np.minimum.at(lowest, part[is_strong], component[is_strong])
@@ -73,7 +73,7 @@ def _cheapest_paths(
     cost = np.maximum(threshold / scores, 1.0)
     weight = lengths * (cost[rows] + cost[neighbours]) / 2
     inside = (component[rows] >= 0) & (component[rows] == component[neighbours])
-    # Only what touches a weak voxel matters; paths start at the components' voxels beside one.
+    # Edges inside a component do not matter; paths start at the components' voxels beside weak ones.
     rows, neighbours, weight = rows[~inside], neighbours[~inside], weight[~inside]
     graph = sparse_graph((rows, neighbours), len(foreground), weight)
     beside = np.zeros(len(foreground), bool)
@@ -84,7 +84,8 @@ def _cheapest_paths(
     distance, predecessor, source = dijkstra(
         graph, directed=False, indices=starts, min_only=True, return_predecessors=True, limit=max_cost
     )
-    # Where the regions of two components meet, a path from one to the other leads over the edge between them.
+    # Every voxel reached belongs to its nearest component. Where two of these areas meet, a path leads over the edge
+    # between them.
     origin = np.where(source >= 0, component[np.maximum(source, 0)], -1)
     meets = (origin[rows] >= 0) & (origin[neighbours] >= 0) & (origin[rows] != origin[neighbours])
     rows, neighbours = rows[meets], neighbours[meets]

@@ -17,7 +17,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
-from neuron_vit3d import read_swc, synthetic_neuron
+from neuron_vit3d import read_swc, synthetic_neuron, write_volume
 from neuron_vit3d.apps.napari import correct_widget, teach_widget
 from neuron_vit3d.apps.napari.correct_widget import CorrectWidget
 from neuron_vit3d.apps.napari.history import Session
@@ -26,6 +26,7 @@ from neuron_vit3d.apps.napari.segment_widget import SegmentWidget
 from neuron_vit3d.apps.napari.teach_widget import TeachWidget
 from neuron_vit3d.apps.napari.teaching import command
 from neuron_vit3d.morphology import check_tree
+from support.napari_plugin import registered
 
 
 NEURON = synthetic_neuron((16, 96, 96), seed=5, quality="clean", kind="dendrite")
@@ -268,6 +269,32 @@ def test_a_tree_from_a_file_is_corrected_on_its_image(viewer, tmp_path):
     add(replace(NEURON.tree, xyz=NEURON.tree.xyz * 20), "far")
     widget.start_button.native.click()
     assert "nodes lie outside of neuron" in said()[-1]
+
+
+def test_going_on_opens_the_image_that_was_corrected(viewer, tmp_path):
+    write_volume(tmp_path / "mine.v3draw", NEURON.volume)
+    with registered():
+        (image,) = viewer.open(str(tmp_path / "mine.v3draw"), plugin="neuron_vit3d")
+    data, arguments, _ = tree_layer(NEURON.tree, "tree")
+    viewer.add_vectors(data, **arguments)
+    widget = CorrectWidget(viewer, tmp_path)
+    widget.start()
+    press(viewer, "N")
+    press(viewer, "D")
+    number, left = len(widget.correction.tree), widget.correction.tree
+    widget.stop()
+    other = ViewerModel()
+    again = CorrectWidget(other, tmp_path)
+    with registered():
+        again.go_on_button.native.click()
+    assert said() == [] and [layer.name for layer in other.layers][:2] == ["mine", "mine.1"]
+    assert len(again.correction.tree) == number
+    np.testing.assert_array_equal(again.correction.tree.parents, left.parents)
+    press(other, "U")
+    assert len(again.correction.tree) > number
+    again.discard_button.native.click()
+    assert again.correction is None and again.unfinished.choices == ()
+    assert image.data.shape == NEURON.volume.shape
 
 
 def test_a_widget_that_was_closed_leaves_the_viewer_alone(viewer, tmp_path):

@@ -8,7 +8,6 @@ pytest.importorskip("napari", reason="needs napari (make test-apps)")
 
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
-from npe2 import DynamicPlugin, PluginManager, PluginManifest
 
 from neuron_vit3d import Volume, write_volume
 from neuron_vit3d.apps.napari.layers import tree_of
@@ -16,24 +15,17 @@ from neuron_vit3d.apps.napari.reader import get_reader
 from neuron_vit3d.apps.napari.sample import SHAPE
 from neuron_vit3d.morphology import read_swc
 from neuron_vit3d.morphology.branches import branches_text
-from support.places import REPOSITORY
+from support.napari_plugin import registered
 from support.trees import FORKED
 
 
-MANIFEST = REPOSITORY / "src" / "neuron_vit3d" / "apps" / "napari" / "napari.yaml"
 IMAGE = np.arange(4 * 6 * 8, dtype=np.uint16).reshape(4, 6, 8)
 
 
 @pytest.fixture
 def plugin():
-    """npe2's manager with the manifest, as it is found where the package is installed."""
-    manager = PluginManager.instance()
-    manager.discover()
-    if "neuron_vit3d" in manager:
+    with registered() as manager:
         yield manager
-    else:
-        with DynamicPlugin("neuron_vit3d", manager, PluginManifest.from_file(MANIFEST)):
-            yield manager
 
 
 @pytest.fixture

@@ -195,6 +195,9 @@ def test_neurolucida_is_read_by_morphio(tmp_path):
     lengths = [np.linalg.norm(np.diff(section.points, axis=0), axis=1).sum() for section in theirs.iter()]
     assert tree.length == pytest.approx(sum(lengths))  # the neurites begin in the soma's middle
     assert tree.radii[0] == pytest.approx(2**0.5) and tree.radii[1:].tolist() == [1, 1, 1.5, 1.5, 1, 1, 2, 2]
+    path.write_text(NEUROLUCIDA.replace("(6 5 0 3)", "(6 5 0 0)").replace("(0 5 0 2)", "(0 5 0 0)"))
+    with pytest.warns(UserWarning, match="2 of 9 radii were not positive and became their parents'"):
+        assert read_tree(path).radii[1:5].tolist() == [1, 1, 1.5, 1]
     for broken in ("", "words\n", NEUROLUCIDA[:150], "((Dendrite) (0 0 0 2", "\0\0\0"):
         path.write_text(broken)
         with pytest.raises(SWCError, match=re.escape(f"{path}: ")) as caught:

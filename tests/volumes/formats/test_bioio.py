@@ -42,14 +42,37 @@ class BioImage:
             raise UnsupportedFileFormatError("no\nplugin")
         if "damaged" in name:
             raise RuntimeError("line 1\nline 2")
-        self.dims = SimpleNamespace(T=5 if "times" in name else 1, C=1 if "single" in name else 2)
+        times, self.channels = 5 if "times" in name else 1, 1 if "single" in name else 2
+        self.samples = 2 if "colours" in name else 1
+        self.channels = 1 if self.samples > 1 and "both" not in name else self.channels
+        self.dims = SimpleNamespace(T=times, C=self.channels, Z=3, Y=4, X=5)
+        if self.samples > 1:
+            self.dims.S = self.samples
         self.physical_pixel_sizes = Sizes(None if "unknown" in name else 2.0, 0.5, 0.5)
+        self.scenes = ("overview", "stack", "other") if "scenes" in name else ("only",)
+        self.scene = 0
+        self.set_scene(0)
 
-    def get_image_data(self, axes, T, C=None):
-        return ARRAY if axes == "CZYX" else ARRAY[C]
+    def set_scene(self, number):
+        self.scene = number
+        if len(self.scenes) > 1:
+            self.dims.Z = 1 if number == 0 else 3
 
-    def get_image_dask_data(self, axes, T, C):
-        return Slices(ARRAY[C])
+    def array(self, channel):
+        array = ARRAY[channel] + np.array(100 * self.scene, ARRAY.dtype)
+        return array[..., : self.dims.Z, :, :]
+
+    def get_image_data(self, axes, T, **channel):
+        assert T == 0 and axes in ("ZYX", f"{'S' if self.samples > 1 else 'C'}ZYX")
+        return self.array(self.chosen(channel) if axes == "ZYX" else slice(None))
+
+    def get_image_dask_data(self, axes, T, **channel):
+        assert axes == "ZYX" and T == 0
+        return Slices(self.array(self.chosen(channel)))
+
+    def chosen(self, channel):
+        """What is not named is 0, as in bioio."""
+        return channel.get("S" if self.samples > 1 else "C", 0)
 
 
 @pytest.fixture
@@ -80,6 +103,28 @@ def test_channels_slices_and_voxel_sizes(bioio, tmp_path):
     for read in (read_volume, open_volume):
         with pytest.raises(VolumeError, match="expected a channel from 0 to 1, got 2"):
             read(path, channel=2)
+
+
+def test_of_several_scenes_the_largest_stack_is_read_and_told(bioio, tmp_path):
+    path = file(tmp_path, "scenes.lif")
+    with pytest.warns(UserWarning, match="holds 3 images .* 0 is 1 x 4 x 5 'overview', .*; image 1 is read"):
+        np.testing.assert_array_equal(read_volume(path).array, ARRAY + 100)
+    np.testing.assert_array_equal(read_volume(path, image=2, channel=1).array, ARRAY[1] + 200)
+    with open_volume(path, channel=0, image=2) as reader:
+        np.testing.assert_array_equal(reader.read(0, 3), ARRAY[0] + 200)
+    with pytest.raises(VolumeError, match="expected an image from 0 to 2"):
+        read_volume(path, image=3)
+    with pytest.raises(VolumeError, match="holds one image"):
+        read_volume(file(tmp_path, "single.lif"), image=1)
+
+
+def test_colour_samples_are_channels(bioio, tmp_path):
+    path = file(tmp_path, "colours.nd2")
+    np.testing.assert_array_equal(read_volume(path).array, ARRAY)
+    with open_volume(path, channel=1) as reader:
+        np.testing.assert_array_equal(reader.read(0, 3), ARRAY[1])
+    with pytest.raises(VolumeError, match="got 2 of 2 samples"):
+        read_volume(file(tmp_path, "colours both.nd2"))
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ import numpy as np
 from magicgui.widgets import ComboBox, Container, FileEdit, Label, PushButton
 from qtpy.QtCore import Qt
 
-from .corrected import Folder, box_of_session
+from .corrected import Folder, box_of_session, plain_name
 from .correcting import Correction
+from .history import Session
 from .layers import KEY, LayerError, Stack, stack_of, tree_layer, tree_of
+from .reader import get_reader
 from .segment_widget import chosen_box
 from .teach_widget import HOME
 from .telling import tell
 from .walking import with_more_nodes
-from .widget_parts import EXPECTED, layer_choice, telling
+from .widget_parts import EXPECTED, is_image, layer_choice, telling
 
 
 # Key, what its button says, the method of Correction.
@@ -47,7 +49,7 @@ class CorrectWidget(Container):
         self.image = layer_choice(
             viewer,
             "image",
-            lambda layer: type(layer).__name__ == "Image" and not layer.metadata.get(KEY, {}).get("made"),
+            is_image,
             tooltip="For a tree from a file: the image that it is of.",
         )
         self.box = layer_choice(
@@ -131,7 +133,7 @@ class CorrectWidget(Container):
         self.stop()
         session, scores = self.place.go_on(name)
         try:
-            image_layer = self._image_of(session.stack.image)
+            image_layer = self._image_of(session)
             stack = stack_of(image_layer)
             box = box_of_session(session, stack)
             data, arguments, _ = tree_layer(session.tree, name)
@@ -186,7 +188,7 @@ class CorrectWidget(Container):
         except RuntimeError:  # the window is gone as well
             correction.session.close()
 
-    def _begin(self, layer: Any, stack: Stack, box: Any, scores: np.ndarray | None, session: Any) -> None:
+    def _begin(self, layer: Any, stack: Stack, box: Any, scores: np.ndarray | None, session: Session) -> None:
         self._stack = stack
         if scores is None:
             source, where = stack, stack.whole
@@ -248,16 +250,21 @@ class CorrectWidget(Container):
         except EXPECTED:
             return []
 
-    def _image_of(self, image: str) -> Any:
-        """The layer of an image's file or name, which is opened where it is not there."""
-        for layer in self._viewer.layers:
-            if type(layer).__name__ == "Image" and image in (layer.name, _path_of(layer)):
-                return layer
-        if Path(image).exists():
-            return self._viewer.open(image)[0]
-        if self.image.value is not None:
-            return self.image.value
-        raise LayerError(f"open the image that was corrected first: {image}")
+    def _image_of(self, session: Session) -> Any:
+        """The layer of the image that a session was begun on, which is opened where it is not there."""
+        image = session.stack.image
+        layers = [one for one in self._viewer.layers if is_image(one)]
+        found = [layer for layer in layers if image in (layer.name, _path_of(layer))]
+        if not found and Path(image).exists():
+            # napari's own readers are asked where this plugin reads no such files.
+            found = self._viewer.open(image, plugin="neuron_vit3d" if get_reader(image) else "napari")
+        if not found and self.image.value is not None:
+            found = [self.image.value]
+        # Of several channels of a file, the one whose name the session has.
+        found = [one for one in found if session.name.startswith(plain_name(one.name))] or found
+        if len(found) != 1:
+            raise LayerError(f"open the image that was corrected, and no other one of its name: {image}")
+        return found[0]
 
     def _layer_went(self, event: Any) -> None:
         if self.correction is not None and event.value is self.correction.layer:

@@ -150,11 +150,16 @@ class Folder:
 
 def stack_name(stack: Stack, box: Box) -> str:
     """A name for the files of a box of an image: the layer's, and where the box begins if it is not the whole."""
-    name = re.sub(r"[^\w-]+", "_", stack.name).strip("_") or "image"
+    name = plain_name(stack.name)
     if box == stack.whole:
         return name
     z, y, x = ((one.start, one.stop) for one in box)
     return f"{name}_z{z[0]}-{z[1]}_y{y[0]}-{y[1]}_x{x[0]}-{x[1]}"
+
+
+def plain_name(name: str) -> str:
+    """A layer's name without what file names should not have."""
+    return re.sub(r"[^\w-]+", "_", name).strip("_") or "image"
 
 
 def box_of_session(session: Session, stack: Stack) -> Box:

@@ -11,7 +11,7 @@ from magicgui.widgets import CheckBox, Container, FileEdit, FloatSpinBox, Progre
 from .layers import KEY, Box, LayerError, box_of, stack_of, tree_layer
 from .segmenting import Request, Result, segmenting
 from .telling import tell, tell_error
-from .widget_parts import Background, close_with, layer_choice, telling
+from .widget_parts import Background, close_with, is_image, layer_choice, telling
 
 
 class SegmentWidget(Container):
@@ -19,7 +19,7 @@ class SegmentWidget(Container):
 
     def __init__(self, viewer: "napari.viewer.Viewer"):
         self._viewer = viewer
-        self.image = layer_choice(viewer, "image", lambda layer: type(layer).__name__ == "Image" and not _made(layer))
+        self.image = layer_choice(viewer, "image", is_image)
         self.box = layer_choice(
             viewer,
             "box",
@@ -155,8 +155,3 @@ def _corners(shapes: Any) -> np.ndarray:
 
 def _model(value: Any) -> str | None:
     return None if value is None or str(value) in ("", ".") else str(value)
-
-
-def _made(layer: Any) -> bool:
-    """Whether a layer holds scores that were made here."""
-    return bool(layer.metadata.get(KEY, {}).get("made"))

@@ -9,11 +9,17 @@ from napari.qt.threading import create_worker
 
 from ...morphology import SWCError
 from ...volumes import VolumeError
+from .layers import KEY
 from .telling import sentence_of, tell_error
 
 
 # What is said in a sentence; another error is a mistake of the program, which napari shows with its traceback.
 EXPECTED = (VolumeError, SWCError, ValueError, OSError, MemoryError)
+
+
+def is_image(layer: Any) -> bool:
+    """Whether a layer is an image, and not the scores of one."""
+    return type(layer).__name__ == "Image" and not layer.metadata.get(KEY, {}).get("made")
 
 
 def layer_choice(

@@ -6,10 +6,12 @@ middle, and all neurites hang on it.
 
 import contextlib
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 
+from ..soundness import repair_radii
 from ..swc import Tree
 from ..units import told_voxel_size
 from .format import TreeFileError, TreeFormat
@@ -72,10 +74,13 @@ def _read(path: Path, *, mend_structure: bool = False) -> Tree:
         raise TreeFileError(f"{path}: NaN or infinite positions or diameters")
     if not count:
         raise TreeFileError(f"{path}: expected neurites or a soma, found none")
-    sizes = np.concatenate(radii)
-    positive = sizes[sizes > 0]
-    sizes[~(sizes > 0)] = np.median(positive) if len(positive) else 1.0
-    return Tree.from_parents(np.concatenate(xyz), sizes, np.concatenate(parents), np.concatenate(types), comments)
+    sizes, above = np.concatenate(radii), np.concatenate(parents)
+    ids = np.arange(count)
+    table = np.column_stack([ids, np.concatenate(types), np.concatenate(xyz), sizes, above]).astype(float)
+    done = repair_radii(table)
+    if done:
+        warnings.warn(f"{path}: {'; '.join(done)}", stacklevel=3)
+    return Tree.from_parents(np.concatenate(xyz), table[:, 5], above, np.concatenate(types), comments)
 
 
 FORMAT = TreeFormat(

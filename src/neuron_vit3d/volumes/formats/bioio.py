@@ -1,9 +1,9 @@
 """Reading microscope makers' formats (.czi, .lif, .nd2 ...) by bioio (BSD) and its plugins, where installed.
 
 Each format has a plugin under a licence of its own. The permissive ones come with this package's extra `bioio`; others
-are named where a file needs one, with the line that installs them. The first scene is read; more than one time point
-is refused. bioio's physical sizes are micrometres. Such a file goes to a parser written elsewhere: how it takes
-damaged input is up to that plugin, whose errors are passed on as one line.
+are named where a file needs one, with the line that installs them. Of several scenes the largest stack is read, which
+is told; more than one time point is refused. bioio's physical sizes are micrometres. Such a file goes to a parser
+written elsewhere: how it takes damaged input is up to that plugin, whose errors are passed on as one line.
 """
 
 import sys
@@ -15,6 +15,7 @@ import numpy as np
 from ..reader import VolumeReader
 from ..units import voxel_size_of
 from ..volume import Volume, VolumeError, checked_channel, chosen_channel
+from .choice import Candidate, chosen_image, only_image
 from .format import Format, one_line
 
 
@@ -38,29 +39,27 @@ PLUGINS = {
 _OTHERS = _Plugin("bioio-bioformats", False, "GPL, and needs Java")
 
 
-def read(path: Path, *, channel: int | None = None) -> Volume:
-    """Read the first scene of a microscope's file into memory; see `volumes.read_volume`. Raises VolumeError."""
-    image, voxel_size = _open(path)
-    channels = int(image.dims.C)
+def read(path: Path, *, channel: int | None = None, image: int | None = None) -> Volume:
+    """Read a scene of a microscope's file into memory; see `volumes.read_volume`. Raises VolumeError."""
+    found = _Scene(path, image)
     try:
-        if channel is not None or channels == 1:
-            array = image.get_image_data("ZYX", T=0, C=checked_channel(channel or 0, channels, str(path)))
+        if channel is not None or found.num_channels == 1:
+            array = found.image.get_image_data("ZYX", **found.one(channel or 0))
         else:
-            array = image.get_image_data("CZYX", T=0)
+            array = found.image.get_image_data(f"{found.axis}ZYX", T=0)
     except VolumeError:
         raise
     except Exception as error:
         raise _damaged(path, error) from error
-    return Volume(_native(array), voxel_size, str(path))
+    return Volume(_native(array), found.voxel_size, str(path))
 
 
-def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
+def open_reader(path: Path, channel: int | None = None, image: int | None = None) -> VolumeReader:
     """Open one channel of a microscope's file; see `volumes.open_volume`. Raises VolumeError."""
-    image, voxel_size = _open(path)
-    channels = int(image.dims.C)
-    index = checked_channel(chosen_channel(channel, channels, str(path)), channels, str(path))
+    found = _Scene(path, image)
+    one = found.one(chosen_channel(channel, found.num_channels, str(path)))
     try:
-        slices = image.get_image_dask_data("ZYX", T=0, C=index)
+        slices = found.image.get_image_dask_data("ZYX", **one)
     except Exception as error:
         raise _damaged(path, error) from error
 
@@ -70,30 +69,57 @@ def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
         except Exception as error:
             raise _damaged(path, error) from error
 
-    return VolumeReader(slices.shape, slices.dtype, voxel_size, str(path), read_slices, num_channels=channels)
+    return VolumeReader(
+        slices.shape, slices.dtype, found.voxel_size, str(path), read_slices, num_channels=found.num_channels
+    )
 
 
-def _open(path: Path) -> tuple:
-    """bioio's image and the voxel size."""
-    plugin = PLUGINS.get(path.suffix.lower(), _OTHERS)
-    try:
-        from bioio import BioImage
-    except ImportError as error:
-        raise VolumeError(f"{path}: {path.suffix} files {_how_to_install(plugin)}") from error
-    try:
-        image = BioImage(path)
-        times, sizes = int(image.dims.T), image.physical_pixel_sizes
-    except Exception as error:
-        if type(error).__name__ == "UnsupportedFileFormatError":
-            raise VolumeError(
-                f"{path}: no installed plugin of bioio reads it: {path.suffix} files {_how_to_install(plugin)}; "
-                "or the file is damaged"
-            ) from error
-        raise _damaged(path, error) from error
-    if times != 1:
-        raise VolumeError(f"{path}: expected one stack of slices, got {times} time points; save one")
-    voxel_size = voxel_size_of([np.nan if size is None else size for size in (sizes.Z, sizes.Y, sizes.X)])
-    return image, voxel_size
+class _Scene:
+    """A scene of a file: bioio's image set to it, the axis of its channels, num_channels, voxel_size."""
+
+    def __init__(self, path: Path, number: int | None):
+        self.path, plugin = path, PLUGINS.get(path.suffix.lower(), _OTHERS)
+        try:
+            from bioio import BioImage
+        except ImportError as error:
+            raise VolumeError(f"{path}: {path.suffix} files {_how_to_install(plugin)}") from error
+        try:
+            self.image = BioImage(path)
+            self._choose(number)
+            dims, sizes = self.image.dims, self.image.physical_pixel_sizes
+            times, channels, samples = (int(getattr(dims, axis, 1)) for axis in "TCS")
+        except VolumeError:
+            raise
+        except Exception as error:
+            if type(error).__name__ == "UnsupportedFileFormatError":
+                raise VolumeError(
+                    f"{path}: no installed plugin of bioio reads it: {path.suffix} files {_how_to_install(plugin)}; "
+                    "or the file is damaged"
+                ) from error
+            raise _damaged(path, error) from error
+        if times != 1:
+            raise VolumeError(f"{path}: expected one stack of slices, got {times} time points; save one")
+        if channels > 1 and samples > 1:
+            raise VolumeError(f"{path}: expected channels or colour samples, got {channels} of {samples} samples")
+        self.axis, self.num_channels = ("S", samples) if samples > 1 else ("C", channels)
+        self.voxel_size = voxel_size_of([np.nan if size is None else size for size in (sizes.Z, sizes.Y, sizes.X)])
+
+    def _choose(self, number: int | None) -> None:
+        """Sets the image to the scene asked for, or the largest stack, which is told."""
+        scenes = list(self.image.scenes)
+        if len(scenes) < 2:
+            only_image(number, str(self.path))
+            return
+        candidates = []
+        for index, title in enumerate(scenes):
+            self.image.set_scene(index)
+            depth, height, width = (int(getattr(self.image.dims, axis, 1)) for axis in "ZYX")
+            candidates.append(Candidate((depth, height, width), str(title)))
+        self.image.set_scene(chosen_image(number, candidates, str(self.path)))
+
+    def one(self, channel: int) -> dict[str, int]:
+        """What bioio is asked for one channel."""
+        return {"T": 0, self.axis: checked_channel(channel, self.num_channels, str(self.path))}
 
 
 def _how_to_install(plugin: _Plugin) -> str:
@@ -134,4 +160,5 @@ FORMAT = Format(
     open=open_reader,
     extra="bioio",
     headers=(".oif", ".vsi", ".xlif"),
+    has_images=True,
 )

@@ -47,8 +47,8 @@ def chosen_image(image: int | None, candidates: Sequence[Candidate], name: str) 
     found = max(range(count), key=lambda i: (shapes[i][0] > 1, math.prod(shapes[i]), -i))
     if count > 1:
         warnings.warn(
-            f"{name}: holds {count} images (z, y, x): {listed}; image {found} is read; --image N of convert, trace "
-            "and view reads another",
+            f"{name}: holds {count} images (z, y, x): {listed}; image {found} is read; --image N of segment, "
+            "trace, convert and view reads another",
             stacklevel=6,
         )
     return found

@@ -86,7 +86,7 @@ def _stored(path: Path) -> tuple[np.ndarray, tuple | None, tuple[float, float]]:
         array = read_flat(path, *_where(packing, offset), dtype, sizes[::-1])
         array = array[None] if array.ndim == 3 else array.reshape(-1, *array.shape[-3:])
     if is_flat:
-        tell_of_one_slice(*array.shape[2:], len(array), str(path))
+        tell_of_one_slice(array.shape[2], array.shape[3], len(array), str(path))
     if slope in (None, 0) or not np.isfinite(slope):
         slope, intercept = 1, 0
     return array, voxel_size, (slope, intercept or 0)

@@ -36,7 +36,7 @@ def read(path: Path, *, channel: int | None = None) -> Volume:
     is_flat = array.ndim == 2
     volume = Volume(array[None] if is_flat else array, source=str(path))
     if is_flat:
-        tell_of_one_slice(*array.shape, 1, str(path))
+        tell_of_one_slice(array.shape[0], array.shape[1], 1, str(path))
     return volume if channel is None else volume.channel(channel)
 
 

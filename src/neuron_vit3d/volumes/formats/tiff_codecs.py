@@ -134,12 +134,14 @@ def _by_libtiff(content: bytes) -> bytes:
 
 def _jpeg(page) -> np.ndarray:
     """A plane of 8-bit JPEG, whose tables libtiff puts together."""
-    from PIL import Image
+    from PIL import Image, TiffImagePlugin
 
     kind = page.keyframe
     # Pillow warns of tags that it finds odd, and does not say of which file.
     with warnings.catch_warnings(action="ignore"), Image.open(page.parent.filehandle.path) as image:
         image.seek(page.index)
+        if not isinstance(image, TiffImagePlugin.TiffImageFile):
+            raise ValueError("Pillow takes it for another format")
         for tag, value in ((262, kind.photometric), (277, kind.samplesperpixel), (284, kind.planarconfig)):
             if image.tag_v2.get(tag, value) != value:  # Pillow would give zeros
                 raise ValueError(f"tag {tag} of plane {page.index} is unlike that of the first")
