@@ -409,10 +409,13 @@ def spoiled(value, **changes) -> np.ndarray:
         (spoiled(-np.inf), "expected finite voxels, got 0 NaN and 1 infinite ones"),
         (np.full((3, 8, 8), 7, np.uint8), "expected an image, got the value 7 in every voxel"),
         (np.zeros((2, 3, 8, 8), np.uint8), "has 2 channels: choose one with channel=0"),
-        (np.zeros((8, 8), np.uint8), r"expected axes \(z, y, x\) or \(c, z, y, x\), got shape \(8, 8\)"),
+        (
+            np.zeros((1, 2, 3, 8, 8), np.uint8),
+            r"expected axes \(z, y, x\) or \(c, z, y, x\), got shape \(1, 2, 3, 8, 8\)",
+        ),
         (np.zeros((3, 8, 8), complex), "expected bool, integer or real voxels"),
     ],
-    ids=["nan", "infinite", "constant", "channels", "picture", "complex"],
+    ids=["nan", "infinite", "constant", "channels", "axes", "complex"],
 )
 def test_what_cannot_be_segmented_is_refused_by_name(model, array, message, tmp_path):
     path = tmp_path / "spoiled.npy"

@@ -65,7 +65,7 @@ def test_labels_may_be_counted_or_named():
         ({"num_labels": 1}, "num_labels must be at least 2, background included; got 1"),
         ({"backbone_config": {"model_type": "nope"}}, "backbone_config: cannot inflate a model of type 'nope'"),
         ({"backbone_config": {}}, "backbone_config: cannot inflate a model of type None"),
-        ({"image_mean": []}, "image_mean must be a number, or a list of one a colour; got an empty list"),
+        ({"image_mean": []}, "image_mean must be a number, or a list with one number per colour; got an empty list"),
         ({"num_slice": 5}, r"has no field 'num_slice' \(value 5\); did you mean num_slices\?"),
         ({"temperature_of_tea": 5}, r"has no field 'temperature_of_tea' \(value 5\)$"),
     ],

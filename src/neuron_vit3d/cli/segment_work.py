@@ -109,8 +109,16 @@ def segment_slabs(image: Path, model, settings, results: list[Path], progress, o
         settings.neurons.check_inside(image, source.shape)
         voxel_size = settings.voxel_size or source.voxel_size
         _, size, changed = on_disk(image)
-        made_with = (__version__, segmenter.key(source.shape), channel, voxel_size, image.resolve(), size, changed)
-        made_with += () if settings.image is None else (settings.image,)
+        made_with: list = [
+            __version__,
+            segmenter.key(source.shape),
+            channel,
+            voxel_size,
+            image.resolve(),
+            size,
+            changed,
+        ]
+        made_with += [] if settings.image is None else [settings.image]
         # What lies in a second file may change unnoticed.
         key = None if has_voxels_elsewhere(image) else " ".join(map(str, made_with))
         if key is not None and SlabWriter.is_finished(scores, key):

@@ -67,9 +67,9 @@ def view(
     drawn, size = _read(tree, shape, size, swc_units)
     human = _read(gold, shape, size, swc_units, mend_structure=True)[0] if gold else None
     if image is not None and projections is not None:
-        for path, one in ((tree, drawn), (gold, human)):
-            if path is not None and one is not None:
-                warn_of_mistake(one, path, projections.xy[None], image, size)
+        for swc, one in ((tree, drawn), (gold, human)):
+            if swc is not None and one is not None:
+                warn_of_mistake(one, swc, projections.xy[None], image, size)
     out = Output(json)
     if output is not None and projections is not None:
         from ..evaluation.overlay import write_overlay

@@ -1,4 +1,4 @@
-"""Compares results with what a human drew."""
+"""Compares results with gold: trees and masks that a human drew."""
 
 from .ranking import average_precision, ranking_scores
 from .segmentation import segmentation_scores

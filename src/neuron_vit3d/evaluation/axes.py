@@ -1,4 +1,4 @@
-"""What makes a picture readable: ticks with numbers, a scale bar, a legend, and curves; drawn with Pillow."""
+"""Draws axes with ticks, scale bars, legends and curves onto pictures, with Pillow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 INK, FAINT, BACKGROUND = (235, 235, 235), (110, 110, 110), (40, 40, 40)
 FONT_SIZE = 13
-LEFT, TOP = 52, 20  # pixels beside and above a picture that its ticks take
+LEFT, TOP = 52, 20  # pixels that the ticks take beside and above a picture
 LEGEND_HEIGHT = 22
 
 
@@ -26,14 +26,14 @@ class Key(NamedTuple):
 
 @cache
 def font():
-    """The font of all words; it comes with Pillow."""
+    """Returns the font of all texts; it comes with Pillow."""
     from PIL import ImageFont
 
     return ImageFont.load_default(FONT_SIZE)
 
 
 def round_step(span: float, most: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that fits into `span` at most so many times."""
+    """Returns the smallest of 1, 2 and 5 times a power of ten that fits into `span` at most `most` times."""
     if not span > 0:
         return 1.0
     least = span / max(most, 1)
@@ -42,7 +42,7 @@ def round_step(span: float, most: float) -> float:
 
 
 def ticks(first: float, last: float, most: float) -> np.ndarray:
-    """Round numbers from `first` to `last`, at most about so many."""
+    """Returns round numbers from `first` to `last`, about `most` at most."""
     step = round_step(last - first, most)
     return step * np.arange(math.ceil(first / step - 1e-9), math.floor(last / step + 1e-9) + 1)
 
@@ -53,9 +53,9 @@ def draw_ticks(draw, box: tuple[float, float, float, float], span: float, name: 
     Args:
         draw: a Pillow ImageDraw.
         box: left, top, right, bottom in pixels.
-        span: what the side is long, in the unit of the numbers.
-        name: stands at the first tick instead of 0, e.g. "x (um)".
-        upright: which side.
+        span: length of the side, in the unit of the numbers.
+        name: text at the first tick instead of 0, e.g. "x (um)".
+        upright: whether to draw along the left side; else along the upper one.
     """
     if not span > 0:
         return
@@ -91,7 +91,7 @@ def draw_scale_bar(draw, box: tuple[float, float, float, float], pixels_per_unit
 
 
 def draw_legend(draw, left: float, top: float, keys: Iterable[Key]) -> None:
-    """Draws a line in its colour and width before each word, side by side."""
+    """Draws the legend: before each word a line in its colour and width, all side by side."""
     for key in keys:
         middle = top + LEGEND_HEIGHT / 2
         draw.line([(left, middle), (left + 22, middle)], fill=key.colour, width=max(key.width, 2))
@@ -106,14 +106,14 @@ def draw_curves(
     curves: Sequence[tuple[np.ndarray, Key]],
     names: tuple[str, str],
 ) -> None:
-    """Draws curves over x from 0 on into a box, with both axes, their names and a legend.
+    """Draws curves into a box, over x from 0 on, with both axes, their names and a legend.
 
     Args:
         draw: a Pillow ImageDraw.
-        box: left, top, right, bottom of the area of the curves; numbers lie to the left of it and below.
-        x: (n,) rising from above 0.
+        box: left, top, right, bottom of the area of the curves; numbers are to the left of it and below.
+        x: (n,) rising, above 0.
         curves: (n,) values of at least 0, each with its line in the legend.
-        names: of the axes, x and y.
+        names: names of the axes, x and y.
     """
     left, top, right, bottom = box
     widest = float(x[-1]) if len(x) else 1.0

@@ -1,4 +1,4 @@
-"""Compares predicted files with gold files, one pair or two folders of them: in figures, tables and pictures."""
+"""Compares predicted files with gold files, one pair or two folders of them: as figures, tables and pictures."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from .segmentation import segmentation_scores
 from .topology import topology_figures, without_lone_nodes
 
 
-_LARGEST_SIDE = 20_000  # of a picture's background, in voxels
-# What says what a file is, and not which neuron it is of.
+_LARGEST_SIDE = 20_000  # largest side of a picture's background, in voxels
+# Parts of a file name that tell what the file is, not which neuron it shows.
 _ROLES = (".scores", ".mask", ".labels", ".gold", ".compared")
 
 
 class Comparison:
-    """A predicted tree or mask and the gold one, read.
+    """A predicted tree or mask and the gold one, both read.
 
     Args:
-        predicted: SWC file; or a mask, or scores, whose mask are those of at least 0.5.
-        gold: SWC file, whose tubes a mask is compared with; or a mask.
-        threshold: distance in voxels within which trees agree.
+        predicted: SWC file; or a mask, or scores (their mask is where they are at least 0.5).
+        gold: SWC file; or a mask. A mask is compared with the tubes of a gold tree.
+        threshold: distance in voxels up to which trees agree.
         lone_nodes: whether nodes without an edge count. Vaa3D's `neuron_distance` leaves them out.
-        label, scale: of a mask or scores as other numbers, see `as_mask_or_scores`; a gold mask takes the label only
-            where it has several.
-        voxel_size: z, y, x in micrometres, for trees in micrometres; None: what a tree's header or the mask tells.
-        units: of the gold tree, voxels or um; None: what its header says, or else voxels.
+        label, scale: how to read a mask or scores given as other numbers, see `as_mask_or_scores`; the label applies
+            to a gold mask only if that has several.
+        voxel_size: z, y, x in micrometres, for trees in micrometres; None: as a tree's header or the mask says.
+        units: of the gold tree, voxels or um; None: as its header says, or else voxels.
 
     Raises:
         ValueError: a file cannot be read as what it is, a tree is to be compared with a mask, or masks differ in
@@ -72,8 +72,8 @@ class Comparison:
         units: str | None = None,
     ):
         self.threshold, self.is_tree = threshold, is_tree(predicted)
-        self.background: Projections | None = None  # of the image of the picture
-        self.predicted: Any  # of both kinds: Tree, or mask (z, y, x)
+        self.background: Projections | None = None  # projections of the picture's image
+        self.predicted: Any  # a Tree, or a mask (z, y, x)
         self.gold: Any
         if self.is_tree:
             if not is_tree(gold):
@@ -99,9 +99,9 @@ class Comparison:
             )
 
     def figures(self) -> dict[str, float]:
-        """Returns what `tree_distance` and `topology_figures` say of trees, and `segmentation_scores` of masks.
+        """Returns the figures of `tree_distance` and `topology_figures` for trees, of `segmentation_scores` for masks.
 
-        For scores, `ranking_scores` is asked besides, which leaves out what a gold tree is not sure of.
+        For scores those of `ranking_scores` are added, which leaves out voxels about which a gold tree is not sure.
         """
         if self.is_tree:
             figures = tree_distance(self.predicted, self.gold, threshold=self.threshold)
@@ -114,10 +114,10 @@ class Comparison:
     def write_picture(self, path: Path, image: Path | None = None, number: int | None = None) -> Path:
         """Writes a PNG of what agrees, what was missed and what is extra, each in its colour.
 
-        It is drawn over the image or over black; of a file that holds several images, over that of this number.
+        It is drawn over the image, or over black; `number` selects an image of a file that holds several.
 
         Raises:
-            ValueError: the image has not the masks' shape, or several channels.
+            ValueError: the image does not have the masks' shape, or has several channels.
         """
         if not self.is_tree:
             background = Projections(self.gold.shape) if image is None else read_projections(image, image=number)
@@ -135,14 +135,14 @@ class Comparison:
 
 
 def find_comparisons(predicted: Path, gold: Path) -> list[tuple[str, Path, Path]]:
-    """(name, predicted file, gold file) of all neurons in two folders, sorted by name.
+    """Lists (name, predicted file, gold file) of all neurons in two folders, sorted by name.
 
-    Files belong together when their names are equal, but for the suffix and words such as `.mask` before it. Folders
-    below are not looked at. A gold folder with trees counts as one of trees. They are compared with the predicted
-    trees, or with masks where there are none; gold masks are compared with masks only.
+    Files belong together if their names are equal without the suffix and words such as `.mask` before it. Subfolders
+    are not searched. If a gold folder holds trees, its masks are ignored. Gold trees are compared with the predicted
+    trees, or with masks if there are none; gold masks are compared with masks only.
 
     Raises:
-        ValueError: a folder holds nothing to compare, a gold file has no prediction (it would be left out of the
+        ValueError: a folder holds nothing to compare, a gold file has no prediction (it would be missing from the
             mean), or one name has several files of a kind.
     """
     gold_trees, gold_masks = _trees_and_masks(gold)
@@ -167,7 +167,7 @@ def _trees_and_masks(folder: Path) -> tuple[list[Path], list[Path]]:
         if (path.is_file() or is_volume_folder(path)) and not path.name.startswith(".")
     ]
     volumes = [path for path in files if is_volume_name(path.name)]
-    named_so = [path for path in volumes if volume_stem(path.name).endswith(".mask")]  # beside them lie their scores
+    named_so = [path for path in volumes if volume_stem(path.name).endswith(".mask")]  # their scores lie beside them
     return [path for path in files if is_tree(path)], named_so or volumes
 
 
@@ -190,18 +190,18 @@ def neuron_name(path: Path) -> str:
 
 
 def means(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Averages each figure that all neurons have; a mean is not finite where one of its figures is not."""
+    """Averages each figure that all neurons have; a mean is not finite if one of its figures is not."""
     return {key: float(np.mean([one[key] for one in figures.values()])) for key in _common_keys(figures)}
 
 
 def _common_keys(figures: dict[str, dict[str, float]]) -> list[str]:
-    """Lists the keys that all neurons have, in order: masks lack those that only scores have."""
+    """Lists the keys that all neurons have, in order: masks lack the keys that only scores have."""
     first, *others = figures.values()
     return [key for key in first if all(key in other for other in others)]
 
 
 def as_table(figures: dict[str, dict[str, float]]) -> str:
-    """Text: a row for each neuron and one for the mean."""
+    """Makes a text table: a row for each neuron and one for the mean."""
     rows = {**figures, "mean": means(figures)}
     keys = list(rows["mean"])
     width = max(map(len, rows))
@@ -215,7 +215,7 @@ def as_table(figures: dict[str, dict[str, float]]) -> str:
 
 
 def as_json(figures: dict) -> str:
-    """Writes JSON; a distance from or to nothing is null there, since JSON knows no infinity."""
+    """Makes JSON; infinite distances (to an empty mask or tree) become null, since JSON knows no infinity."""
     return json.dumps(_without_infinity(figures))
 
 
@@ -240,7 +240,8 @@ def is_tree(path: Path) -> bool:
 
 
 def _with_edges(path: Path, tree: Tree) -> Tree:
-    """A tree without the nodes that have no edge. Raises ValueError, with the file's name, if there is no other."""
+    """Returns the tree without nodes that have no edge. Raises ValueError, with the file's name, if no node is
+    left."""
     try:
         return without_lone_nodes(tree)
     except ValueError as error:
@@ -250,13 +251,13 @@ def _with_edges(path: Path, tree: Tree) -> Tree:
 def _read_trees(
     predicted: Path, gold: Path, voxel_size: tuple[float, float, float] | None, units: str | None
 ) -> list[Tree]:
-    """Reads two trees in the same units: voxels, or micrometres where nothing takes either to voxels.
+    """Reads two trees in the same units: voxels, or micrometres if there is no voxel size for either.
 
     Raises:
-        SWCError: one is in micrometres, and no voxel size is known.
+        SWCError: one tree is in micrometres, and no voxel size is known.
     """
     with expecting_micrometres():
-        # A human's is drawn in pieces: what cutting and pasting left behind is mended, with a warning.
+        # Gold trees are drawn in pieces by hand: what cutting and pasting left behind is repaired, with a warning.
         trees = [read_tree(predicted), read_tree(gold, mend_structure=True)]
     sides = voxel_size or voxel_size_of(trees[1]) or voxel_size_of(trees[0])
     if sides is None and units is None and all(map(says_micrometres, trees)):
@@ -268,7 +269,8 @@ def _read_trees(
 def read_mask(path: Path, *, label: int | None = None) -> np.ndarray:
     """Reads a mask (z, y, x): voxels that are not 0, or scores of at least 0.5.
 
-    label: of labels, the neuron has this value; a mask, which has one value beside 0, stays as it is.
+    label: the value that the neuron has, if the file holds labels; a mask, which has one value beside 0, stays as it
+    is.
     """
     return _as_mask(read_voxels(path, label=label, only_of_several=True).array)
 
@@ -276,10 +278,10 @@ def read_mask(path: Path, *, label: int | None = None) -> np.ndarray:
 def read_voxels(
     path: Path, *, label: int | None = None, scale: float | None = None, only_of_several: bool = False
 ) -> Volume:
-    """Reads the voxels (z, y, x) of a mask, or of scores; what other numbers mean, `as_mask_or_scores` says.
+    """Reads the voxels (z, y, x) of a mask or of scores; `as_mask_or_scores` interprets other numbers.
 
     Raises:
-        VolumeError: some are not finite, it is not known what they mean, or the file has several channels.
+        VolumeError: some voxels are not finite, their meaning is not known, or the file has several channels.
     """
     volume: Volume = single_channel(read_volume(path))
     check_finite(volume)
@@ -293,10 +295,10 @@ def _as_mask(voxels: np.ndarray) -> np.ndarray:
 
 
 def read_projections(path: Path, channel: int | None = None, image: int | None = None) -> Projections:
-    """Of an image, which is read piece by piece.
+    """Makes the projections of an image, which is read piece by piece.
 
     Raises:
-        VolumeError: it has voxels that are not finite, or several channels and `channel` is None.
+        VolumeError: the image has voxels that are not finite, or several channels and `channel` is None.
     """
     with open_volume(path, channel, image) as reader:
         check_finite(reader)
@@ -307,10 +309,10 @@ def read_projections(path: Path, channel: int | None = None, image: int | None =
 
 
 def _side_by_side(trees: Sequence[Tree]) -> tuple[list[Tree], tuple[int, int, int]]:
-    """The trees moved together to where coordinates begin, and a volume (z, y, x) that they then lie in.
+    """Moves the trees together to the origin, and returns them with the shape (z, y, x) of a volume that holds them.
 
     Raises:
-        ValueError: they span more than voxels can.
+        ValueError: the trees are too large for a picture.
     """
     points = np.concatenate([tree.xyz for tree in trees])
     lowest = np.floor(points.min(axis=0))

@@ -1,4 +1,4 @@
-"""Whether a tree lies in an image at all: a tree in micrometres, or of another image, is refused with its cause."""
+"""Checks that a tree lies in its image: a tree in micrometres, or of another image, is refused with the cause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ..morphology.units import (
 )
 
 
-# At least so much of a tree lies in its image: less is a slip. And so far, in voxels, may a node be beside it.
+# A tree must have at least this share of its nodes in its image, or there is a mistake. A node may lie this many
+# voxels outside.
 LEAST_INSIDE, MARGIN = 0.5, 2.0
 
 
@@ -33,11 +34,11 @@ def read_fitted(
     units: str | None = None,
     mend_structure: bool = False,
 ) -> Tree:
-    """Reads a tree that lies in an image, in the voxels of the image.
+    """Reads a tree in the voxels of its image, and checks that it lies in the image.
 
     Args:
         path, mend_structure: as in `read_tree`.
-        shape, voxel_size, units: as in `fitted`, which says what it refuses.
+        shape, voxel_size, units: as in `fitted`, which also lists the errors.
     """
     with expecting_micrometres():
         tree = read_tree(path, mend_structure=mend_structure)
@@ -52,18 +53,18 @@ def fitted(
     *,
     units: str | None = None,
 ) -> Tree:
-    """Returns a tree in the voxels of an image that it lies in.
+    """Converts a tree to the voxels of its image, and checks that it lies in the image.
 
     Args:
         tree: as its file has it.
         path: the file, for messages.
-        shape: of the image (z, y, x); of a single slice, as of a projection, z does not count.
-        voxel_size: of the image, z, y, x in micrometres, or None.
-        units: of the tree, voxels or um; None: what its header says, or else voxels.
+        shape: shape of the image (z, y, x); if it has a single slice, such as a projection, z does not count.
+        voxel_size: voxel size of the image, z, y, x in micrometres, or None.
+        units: of the tree, voxels or um; None: as its header says, or else voxels.
 
     Raises:
         FitError: less than half of the nodes lie in the image.
-        SWCError: it is in micrometres, and there is no voxel size to take it to voxels by.
+        SWCError: the tree is in micrometres, and no voxel size is known to convert it to voxels.
     """
     was_um = units == MICROMETRES or (units is None and says_micrometres(tree))
     tree = to_voxels(tree, path, voxel_size, units)
@@ -80,7 +81,7 @@ def fitted(
 
 
 def _cause(tree: Tree, voxel_size: tuple[float, float, float] | None, *, was_um: bool, would_lie: bool) -> str:
-    """Says why a tree may not lie in its image, and which option mends that."""
+    """Tells why a tree may not lie in its image, and which option helps."""
     told = voxel_size_of(tree)
     if was_um:
         return "is the voxel size another (--voxel-size), or the tree in voxels (--swc-units voxels)?"

@@ -1,4 +1,4 @@
-"""Trees measured, and what is told of them: text, JSON, and CSV tables of figures, branches and Sholl crossings."""
+"""Trees with their measures, and the output of these: text, JSON, and CSV tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..morphology.measures import MEASURED_BRANCH, SHOLL, Measures, measure
 from ..morphology.units import expecting_micrometres, says_micrometres, to_voxels, voxel_size_of
 
 
-LARGEST_PICTURE = 8  # trees; each has a row of its own
+LARGEST_PICTURE = 8  # trees in a picture; each has its own row
 _DIGITS = 6
 
 
@@ -31,12 +31,12 @@ class Measured:
 
     @classmethod
     def read(cls, path: Path, voxel_size: tuple[float, float, float] | None, sholl_step: float) -> Measured:
-        """Reads a tree and measures it, with the voxel size given or else the one that its file tells.
+        """Reads a tree and measures it, with the given voxel size or else the one in its file.
 
-        A tree whose header says micrometres, but no voxel size, is measured in them, as if voxels were 1 um.
+        If the header says micrometres, but no voxel size, the tree is measured in micrometres, with voxels of 1 um.
 
         Raises:
-            ValueError: it cannot be read or measured; the message names the file.
+            ValueError: the tree cannot be read or measured; the message names the file.
         """
         with expecting_micrometres():
             tree = read_tree(path, mend_structure=True)
@@ -49,12 +49,13 @@ class Measured:
 
     @property
     def figures(self) -> dict:
-        """The file's name and all figures."""
+        """Returns the file's name and all figures."""
         return {"file": str(self.path), **self.measures.figures}
 
 
 def as_text(measured: list[Measured]) -> str:
-    """Text: a line for each figure, and a column for each tree; of more than four trees a line for each of them."""
+    """Makes a text: a line for each figure and a column for each tree; with more than four trees, a line for each
+    tree."""
     rows = [one.figures for one in measured]
     keys = _keys(rows)
     if len(rows) > 4:
@@ -70,7 +71,7 @@ def as_text(measured: list[Measured]) -> str:
 
 
 def as_json(measured: list[Measured]) -> str:
-    """JSON: a list with an object for each tree, which holds its Sholl crossings as well."""
+    """Makes JSON: a list with an object for each tree, with its Sholl crossings."""
     whole = [
         {
             **{key: _known(value) for key, value in one.figures.items()},
@@ -89,7 +90,7 @@ def write_table(path: Path, measured: list[Measured]) -> None:
 
 
 def write_tables(measured: list[Measured], *, sholl: Path | None = None, branches: Path | None = None) -> None:
-    """Writes CSV files with the Sholl crossings and with the branches of all trees, where they are asked for."""
+    """Writes CSV files with the Sholl crossings and with the branches of all trees, for each path that is given."""
     for path, kind, record in ((sholl, "sholl", SHOLL), (branches, "branches", MEASURED_BRANCH)):
         if path is not None:
             rows = (
@@ -108,7 +109,7 @@ def _write_csv(path: Path, header: list[str], rows: Iterable[list]) -> None:
 
 
 def _keys(rows: list[dict]) -> list[str]:
-    """The figures of any tree, in order: a tree within one Sholl step has none of Sholl's."""
+    """Lists the figures that any tree has, in order: a tree smaller than a Sholl step has no Sholl figures."""
     return list(dict.fromkeys(key for row in rows for key in row))
 
 

@@ -1,7 +1,7 @@
-"""Draws pictures to judge a result by: maximum projections with trees, or with differences from the gold one.
+"""Draws pictures to judge a result by: maximum projections with trees, or with the differences from the gold one.
 
-A gold tree is a wide line beneath a thin one, so that both are seen where they agree. Views have axes and a scale bar,
-in micrometres where the voxel size is known, and are then stretched as voxels are.
+A gold tree is a wide line beneath a thin one, so that both are visible where they agree. Views have axes and a scale
+bar. If the voxel size is known, these are in micrometres, and the views are stretched accordingly.
 """
 
 import os
@@ -19,18 +19,18 @@ from .axes import BACKGROUND, LEFT, LEGEND_HEIGHT, TOP, Key, draw_legend, draw_s
 
 
 PREDICTED, GOLD, DOUBTFUL = (255, 80, 60), (60, 220, 120), (255, 210, 0)
-# Told apart by those who see no red or no green, too.
+# Colours that people with red-green colour blindness can tell apart, too.
 AGREES, MISSED, EXTRA, FOUND = (86, 180, 255), (255, 210, 0), (255, 60, 60), (0, 96, 96)
 _LEGEND = (Key("agrees", AGREES, 5), Key("missed", MISSED, 5), Key("extra", EXTRA, 5))
 _LARGEST_SIDE, _SMALLEST_SIDE, _GAP = 1600, 1000, 4
-_WIDE = 4  # pixels by which a gold line is wider than one that lies on it
-_MOST_STRETCHED = 20.0  # as voxels: sides that differ by more are a slip, or leave nothing to be seen of the others
+_WIDE = 4  # pixels by which a gold line is wider than a predicted one
+_MOST_STRETCHED = 20.0  # largest ratio of voxel sides: a larger one is a mistake, or leaves some views too thin to see
 
 
 class Projections:
-    """Maximum projections along z, y and x of a volume that comes part by part.
+    """Maximum projections along z, y and x of a volume that is added part by part.
 
-    It comes slab by slab, or box by box from its first voxel on; memory is that of the projections.
+    Parts are slabs, or boxes that begin with the one at the first voxel. Only the projections are in memory.
 
     Args:
         shape: (z, y, x) of the volume.
@@ -57,18 +57,18 @@ class Projections:
             (self.xz, (z, x), voxels.max(1), y.start),
             (self.zy, (y, z), voxels.max(2).T, x.start),
         ):
-            # The first along a line of sight replaces the 0 that is there before.
+            # The first box along a line of sight replaces the initial 0.
             projection[place] = highest if start == 0 else np.maximum(projection[place], highest)
 
 
 def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), gold=None) -> Path:
-    """Writes a PNG: the three projections alone on the left, and on the right with the trees drawn on.
+    """Writes a PNG: the three projections alone on the left, and with the trees on the right.
 
     Args:
         path: the picture's file.
-        projections: of the image.
-        trees: predicted trees (red), coordinates in the image's voxels. Branches whose confidence is known and below
-            0.5 (`branches.DOUBTFUL`) are yellow; where there are any, a legend says so.
+        projections: projections of the image.
+        trees: predicted trees (red), coordinates in the image's voxels. Branches with a known confidence below 0.5
+            (`branches.DOUBTFUL`) are yellow; a legend then explains it.
         gold: the gold tree (green, wide, drawn beneath), or None.
     """
     plain = _panel(projections)
@@ -86,11 +86,11 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
 def write_tree_difference(
     path: str | os.PathLike, projections: Projections, predicted, gold, *, threshold: float = 2.0
 ) -> Path:
-    """Writes a PNG of the projections alone on the left, and with both trees on the right.
+    """Writes a PNG: the projections alone on the left, and with both trees on the right.
 
-    The gold tree is a wide line, in another colour where no predicted one lies within `threshold` voxels (missed); on
-    it lies the predicted tree, a thin one, whose length lies within `threshold` of the gold tree (agrees) or does not
-    (extra).
+    The gold tree is a wide line; it has another colour where no predicted tree lies within `threshold` voxels
+    (missed). The predicted tree is a thin line on top of it, coloured by whether it lies within `threshold` voxels of
+    the gold tree (agrees) or not (extra).
     """
     from ..morphology.distance import parts_apart
 
@@ -110,17 +110,17 @@ def write_tree_difference(
 def write_mask_difference(
     path: str | os.PathLike, projections: Projections, predicted: np.ndarray, gold: np.ndarray
 ) -> Path:
-    """Writes a PNG of the projections alone on the left, and with both masks on the right.
+    """Writes a PNG: the projections alone on the left, and with both masks on the right.
 
-    There the voxels (z, y, x) are drawn that both masks hold (agrees), the gold one alone (missed), and the predicted
-    one alone (extra). Where a line of sight meets several of them, their colours are mixed.
+    The voxels (z, y, x) of both masks (agrees), of the gold one alone (missed), and of the predicted one alone (extra)
+    have different colours. Where a line of sight meets several of them, their colours are mixed.
     """
     paints = [(predicted & gold, AGREES), (predicted & ~gold, EXTRA), (gold & ~predicted, MISSED)]
     return _write(path, _plain(projections), _panel(projections, paints=paints), _LEGEND)
 
 
 def _plain(projections: Projections):
-    """The panel without anything drawn on; None where there is no image."""
+    """Draws the panel without anything on it; None if there is no image."""
     return _panel(projections) if projections.xy.any() else None
 
 
@@ -137,7 +137,7 @@ class Lines(NamedTuple):
 def _lines(tree, colour: tuple[int, int, int], nodes: np.ndarray | None = None) -> Lines:
     """Returns the edges of a tree and its roots.
 
-    Or, of some nodes, bool (n,): the edges to their parents, and the roots among them.
+    With `nodes`, bool (n,), only the edges from these nodes to their parents, and the roots among them.
     """
     nodes = np.ones(len(tree), bool) if nodes is None else nodes
     child, parent = np.asarray(tree.edges).reshape(-1, 2).T
@@ -165,7 +165,7 @@ def _write(path: str | os.PathLike, plain, drawn, legend: Sequence[Key] = ()) ->
 
 
 class _Layout(NamedTuple):
-    """Where things lie on a panel: pixels per voxel (x, y, z), those per unit of the axes, and the unit."""
+    """The layout of a panel: pixels per voxel (x, y, z), pixels per unit of the axes, and the unit."""
 
     scale: np.ndarray
     per_unit: float
@@ -179,7 +179,7 @@ def _layout(projections: Projections) -> _Layout:
     stretched = sides / sides.min()
     width, height, depth = shape * stretched
     longest = max(height + depth, width + depth)
-    # Small stacks are enlarged so that lines of a pixel do not hide the neurite they follow.
+    # Small stacks are enlarged, so that a line of one pixel does not hide the neurite that it follows.
     scale = min(max(1, _SMALLEST_SIDE / longest), 8) if longest < _LARGEST_SIDE else _LARGEST_SIDE / longest
     return _Layout(stretched * scale, scale / sides.min(), "um" if known else "voxels")
 
@@ -199,7 +199,7 @@ def _panel(projections: Projections, lines: Sequence[Lines] = (), paints: Sequen
         (projections.zy, (LEFT + width + _GAP, TOP), (2, 1), lambda mask: mask.sum(2).T),
     )
     low, high = np.percentile(projections.xy, (1, 99.7))
-    high = high if high > low else float(projections.xy.max())  # a neuron smaller than the percentile leaves out
+    high = high if high > low else float(projections.xy.max())  # where a neuron is too small for the percentile
     span = high - low if high > low else 1.0
     size = (LEFT + round(width + depth) + _GAP, TOP + round(height + depth) + _GAP)
     panel = Image.new("RGB", size, BACKGROUND)
@@ -224,7 +224,7 @@ def _panel(projections: Projections, lines: Sequence[Lines] = (), paints: Sequen
 
 
 def _draw_lines(draw, lines: Sequence[Lines], axes: list[int], scale: np.ndarray, thin: int) -> None:
-    """Draws lines and rings onto a view, whose pixels begin with the first voxel."""
+    """Draws lines and rings onto a view; its pixels begin with the first voxel."""
     for begin, end, colour, rings, wide in lines:
         width = thin + _WIDE if wide else thin
         ends = [(points + 0.5)[:, axes] * scale[axes] for points in (begin, end)]

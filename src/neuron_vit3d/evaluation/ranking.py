@@ -10,31 +10,30 @@ import numpy as np
 from ..morphology import Tree, rasterize
 
 
-# Voxels around a gold center line that are neuron for sure: with less (below half a voxel's diagonal, 0.87) the line
+# Voxels this near to a gold center line are certainly neuron; with less (below half a voxel's diagonal, 0.87) the line
 # has gaps.
 LINE_RADIUS = 1.0
-# Voxels beyond the gold radius that are left out as well: the surface of a hand-drawn tube is not known better than
-# that.
+# Voxels up to this far beyond the gold radius are left out as well: the surface of a hand-drawn tube is not known more
+# precisely.
 MARGIN = 1.0
 
 
 def average_precision(scores, gold, *, ignore=None) -> float:
-    """Averages the precision over recall as the threshold falls through all scores.
+    """Computes the average precision: precision averaged over recall, as the threshold falls through all scores.
 
-    It is 1 where every neuron voxel has a higher score than any other voxel. No threshold has to be chosen, and only
+    It is 1 if every neuron voxel has a higher score than any other voxel. No threshold has to be chosen, and only
     the order of the scores counts.
 
     Args:
         scores: (z, y, x) numbers, or a Volume of them: probabilities, or the response of a filter in any unit.
-        gold: mask (z, y, x), or a Volume of one; or a gold tree in voxels. Of a tree, the voxels within 1 voxel of its
-            lines are neuron. The others within its radius, and 1 voxel beyond, are left out: how far a neurite reaches
-            is what hand-drawn trees say worst, and a thin mask in a thick tube is no error (see
-            [`center_line_labels`]).
+        gold: mask (z, y, x), or a Volume of one; or a gold tree in voxels. For a tree, the voxels within 1 voxel of
+            its lines are neuron. The others within its radius, and 1 voxel beyond, are left out: radii are the least
+            exact part of hand-drawn trees, and a thin mask in a thick tube is no error (see [`center_line_labels`]).
         ignore: mask of voxels that are left out.
 
     Returns:
-        The mean over the neuron voxels of the precision at each one's score (voxels of equal score come together); 0
-        where gold has none.
+        The mean, over the neuron voxels, of the precision at each voxel's score (voxels of equal score count
+        together); 0 if gold has no neuron voxel.
 
     Raises:
         ValueError: shapes differ or are not 3D, or scores are not finite.
@@ -43,15 +42,15 @@ def average_precision(scores, gold, *, ignore=None) -> float:
 
 
 def ranking_scores(scores, gold, *, ignore=None) -> dict[str, float]:
-    """Says how well scores rank the voxels: what no single threshold can.
+    """Computes how well scores rank the voxels, which no single threshold shows.
 
     Args:
         scores, gold, ignore: as in [`average_precision`].
 
     Returns:
         average_precision: see [`average_precision`].
-        best_dice, best_threshold: the highest Dice of any threshold, on the voxels that are not left out, and the
-            threshold (voxels at or above it are the mask); 0 and NaN where gold has no voxel.
+        best_dice, best_threshold: the highest Dice of any threshold, on the voxels that are not left out, and that
+        threshold (voxels at or above it are the mask); 0 and NaN if gold has no voxel.
     """
     scores = np.asarray(getattr(scores, "array", scores))
     if isinstance(gold, Tree):
@@ -73,15 +72,16 @@ def ranking_scores(scores, gold, *, ignore=None) -> dict[str, float]:
 
 
 def center_line_labels(tree: Tree, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of which a gold tree is sure, and the voxels of which it is not.
+    """Returns the voxels that a gold tree certainly labels as neuron, and those of which it is not sure.
 
     Args:
-        tree: in voxels. Radii that are placeholders make the band narrow: voxels of the neurite then count as errors.
+        tree: in voxels. If its radii are placeholders the band is narrow, and other voxels of the neurite count as
+            errors.
         shape: (z, y, x).
 
     Returns:
-        (line, band), bool (z, y, x): voxels within 1 voxel of the tree's lines; and the others within its radius (at
-        least that 1 voxel) and 1 voxel beyond. All else is background, as far as the tree is complete.
+        (line, band), bool (z, y, x): the voxels within 1 voxel of the tree's lines; and the others within its radius
+        (at least that 1 voxel) and 1 voxel beyond. All other voxels are background, if the tree is complete.
     """
     line = rasterize(tree, shape, min_radius=LINE_RADIUS, max_radius=LINE_RADIUS)
     wide = replace(tree, radii=np.maximum(tree.radii, LINE_RADIUS) + MARGIN)
@@ -89,13 +89,12 @@ def center_line_labels(tree: Tree, shape: tuple[int, int, int]) -> tuple[np.ndar
 
 
 def _ranked(positive: np.ndarray, negative: np.ndarray) -> dict[str, float]:
-    """Figures of the scores (p,) of neuron voxels and (n,) of the others."""
+    """Computes the figures from the scores (p,) of neuron voxels and (n,) of the others."""
     if not len(positive):
         return {"average_precision": 0.0, "best_dice": 0.0, "best_threshold": math.nan}
     thresholds, counts = np.unique(positive, return_counts=True)
     true = counts[::-1].cumsum()[::-1]  # neuron voxels at or above each threshold
-    # Only the order around the neuron's scores matters, and most of the background is below all of them, or is 0 as
-    # they are.
+    # Only the order around the neuron's scores matters; most of the background is below all of them.
     num_negative = np.count_nonzero(negative >= thresholds[0])
     above = np.sort(negative[negative > thresholds[0]])
     false = len(above) - np.searchsorted(above, thresholds, side="left")

@@ -1,4 +1,4 @@
-"""Compares the runs of an experiment: means over neurons, spreads over seeds, paired tests; as text and curves."""
+"""Compares the runs of an experiment, as text and curves: means over neurons, spreads over seeds, paired tests."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ COLUMNS = {
     "tree F1": ("tree_f1", 3),
     "seconds": ("seconds", 1),  # to segment the volume
 }
-AVERAGED = ", averaged"  # ends the variant's name where blocks overlap along z and their scores are averaged
+AVERAGED = ", averaged"  # ends a variant's name if scores of blocks that overlap along z are averaged
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is kept of a run: `experiment` says what it was (base, arm, seed, decoder, share, data, variant)."""
+    """The results of a run; `experiment` identifies it (base, arm, seed, decoder, share, data, variant)."""
 
     experiment: dict
     options: dict  # of the trainer
@@ -48,7 +48,7 @@ class Result:
 def write_report(results: list[Result], folder: Path) -> Path:
     """Writes report.md, summary.md, runs.csv and curves.png, and returns the first.
 
-    report.md has a table for each study, in which each row is compared with its reference; summary.md tells what each
+    report.md has a table for each study, in which each row is compared with its reference; summary.md shows what each
     row gains.
 
     Raises:
@@ -100,7 +100,7 @@ _READ_IT = [
 
 
 def study_tables(results: list[Result]) -> list[Table]:
-    """Arranges the runs by study, with the rows that have runs; studies of one row are left out."""
+    """Groups the runs by study, with the rows that have runs; studies of one row are left out."""
     found = []
     variants = list(dict.fromkeys(run.experiment["variant"] for run in results))
     for base in sorted({run.experiment["base"] for run in results}):
@@ -141,7 +141,7 @@ def study_tables(results: list[Result]) -> list[Table]:
 
 
 def _options_that_differ(results: list[Result], base: str) -> str:
-    """The tile size and the steps of a 2D model's runs, in brackets, where other models have others."""
+    """Returns the tile size and the steps of a 2D model's runs, in brackets, if other models have others."""
     words = []
     for key, text in (("tile_size", "tiles of {}"), ("max_steps", "{} steps")):
         if len({run.options.get(key) for run in results}) > 1:
@@ -151,7 +151,7 @@ def _options_that_differ(results: list[Result], base: str) -> str:
 
 
 def _common_options(results: list[Result]) -> str:
-    """The options that all runs had, but for those that say how often something is written."""
+    """Lists the options that all runs share, except those that say how often something is written."""
     left_out = ("steps", "keep_", "num_workers", "cpu", "report_to")
     shared = {
         key: value
@@ -163,16 +163,16 @@ def _common_options(results: list[Result]) -> str:
 
 
 def _fits(run: Result, fields: dict) -> bool:
-    """Whether a run is of these fields; a "fold" is any fold."""
+    """Tells whether a run has these fields; a "fold" means any fold."""
     mine = {**run.experiment, "data": run.experiment["data"].split()[0]}
     return all(mine[key] == value for key, value in fields.items())
 
 
 @dataclass(frozen=True)
 class Table:
-    """Results side by side, each row compared with a reference row.
+    """A table of results, in which each row is compared with a reference row.
 
-    A row is a group of runs that differ in their seed (and fold).
+    A row is a group of runs that differ only in their seed (and fold).
     """
 
     title: str
@@ -194,7 +194,7 @@ class Table:
         return [*lines, ""]
 
     def summary(self) -> list[str]:
-        """A line for each row: Dice, AP and tree F1, and what they gain over the reference."""
+        """Returns a line for each row: Dice, AP and tree F1, and what they gain over the reference."""
         lines = [f"| **{self.title}** |" + " |" * 10]
         for name, runs in self.rows.items():
             cells = [name, str(len(runs))]
@@ -204,7 +204,7 @@ class Table:
         return lines
 
     def _gain(self, name: str, key: str) -> list[str]:
-        """Relative gain over the reference, and p with the number of pairs."""
+        """Returns the relative gain over the reference, and p with the number of pairs."""
         ours, theirs = pairs(self.rows[name], self.rows.get(self.reference, []), key)
         if name == self.reference or not np.any(theirs):
             return ["", ""]
@@ -212,7 +212,7 @@ class Table:
 
 
 def pairs(ours: list[Result], theirs: list[Result], key: str) -> tuple[list[float], list[float]]:
-    """Returns a figure of both rows for every seed and test neuron that both have: two lists in one order."""
+    """Returns a figure for every seed and test neuron that both rows have: two lists in the same order."""
     found = {(run.experiment["seed"], name): figures[key] for run in theirs for name, figures in run.test.items()}
     both = [
         (figures[key], found[run.experiment["seed"], name])
@@ -226,7 +226,7 @@ def pairs(ours: list[Result], theirs: list[Result], key: str) -> tuple[list[floa
 def mean_and_spread(by_seed: Sequence[float]) -> tuple[float, float]:
     """Computes mean and standard deviation (of the sample; 0 for one value) of one figure over seeds.
 
-    What is not finite is left out.
+    Values that are not finite are left out.
     """
     values = np.asarray(by_seed, float)
     values = values[np.isfinite(values)]
@@ -247,7 +247,7 @@ def paired_test(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def _cell(runs: list[Result], key: str, decimals: int) -> str:
-    """Mean over neurons, then mean and spread over seeds."""
+    """Returns the mean over neurons, then mean and spread over seeds, as text."""
     by_seed: dict[int, list[float]] = {}
     for run in runs:
         by_seed.setdefault(run.experiment["seed"], []).extend(
@@ -262,7 +262,7 @@ def _cell(runs: list[Result], key: str, decimals: int) -> str:
 
 
 def write_csv(results: list[Result], path: Path) -> None:
-    """A row for every run and test neuron."""
+    """Writes a row for every run and test neuron."""
     experiment = list(results[0].experiment)
     figures = list(dict.fromkeys(key for run in results for values in run.test.values() for key in values))
     with open(path, "w", newline="") as file:

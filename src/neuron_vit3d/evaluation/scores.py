@@ -1,4 +1,4 @@
-"""Everything that is said of the scores of one volume: mask, center lines, and the tree traced from them."""
+"""Computes all figures for the scores of one volume: of the mask, the center lines, and the traced tree."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .segmentation import overlap_scores, segmentation_scores
 
 
 THRESHOLDS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.97, 0.98, 0.99)
-TOLERANCE = 3.0  # voxels; hand-drawn radii are not better than that
+TOLERANCE = 3.0  # voxels; hand-drawn radii are not more exact
 
 
 def score_volume(
     scores: np.ndarray, threshold: float, gold: np.ndarray, gold_tree: Tree | None = None
 ) -> tuple[dict[str, float], Tree | None]:
-    """Everything that is reported of a volume, and the tree traced from it where there is a gold one.
+    """Computes all figures that are reported of a volume, and traces its tree if there is a gold tree.
 
     Args:
         scores: (z, y, x) in [0, 1].
@@ -26,11 +26,11 @@ def score_volume(
 
     Returns:
         dice, precision, recall, f1, iou, hd95, cldice: see [`segmentation_scores`];
-        best_dice, best_threshold: at the threshold that is best for this volume, its ceiling;
+        best_dice, best_threshold: at the threshold that is best for this volume, an upper limit;
         average_precision: over all thresholds, see [`average_precision`];
-        near_precision, near_recall: shares of the mask that lies within 3 voxels of the gold one, and the other way
-            round: specks, false branches and other cells count, the coarse radii of traces by hand do not;
-        tree_*: what [`tree_distance`] says of the traced tree.
+        near_precision, near_recall: share of the mask that lies within 3 voxels of the gold mask, and the reverse.
+        Specks, false branches and other cells count; the coarse radii of hand-drawn traces do not;
+        tree_*: figures of [`tree_distance`] for the traced tree.
     """
     mask = scores >= threshold
     best = max(THRESHOLDS, key=lambda t: overlap_scores(scores >= t, gold)["dice"])
@@ -55,9 +55,9 @@ def score_volume(
 def average_precision(scores: np.ndarray, gold: np.ndarray, bins: int = 1000) -> float:
     """Averages precision over recall as the threshold falls; scores are counted in `bins` steps of equal width.
 
-    Kept as the reports of the paper's experiment have it, so that runs compare with older ones. Where many scores lie
-    in the first or the last step it is lower than the exact value, which `ranking.average_precision` gives. 0 where
-    the gold mask is empty.
+    The reports of the paper's experiment use this version, so that new runs compare with older ones. If many scores
+    lie in the first or the last step, it is lower than the exact value of `ranking.average_precision`. It is 0 if the
+    gold mask is empty.
     """
     edges = np.linspace(0, 1, bins + 1)
     positive, negative = (np.histogram(scores[which], edges)[0][::-1].cumsum() for which in (gold, ~gold))
@@ -68,9 +68,9 @@ def average_precision(scores: np.ndarray, gold: np.ndarray, bins: int = 1000) ->
 
 
 def share_within(mask: np.ndarray, other: np.ndarray, distance: float) -> float:
-    """Computes the share of a mask's voxels that are at most so many voxels away from another mask.
+    """Computes the share of a mask's voxels that are at most `distance` voxels away from another mask.
 
-    It is 1 where both are empty, and 0 where one is.
+    It is 1 if both are empty, and 0 if one is.
     """
     from scipy.ndimage import distance_transform_edt
 

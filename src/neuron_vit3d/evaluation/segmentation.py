@@ -1,4 +1,4 @@
-"""A predicted mask against the gold mask: overlap, surface distance, center lines."""
+"""Compares a predicted mask with the gold mask: overlap, surface distance, center lines."""
 
 import numpy as np
 
@@ -8,13 +8,13 @@ from ..volumes import as_mask_or_scores
 def segmentation_scores(
     predicted: np.ndarray, gold: np.ndarray, *, ignore: np.ndarray | None = None, voxel_size=None
 ) -> dict[str, float]:
-    """How well a mask agrees with the gold mask.
+    """Computes how well a mask agrees with the gold mask.
 
     Args:
-        predicted, gold: masks (z, y, x), or Volumes of them; what is not zero is neuron. What whole numbers with
-            several values mean, `as_mask_or_scores` says; scores and probabilities are masks from 0.5 on.
+        predicted, gold: masks (z, y, x), or Volumes of them; voxels that are not zero are neuron. Integers with
+            several values are interpreted by `as_mask_or_scores`; scores and probabilities are neuron from 0.5 on.
         ignore: mask of voxels that are left out: they count as background in both masks. (Surfaces and center lines
-            are those of what is left.)
+            are those of the remaining voxels.)
         voxel_size: z, y, x in micrometres; `hd95` is then in micrometres, otherwise in voxels.
 
     Returns:
@@ -42,7 +42,7 @@ def segmentation_scores(
 
 
 def overlap_scores(predicted: np.ndarray, gold: np.ndarray) -> dict[str, float]:
-    """dice, precision, recall, f1 and iou of two boolean masks."""
+    """Computes dice, precision, recall, f1 and iou of two boolean masks."""
     both = int(np.count_nonzero(predicted & gold))
     positives, truths = int(np.count_nonzero(predicted)), int(np.count_nonzero(gold))
     empty = 1.0 if positives == truths == 0 else 0.0
@@ -54,7 +54,7 @@ def overlap_scores(predicted: np.ndarray, gold: np.ndarray) -> dict[str, float]:
 
 
 def hausdorff95(predicted: np.ndarray, gold: np.ndarray, voxel_size=None) -> float:
-    """The larger of the two directed 95th percentiles of the distance from one mask's surface to the other's."""
+    """Computes the larger directed 95th percentile of the distance from one mask's surface to the other's."""
     if not predicted.any() or not gold.any():
         return 0.0 if predicted.any() == gold.any() else float("inf")
     from scipy.spatial import cKDTree
@@ -66,7 +66,7 @@ def hausdorff95(predicted: np.ndarray, gold: np.ndarray, voxel_size=None) -> flo
 
 
 def center_line_dice(predicted: np.ndarray, gold: np.ndarray) -> float:
-    """clDice: topology precision and sensitivity from the masks' skeletons, and their harmonic mean."""
+    """Computes clDice: the harmonic mean of topology precision and sensitivity, from the masks' skeletons."""
     if not predicted.any() or not gold.any():
         return float(predicted.any() == gold.any())
     box = _bounding_box(predicted | gold)
@@ -80,7 +80,7 @@ def center_line_dice(predicted: np.ndarray, gold: np.ndarray) -> float:
 def center_line(mask: np.ndarray) -> np.ndarray:
     """Thins a mask to its skeleton (Lee et al. 1994).
 
-    A component that thinning erases, as it does blocks of even thickness, is represented by its innermost voxel.
+    Thinning erases some components, such as blocks of even thickness; these are represented by their innermost voxel.
     """
     from scipy import ndimage
     from skimage.morphology import skeletonize
@@ -105,7 +105,7 @@ def _mask(mask, name: str) -> np.ndarray:
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """Coordinates (n, 3) of the mask's voxels that have a face-neighbour outside it or lie on the volume's border."""
+    """Finds the voxels (n, 3) of a mask that have a face-neighbour outside it or lie on the volume's border."""
     box = _bounding_box(mask)
     padded = np.pad(mask[box], 1)
     inside = padded[1:-1, 1:-1, 1:-1].copy()

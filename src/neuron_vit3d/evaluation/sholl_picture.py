@@ -1,4 +1,5 @@
-"""A picture of trees and their Sholl crossings: a row for each, the tree on the left, the curves on the right."""
+"""Draws trees and their Sholl crossings: a row for each tree, with the tree on the left and its curves on the
+right."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ IN_3D, IN_2D, _TREE_COLOUR = (
 
 
 def write_sholl_picture(path: Path, measured: list[Measured]) -> Path:
-    """Writes a PNG: of each tree the xy projection with axes, scale bar and every fifth sphere, and its crossings."""
+    """Writes a PNG: for each tree the xy projection with axes, scale bar and every fifth sphere, and its crossings."""
     from PIL import Image, ImageDraw
     from PIL.PngImagePlugin import PngInfo
 

@@ -1,4 +1,4 @@
-"""How a predicted tree is connected, beside gold: DIADEM score, runs without an error, distances of matched nodes."""
+"""Compares how a predicted and a gold tree are connected: DIADEM score, error-free lengths, matched nodes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def topology_figures(predicted: Tree, gold: Tree, *, threshold: float = 2.0) -> 
         threshold: voxels, see [`run_lengths`].
 
     Returns:
-        What `node_distances`, `run_lengths` and `diadem_score` say; `diadem` is 0 where the prediction has no edge.
-        All but the first are NaN where gold has no edge with a length.
+        The figures of `node_distances`, `run_lengths` and `diadem_score`; `diadem` is 0 if the prediction has no edge.
+        All but those of `node_distances` are NaN if gold has no edge with a length.
     """
     figures = node_distances(predicted, gold)
     if not gold.length > 0:
@@ -48,7 +48,7 @@ def without_lone_nodes(tree: Tree) -> Tree:
     """Leaves out the nodes without an edge.
 
     Raises:
-        SWCError: there is no other.
+        SWCError: no node has an edge.
     """
     has_edge = np.zeros(len(tree), bool)
     has_edge[tree.edges] = True

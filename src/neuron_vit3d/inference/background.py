@@ -1,9 +1,9 @@
-"""Finds by a cheap look at all voxels where no neurite can be, so that the model can skip those blocks.
+"""Finds where no neurite can be, by a cheap search of all voxels, so that the model can skip those blocks.
 
 A neurite stands out from its surroundings. So, while the volume is read for the first time, the contrast of every cell
 of a slice (32 x 32 pixels) is compared with the noise around it. How much a cell must stand out is measured with the
-model, on a sample of the volume's blocks: as much as the faintest cells in which it found neuron, and a little less to
-be safe.
+model, on a sample of the volume's blocks: as much as the faintest cells in which the model found neuron, less a safety
+margin.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,23 +17,24 @@ from ..model.blocks import BlockGrid
 
 CELL = 16  # side of a cell after pooling 2 x 2
 _PIXELS = 2 * CELL
-_SURROUNDINGS = 15  # side of the square that a pixel is compared with the mean of, after pooling
+_SURROUNDINGS = 15  # side of the square whose mean a pixel is compared with, after pooling
 _THREADS = 2
-# In units of the noise. Noise alone hardly exceeds the lowest. A sample, however large, may lack faint neurites, so no
-# more than the highest is asked for.
+# Limits of what is asked for, in units of the noise. Noise alone hardly exceeds the lower limit. The upper limit holds
+# because a sample, however large, may lack faint neurites.
 _LOWEST, _HIGHEST = 5.5, 20.0
 _SAMPLE = 48  # blocks that the model looks at
-_MIN_BLOCKS = 4 * _SAMPLE  # of fewer, a sample would be too large a part
+_MIN_BLOCKS = 4 * _SAMPLE  # with fewer, the sample would be too large a share
 _SURE = 0.25  # a score that may become neuron
-_PATCH = 6  # pixels of a slice
-_LOST = 5e-4  # of the sample's voxels with such scores, so many may lie in cells that stand out less
-_MARGIN = 0.5  # what a sample holds is not the faintest; in a large volume most is noise, and is left out all the same
+_PATCH = 6  # smallest group of pixels of a slice that counts
+_LOST = 5e-4  # share of the sample's voxels with such scores that may lie in skipped cells
+# The volume may hold fainter neurites than the sample. In a large volume most is noise, which is skipped all the same.
+_MARGIN = 0.5
 
 
 class Contrast:
     """Measures how much the cells of a volume stand out: `add` all slabs from top to bottom, then take the `result`.
 
-    It keeps two numbers for each cell, and a few slices, which threads compare with their surroundings while the next
+    It keeps two numbers for each cell, and a few slices, which threads process while the next slice is read.
     one is read.
 
     Args:
@@ -54,7 +55,7 @@ class Contrast:
         for z in range(slab.shape[1]):
             pooled = _pooled(slab[:, z])
             if not self._pooled:
-                self._pooled = [pooled]  # the first slice has itself above it
+                self._pooled = [pooled]  # the first slice stands in for the one above it
             self._pooled.append(pooled)
             if len(self._pooled) == 3:
                 self._begin_to_look()
@@ -64,20 +65,20 @@ class Contrast:
 
         Its shape is (slices, rows, columns), float32.
         """
-        if self._begun < self.cells[0]:  # the last slice has itself below it
+        if self._begun < self.cells[0]:  # the last slice stands in for the one below it
             self._pooled.append(self._pooled[-1])
             self._begin_to_look()
         for looking in self._looking:
             looking.result()
         self._threads.shutdown()
-        # A neurite in a cell must not pass for noise: the calmer ones of its neighbours tell how much there is.
+        # A neurite in a cell must not count as noise, so the noise is taken from the calmer ones of its neighbours.
         noise = ndimage.percentile_filter(self._noise, 30, size=(3, 5, 5), mode="nearest")
         calm = np.maximum(noise, 1e-6 * max(float(self._highest.max()), 1e-30))
-        # A neurite's end, or its course through a dark slice, lies beside what stands out.
+        # A neurite's end, or its path through a dark slice, lies beside cells that stand out.
         return ndimage.maximum_filter(self._highest / calm, size=3, mode="nearest")
 
     def _begin_to_look(self) -> None:
-        """Begins to look at the middle one of the three slices that are kept."""
+        """Starts to process the middle one of the three slices that are kept."""
         if len(self._looking) == _THREADS:
             self._looking.pop(0).result()
         self._looking.append(self._threads.submit(self._look, self._begun, tuple(self._pooled)))
@@ -85,7 +86,7 @@ class Contrast:
         self._pooled.pop(0)
 
     def _look(self, z: int, pooled: tuple[np.ndarray, ...]) -> None:
-        """Looks at slice z, given the pooled slices above it, of itself, and below it."""
+        """Processes slice z, given the pooled slice above it, itself, and the one below it."""
         mean = sum(pooled) / 3
         contrast = mean - ndimage.uniform_filter(mean, (0, _SURROUNDINGS, _SURROUNDINGS), mode="nearest")
         channels, height, width = contrast.shape
@@ -99,7 +100,7 @@ class Contrast:
         highest = of_cells(contrast, np.maximum)
         # The mean distance of a normal variable from 0 is 0.8 of its standard deviation.
         noise = of_cells(np.abs(contrast), np.add) / (0.8 * CELL**2)
-        # Of several channels, the one that stands out most.
+        # If there are several channels, the one that stands out most counts.
         channel = (highest / np.maximum(noise, 1e-30)).argmax(axis=0)[None]
         self._highest[z] = np.take_along_axis(highest, channel, 0)[0]
         self._noise[z] = np.take_along_axis(noise, channel, 0)[0]
@@ -108,13 +109,13 @@ class Contrast:
 def needed_blocks(
     stands_out: np.ndarray, grid: BlockGrid, score: Callable[[list[tuple[int, tuple[int, int]]]], Iterable[np.ndarray]]
 ) -> np.ndarray:
-    """Which blocks (steps, tiles) bool the model has to look at: those in which a cell stands out enough.
+    """Finds the blocks, bool (steps, tiles), that the model needs to see: those with a cell that stands out enough.
 
     Args:
-        stands_out: of the cells, from [`Contrast`].
+        stands_out: contrast of the cells, from [`Contrast`].
         grid: the blocks.
-        score: gives the scores (num_output_slices, tile height, tile width) of blocks, (step, tile origin), in their
-            order.
+        score: function that returns the scores (num_output_slices, tile height, tile width) of blocks, each given as
+            (step, tile origin), in their order.
     """
     by_block = highest_in_blocks(stands_out, grid)
     if is_small(by_block):
@@ -128,7 +129,7 @@ def needed_blocks(
 
 
 def highest_in_blocks(stands_out: np.ndarray, grid: BlockGrid) -> np.ndarray:
-    """Returns how much the cell stands out most in what each block (steps, tiles) labels."""
+    """Returns the highest contrast of the cells that each block (steps, tiles) labels."""
     height, width = grid.tile
     result = np.empty((len(grid.steps), len(grid.tile_origins)), np.float32)
     for row, step in enumerate(grid.steps):
@@ -145,10 +146,10 @@ def is_small(by_block: np.ndarray) -> bool:
 
 
 def sample_of_blocks(by_block: np.ndarray) -> list[int]:
-    """Chooses the blocks by which the model finds how much is enough, in ascending order.
+    """Chooses the blocks by which the contrast that is enough is found, in ascending order.
 
-    They are spread evenly over the blocks that stand out from noise, from the flattest to the steepest. None are
-    chosen where so few stand out that all may be looked at.
+    They are spread evenly over the blocks that stand out from noise, from the lowest contrast to the highest. If only
+    a few stand out, none are chosen, and the model may see them all.
     """
     order = np.argsort(by_block, axis=None, kind="stable")
     order = order[by_block.ravel()[order] >= _LOWEST]
@@ -160,7 +161,7 @@ def sample_of_blocks(by_block: np.ndarray) -> list[int]:
 def levels_in_block(
     stands_out: np.ndarray, grid: BlockGrid, step: int, origin: tuple[int, int], scores: np.ndarray
 ) -> np.ndarray:
-    """Returns how much those cells of a block stand out in which its scores find neuron: (voxels,)."""
+    """Returns the contrast of the cells in which a block's scores find neuron, one value per voxel: (voxels,)."""
     levels = []
     y, x = origin
     for z in grid.labelled(step):
@@ -170,7 +171,7 @@ def levels_in_block(
 
 
 def _without_specks(found: np.ndarray) -> np.ndarray:
-    """Keeps patches of at least `_PATCH` pixels: in noise, too, a model finds a pixel here and there."""
+    """Keeps groups of at least `_PATCH` pixels: even in noise, a model finds a pixel here and there."""
     label, count = ndimage.label(found, np.ones((3, 3)))
     sizes = np.bincount(label.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -178,7 +179,7 @@ def _without_specks(found: np.ndarray) -> np.ndarray:
 
 
 def enough(levels: list[np.ndarray]) -> float:
-    """Returns how much a cell has to stand out, by the levels of the sample's blocks."""
+    """Returns the contrast that a cell must have, by the contrasts in the sample's blocks."""
     ascending = np.sort(np.concatenate([*levels, np.empty(0, np.float32)]))
     if not len(ascending):
         return _LOWEST  # nothing is known of this volume's neurites
@@ -186,7 +187,7 @@ def enough(levels: list[np.ndarray]) -> float:
 
 
 def _cells(first: int, length: int) -> slice:
-    """Returns the cells along an axis in which the pixels from `first` on lie."""
+    """Returns the cells along an axis that hold `length` pixels from `first` on."""
     return slice(first // _PIXELS, -(-(first + length) // _PIXELS))
 
 

@@ -1,4 +1,4 @@
-"""Sends blocks through the model in batches; a GPU computes one batch while the one before is stitched."""
+"""Sends blocks through the model in batches; a GPU computes one batch while the one before it is stitched."""
 
 from collections.abc import Callable
 
@@ -12,19 +12,20 @@ Place = tuple[int, tuple[int, int]]  # first slice, and origin (y, x) of the til
 
 
 class Batches:
-    """Blocks on their way through the model, whose scores are added to the stitched volume in the same order.
+    """Sends blocks through the model in batches, and adds their scores to the stitched volume in the same order.
 
     Args:
-        begin: takes the blocks of a batch to the model; what it returns waits for their scores.
-        size: blocks that go through the model at once.
-        stitcher: takes the scores.
+        begin: function that starts the model on the blocks of a batch, and returns a function that waits for their
+            scores.
+        size: number of blocks in a batch.
+        stitcher: receives the scores.
     """
 
     def __init__(self, begin: Callable[[list[torch.Tensor]], Callable[[], np.ndarray]], size: int, stitcher: Stitcher):
         self._begin, self._size, self._stitcher = begin, size, stitcher
         self._blocks: list[torch.Tensor] = []
         self._places: list[Place] = []
-        self._computed: tuple[list[Place], Callable[[], np.ndarray]] | None = None  # the latter waits for scores
+        self._computed: tuple[list[Place], Callable[[], np.ndarray]] | None = None  # the function waits for the scores
 
     def add(self, place: Place, block: torch.Tensor) -> None:
         """Adds a block (channels, slices, height, width) with its place (step, origin)."""
@@ -34,7 +35,7 @@ class Batches:
             self._send()
 
     def finish(self) -> None:
-        """Sends the blocks that are left, and adds all scores that are still to come."""
+        """Sends the remaining blocks, and adds all scores that are still missing."""
         if self._blocks:
             self._send()
         self._stitch()
@@ -54,11 +55,11 @@ class Batches:
 
 
 def to_host(tensor: torch.Tensor) -> Callable[[], np.ndarray]:
-    """Begins to copy a tensor to the host; the function that is returned waits for it and gives the array."""
+    """Starts to copy a tensor to the host; returns a function that waits for the copy and returns the array."""
     if tensor.device.type != "cuda":
         array = tensor.cpu().numpy()
         return lambda: array
-    on_host = tensor.to("cpu", non_blocking=True)  # into pinned memory, when the device comes to it
+    on_host = tensor.to("cpu", non_blocking=True)  # into pinned memory, once the device is ready
     there = torch.cuda.Event()
     there.record(torch.cuda.current_stream(tensor.device))  # the current device may be another one
 

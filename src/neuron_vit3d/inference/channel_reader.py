@@ -1,4 +1,4 @@
-"""Reads what a model is given of a volume: a few slices at a time, before they are asked for."""
+"""Reads the channels of a volume that a model takes: a few slices at a time, before they are asked for."""
 
 import os
 import queue
@@ -17,15 +17,15 @@ class ChannelReader:
 
     Args:
         volume: a file that `read_volume` reads, or a [`Volume`].
-        num_channels: the model's; where it takes several, the volume must have just as many.
-        channel: the one for a model of one channel, where the volume has several.
-        invert: read the negative: dark becomes bright. Of whole numbers it is counted from the other end of their
-            range.
-        image: of a file that holds several images, this one, from 0.
+        num_channels: number of channels of the model; if it takes several, the volume must have as many.
+        channel: the channel for a model of one channel, if the volume has several.
+        invert: whether to read the negative, so that dark becomes bright. Integers are then counted from the other end
+            of their range.
+        image: number of the image, from 0, in a file that holds several.
 
     Raises:
-        VolumeError: as `open_volume`; also fewer or more channels than the model takes.
-        ValueError: `channel` is given to a model of several.
+        VolumeError: as `open_volume`; also if the volume has fewer or more channels than the model takes.
+        ValueError: `channel` is given for a model of several channels.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class ChannelReader:
 
 
 class BoxReader:
-    """A part of a volume that is in memory, (channels, slices, height, width), read like the whole.
+    """A part of a volume that is in memory, (channels, slices, height, width), read as if it were the whole.
 
-    Slice 0 is the one after the first `above` slices.
+    Slice 0 is the slice after the first `above` ones.
     """
 
     def __init__(self, voxels: np.ndarray, above: int):
@@ -90,7 +90,7 @@ class BoxReader:
 
 
 def ahead(items: Iterator, count: int = 2) -> Iterator:
-    """Yields the items; a thread makes up to `count` of them before they are asked for."""
+    """Yields the items; a thread prepares up to `count` of them before they are asked for."""
     ready: queue.Queue[tuple] = queue.Queue(count)
     stop = threading.Event()
 

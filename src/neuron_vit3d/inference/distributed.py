@@ -2,7 +2,7 @@
 
     with Cluster(workers=3) as cluster:                       # processes of this machine
         segment_large("brain.ome.zarr", out="brain.scores.ome.zarr", engine=cluster)
-    with Cluster(address="tcp://scheduler:8786") as cluster:  # a scheduler that runs already
+    with Cluster(address="tcp://scheduler:8786") as cluster:  # a scheduler that is already running
         ...
 
 All workers must see the image, the checkpoint and the result's folder under the same paths, on a shared disk. A region
@@ -20,20 +20,21 @@ from .region_job import LargeJob
 from .segmenter import Segmenter
 
 
-_AHEAD = 2  # regions given to each worker: one to do and one to do next
+_AHEAD = 2  # regions assigned to each worker: the current one and the next
 
 
 class Cluster:
     """An [`Engine`] of dask workers; use it in a `with` statement.
 
     Args:
-        address: of a scheduler, such as `tcp://host:8786`; None: a cluster of processes is started on this machine.
-        workers: how many of them, without an address; each computes with one thread.
+        address: address of a scheduler, such as `tcp://host:8786`; None: a cluster of processes is started on this
+            machine.
+        workers: number of processes, if no address is given; each computes with one thread.
         timeout: seconds to wait for the scheduler.
 
     Raises:
-        ValueError: neither an address nor workers, or both, or dask.distributed is not installed.
-        OSError: the scheduler cannot be reached, or is lost on the way.
+        ValueError: neither an address nor workers is given, or both are, or dask.distributed is not installed.
+        OSError: the scheduler cannot be reached, or its connection is lost.
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, timeout: float = 30):
@@ -56,15 +57,15 @@ class Cluster:
             raise OSError(f"{address}: cannot reach a scheduler there: {error}") from error
 
     def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]:
-        """Yields the numbers in the order in which they are done."""
+        """Yields the numbers in the order in which their work is done."""
         from distributed import as_completed
 
         if isinstance(job.image, Volume) or isinstance(job.model, Segmenter):
-            raise ValueError("workers need the image and the checkpoint as files, got one that is in memory")
+            raise ValueError("workers need the image and the checkpoint as files, but one of them is in memory")
         told, waiting, running = _told(job), iter(numbers), as_completed()
         while True:
             try:
-                # Workers come and go: there shall always be enough for those that are there now.
+                # Workers come and go, so each round assigns enough regions for those that are there now.
                 for number in islice(waiting, max(0, self._capacity() - running.count())):
                     running.add(self._submit(told, task, number))
                 if not running.count():
@@ -81,7 +82,7 @@ class Cluster:
         try:
             return future.result()
         except KilledWorker as error:
-            raise OSError(f"{job.out}: {error}; what is done is kept, run it again to go on") from error
+            raise OSError(f"{job.out}: {error}; finished regions are kept, run it again to go on") from error
         except (FutureCancelledError, TimeoutError, OSError) as error:
             if future.status == "error":  # the worker's own
                 raise
@@ -107,14 +108,14 @@ class Cluster:
 
 
 def _lost(job: LargeJob, error: BaseException) -> OSError:
-    return OSError(f"{job.out}: the scheduler was lost: {error}; what is done is kept, run it again to go on")
+    return OSError(f"{job.out}: the scheduler was lost: {error}; finished regions are kept, run it again to go on")
 
 
 def do(told: tuple, task: str, number: int) -> int:
     """Does one piece of work, in a worker.
 
     Raises:
-        VolumeError: its checkpoint or image is not that of the one who asked.
+        VolumeError: the worker's checkpoint or image differs from that of the process that asked.
     """
     job = _job(told)
     for _ in getattr(job, task)([number]):
@@ -123,7 +124,7 @@ def do(told: tuple, task: str, number: int) -> int:
 
 
 def _told(job: LargeJob) -> tuple:
-    """Lists all that a worker needs to know, also to notice that its checkpoint or image is another."""
+    """Lists all that a worker needs to know, also to notice that its checkpoint or image differs."""
     model = job.model
     if model is not None:
         model = str(Path(model).absolute() if Path(model).exists() else model)
@@ -142,7 +143,7 @@ def _told(job: LargeJob) -> tuple:
     )
 
 
-_jobs: dict[tuple, LargeJob] = {}  # of this worker: the last one
+_jobs: dict[tuple, LargeJob] = {}  # the last job of this worker
 _one_at_a_time = threading.Lock()  # a worker may have several threads
 
 

@@ -1,14 +1,14 @@
 """Segments a volume of any size region by region, by any number of processes, into an OME-Zarr.
 
-    segment_large("brain.ome.zarr", out="brain.scores.ome.zarr")          # here, one region after the other
+    segment_large("brain.ome.zarr", out="brain.scores.ome.zarr")          # in this process, region by region
     segment_large(..., shard=(3, 16))                                     # the 4th of 16 jobs
     segment_large(..., engine=Cluster(address="tcp://scheduler:8786"))    # see distributed.py
 
-Three rounds go over the regions (`regions.py`). The first looks at all of them, to find black and white of the whole
-volume and its background. The second segments them, each into its own shard. The third makes the lower resolutions.
-A file for each region notes what is done. So any run with the same image, model and options goes on where others
-stopped, and runs beside each other share the work by `shard`. Until all is done, the result is in the hidden folder
-`.NAME.unfinished` beside its place. Memory holds one region, and an xy projection of the volume.
+There are three rounds over the regions (`regions.py`). The first reads all of them, to find black and white of the
+whole volume and its background. The second segments them, each into its own shard. The third makes the lower
+resolutions. A file for each region records what is done. So any run with the same image, model and options goes on
+where others stopped, and parallel runs share the work by `shard`. Until all is done, the result is in the hidden
+folder `.NAME.unfinished` beside its final place. Memory holds one region, and an xy projection of the volume.
 """
 
 import os
@@ -31,15 +31,15 @@ from .segmenter import Segmenter, segmenter_of
 
 
 class Engine(Protocol):
-    """Who does the work."""
+    """A way to run the work of a job."""
 
     def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]:
-        """Calls the method `task` of a job with each of the numbers, and yields those that are done."""
+        """Calls the method `task` of a job with each of the numbers, and yields each number once its work is done."""
         ...
 
 
 class Here:
-    """Does the work one piece after the other, in this process."""
+    """Runs the work piece by piece, in this process."""
 
     def run(self, job: LargeJob, task: str, numbers: list[int]) -> Iterator[int]:
         yield from getattr(job, task)(numbers)
@@ -63,26 +63,26 @@ def segment_large(
     """Scores a volume of any size, into an OME-Zarr image with lower resolutions.
 
     Args:
-        image: a file or folder that `open_volume` reads, best an OME-Zarr; or a Volume.
+        image: a file or folder that `open_volume` reads, preferably an OME-Zarr; or a Volume.
         model: a checkpoint (folder or name on the Hub), a [`Segmenter`], or None: the embedded default.
         options: how scores are made.
         out: the new folder, `NAME.ome.zarr`.
-        channel: the image's channel to segment, where it has several.
-        image_number: of a file that holds several images, this one, from 0.
-        voxel_size: z, y, x in micrometres, instead of the image's own.
-        shard: (i, n): only the i-th of n parts of the regions, from 0, for jobs beside each other that share a disk.
-            A run without it comes last: it does what is missing, makes the lower resolutions and gives the folder its
+        channel: the image's channel to segment, if it has several.
+        image_number: number of the image, from 0, in a file that holds several.
+        voxel_size: z, y, x in micrometres, replaces the image's own.
+        shard: (i, n): segments only the i-th of n parts of the regions, from 0; for parallel jobs that share a disk. A
+            run without it comes last: it does what is missing, makes the lower resolutions and gives the folder its
             name.
-        engine: who does the work; None: this process.
-        processor: the model's image processor; as [`Segmenter`] takes it.
-        progress: tell on standard error how far it is.
-        keywords: options of [`SegmentOptions`], instead of a record or to change it.
+        engine: where the work runs; None: in this process.
+        processor: the model's image processor, as in [`Segmenter`].
+        progress: whether to report the progress on standard error.
+        keywords: single options of [`SegmentOptions`], instead of `options` or to change them.
 
     Returns:
         The folder; None with `shard`.
 
     Raises:
-        VolumeError: the image is not finite, or constant, or `out` was made from another image, by another model or
+        VolumeError: the image is not finite, or constant; or `out` was made from another image, by another model or
             with other options, or is no image of this package.
         OSError: something cannot be read or written.
         TypeError: there is no option of that name.
@@ -117,7 +117,7 @@ def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress:
         return job.regions[index].voxels
 
     everything("look", mine, of_region)
-    # What other shards have not come to yet, each from another place on.
+    # What other shards have not done yet; each run starts at another place.
     count = len(job.regions)
     start = 0 if shard is None else shard[0] * count // shard[1]
     everything("look", [*range(start, count), *range(start)], of_region)
@@ -133,15 +133,15 @@ def _run(job: LargeJob, shard: tuple[int, int] | None, engine: Engine, progress:
 
 
 def write_mask(scores: Path, out: Path, threshold: float, *, progress: bool = False) -> float:
-    """Writes the mask of an OME-Zarr image of scores as another: 255 where they are at least the threshold, else 0.
+    """Writes the mask of an OME-Zarr image of scores as another OME-Zarr: 255 at scores >= threshold, else 0.
 
-    What is there under the name `out` is replaced if this program made it.
+    An image under the name `out` is replaced if this program made it.
 
     Returns:
         The share of the voxels that are set.
 
     Raises:
-        VolumeError: something else is there.
+        VolumeError: there is something else under that name.
     """
     if out.exists():
         try:

@@ -1,4 +1,4 @@
-"""Keeps what is done of a large volume, a file for each region and round, so that any process can go on."""
+"""Records what is done of a large volume, in a file for each region and round, so that any process can go on."""
 
 import io
 import json
@@ -12,10 +12,10 @@ from ..files import write_whole
 
 @dataclass(frozen=True)
 class Look:
-    """The record that the first round keeps of a region.
+    """The record of a region from the first round.
 
     projection: maximum of the core along z (channels, height, width). sample: some of its voxels (channels, n).
-    lowest, highest: its extreme voxels. stands_out: of the labelled part, see [`Contrast`].
+    lowest, highest: its extreme voxels. stands_out: contrast of the labelled part, see [`Contrast`].
     """
 
     projection: np.ndarray
@@ -51,7 +51,7 @@ class ProgressFolder:
         return json.loads(path.read_text()) if path.exists() else None
 
     def note_plan(self, plan: dict) -> None:
-        """Writes the plan; where there is one already, that one stays."""
+        """Writes the plan; if there is one already, that one stays."""
         _write(self.path / "plan.json", json.dumps(plan).encode(), first_stays=True)
 
     def _file(self, task: str, number: int) -> Path:

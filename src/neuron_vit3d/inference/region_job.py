@@ -1,4 +1,4 @@
-"""Divides one large volume into work that any process can do: to look at regions, segment and shrink them."""
+"""Divides one large volume into work that any process can do: to read regions, segment them, and downsample."""
 
 import hashlib
 import json
@@ -26,12 +26,14 @@ from .regions import Region, RegionGrid
 from .segmenter import Segmenter, check_range, check_voxels, tell_of_inversion
 
 
-# Scores are rounded to multiples of 1 / this: they shrink when compressed, and background is 0, which is not stored.
+# Scores are rounded to multiples of 1 / this, so that they compress better, and background becomes 0, which is not
+# stored.
 _LEVELS = 1024
 
 
 class LargeJob:
-    """A job: what is segmented, how, and where to. Each method does one piece of work and notes that it is done.
+    """A job: what is segmented, how, and where the result goes. Each method does a kind of work and records what is
+    done.
 
     A job can be sent to other processes, unless it was given a Volume or a Segmenter.
     """
@@ -62,7 +64,7 @@ class LargeJob:
 
     @cached_property
     def made_with(self) -> dict:
-        """Returns what decides the result; two runs in which it is the same may share a folder."""
+        """Returns what decides the result; two runs may share a folder if it is the same for both."""
         segmenter = self.segmenter
         return {
             "image": _stamp(self.image),
@@ -80,18 +82,18 @@ class LargeJob:
         }
 
     def is_finished(self) -> bool:
-        """Tells whether the result is there; raises VolumeError where something else is there."""
+        """Tells whether the result is there; raises VolumeError if something else is in its place."""
         if not self.out.exists():
             return False
         self._check_same(self.out)
-        shutil.rmtree(self.folder, ignore_errors=True)  # a run may have ended just before it did this
+        shutil.rmtree(self.folder, ignore_errors=True)  # a run may have been stopped just before this
         return True
 
     def begin(self) -> None:
-        """Makes the folder for the result, or checks that the folder there is of the same job."""
+        """Makes the folder for the result, or checks that an existing one belongs to the same job."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         if not self.folder.exists():
-            # Others may come at the same moment: the first one's folder stays.
+            # Other runs may start at the same moment: the first one's folder stays.
             try:
                 with new_folder(self.folder) as own:
                     own.mkdir()
@@ -110,7 +112,8 @@ class LargeJob:
         self.check_begun()
 
     def check_begun(self) -> None:
-        """Raises VolumeError where another job was begun: a worker may have other files under the same names."""
+        """Raises VolumeError if the folder belongs to another job: a worker may see other files under the same
+        names."""
         self._check_same(self.unfinished)
 
     def _check_same(self, path: Path) -> None:
@@ -121,8 +124,8 @@ class LargeJob:
                 f"{path}: is there already and is no image that this program began; choose another output"
             ) from error
         ours = json.loads(json.dumps(self.made_with))
-        theirs.setdefault("invert", ours["invert"])  # runs of before it was noted go on
-        for option in fields(SegmentOptions):  # another that is at its default may be missing
+        theirs.setdefault("invert", ours["invert"])  # older runs did not record it
+        for option in fields(SegmentOptions):  # options at their defaults may be missing
             if (option.name in theirs) != (option.name in ours):
                 theirs.setdefault(option.name, option.default)
                 ours.setdefault(option.name, option.default)
@@ -141,7 +144,7 @@ class LargeJob:
     # -- first round -----------------------------------------------------------------------------------------------
 
     def look(self, indices: list[int]) -> Iterator[int]:
-        """Reads regions and keeps the records from which the whole volume's plan is made."""
+        """Reads regions, and keeps the records from which the plan of the whole volume is made."""
         for index in indices:
             if not self.progress.is_done("look", index):  # another run may have come by
                 self.progress.note("look", index, self._look_at(self.regions[index]))
@@ -166,11 +169,11 @@ class LargeJob:
     # -- the plan ---------------------------------------------------------------------------------------------------
 
     def make_plan(self) -> None:
-        """Finds black, white and the background's contrast of the whole volume; the first process to come decides."""
+        """Finds black, white and the needed contrast of the whole volume; the first process to get here decides."""
         if self.progress.plan() is not None:
             return
         collected = self._intensity_range()
-        lowest: Any = np.inf  # and of the voxels' own type as soon as there are some, for messages
+        lowest: Any = np.inf  # of the voxels' own type once there are some, for messages
         highest: Any = -np.inf
         by_block = []
         for region in self.regions:
@@ -208,9 +211,9 @@ class LargeJob:
     # -- second round ------------------------------------------------------------------------------------------------
 
     def segment(self, indices: list[int]) -> Iterator[int]:
-        """Writes the scores of the regions in which a neurite can be; the scores of the others are 0."""
+        """Writes the scores of the regions that may hold a neurite; the scores of the others are 0."""
         plan = self.progress.plan()
-        assert plan is not None  # the first round left it
+        assert plan is not None  # the first round has written it
         intensities = np.array(plan["black"]), np.array(plan["white"])
         target = ImageLevel(self.unfinished)
         for region, needed, reader in ahead(self._to_segment(indices, plan["enough"])):
@@ -225,7 +228,7 @@ class LargeJob:
             yield region.index
 
     def _to_segment(self, indices, enough_contrast: float) -> Iterator[tuple[Region, np.ndarray, BoxReader | None]]:
-        """Yields the regions, their needed blocks (steps, tiles) bool, and a reader where there is something to do."""
+        """Yields the regions, their needed blocks (steps, tiles) bool, and a reader if any block is needed."""
         for index in indices:
             region = self.regions[index]
             needed = np.ones((len(region.grid.steps), len(region.grid.tile_origins)), bool)
@@ -246,7 +249,7 @@ class LargeJob:
         return level * len(self.regions) + index
 
     def shrink(self, numbers: list[int]) -> Iterator[int]:
-        """Fills shards of lower resolutions for which the next higher resolution is whole."""
+        """Fills those shards of lower resolutions for which the next higher resolution is complete."""
         for number in numbers:
             self._check_not_ended()
             lower_resolution(self.unfinished, *divmod(number, len(self.regions)))
@@ -254,7 +257,7 @@ class LargeJob:
             yield number
 
     def _check_not_ended(self) -> None:
-        """Checks that no other run has finished the result: what is written after that would be lost."""
+        """Checks that no other run has finished the result: anything written after that would be lost."""
         if not self.unfinished.exists():
             raise OSError(f"{self.out}: another run has ended this work, or its folder was removed")
 
@@ -268,7 +271,7 @@ def _origin(region: Region) -> tuple[int, int]:
 
 
 def _stamp(image: Path | Volume) -> str:
-    """Returns what differs between two images, and between an image and itself after a change."""
+    """Returns a text that differs between two images, and changes when an image does."""
     if isinstance(image, Volume):
         return hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
     found = on_disk(image)

@@ -1,11 +1,12 @@
-"""Divides a volume too large for one machine into regions, each segmented by itself and written to one shard.
+"""Divides a volume too large for one machine into regions; each is segmented by itself and written to one shard.
 
     regions = RegionGrid(BlockGrid((2048, 2048, 2048), tile=(256, 256), overlap=(32, 32), num_slices=5))
     regions.side, regions.chunk, len(regions)      # (64, 448, 448), (32, 112, 112), 800
-    regions[7].core                                # the voxels that region 7 writes, nobody else does
+    regions[7].core                                # the voxels that only region 7 writes
 
-The tiles of a region reach half an overlap beyond it, up to where the tiles of its neighbours begin. Of what they
-predict, only the region's own voxels are kept. So no tile is looked at twice, and no voxel comes from a tile's border.
+The tiles of a region reach half an overlap beyond it, up to where the tiles of its neighbours begin. Of their
+predictions, only the region's own voxels are kept. So no tile is computed twice, and no voxel comes from a tile's
+border.
 """
 
 from collections.abc import Iterator
@@ -19,32 +20,32 @@ from ..model.blocks import BlockGrid, tile_starts
 from ..volumes.volume import Box
 
 
-_SLICES, _PIXELS = 64, 480  # the sides of a region, about
-_CHUNK_SLICES, _CHUNK_PIXELS = 32, 128  # the sides of a chunk, at most
+_SLICES, _PIXELS = 64, 480  # approximate sides of a region
+_CHUNK_SLICES, _CHUNK_PIXELS = 32, 128  # largest sides of a chunk
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of a volume: slices of the volume along z, y and x.
+    """A part of a volume, given as slices along z, y and x.
 
-    core: the voxels that are written. labelled: the voxels that its blocks label, of which the core is kept. seen: the
-    voxels that its blocks look at.
+    core: the voxels that are written. labelled: the voxels that its blocks label; the core is a part of them. seen:
+    the voxels that its blocks read.
     """
 
     index: int
     core: Box
     labelled: Box
     seen: Box
-    grid: BlockGrid  # of what is labelled
+    grid: BlockGrid  # of the labelled voxels
 
     @property
     def voxels(self) -> int:
-        """The number of voxels that are written."""
+        """Number of voxels that are written."""
         return prod(_sides(self.core))
 
     @property
     def inner(self) -> Box:
-        """The place of the core in the labelled part."""
+        """Place of the core in the labelled part."""
         z, y, x = (
             slice(core.start - labelled.start, core.stop - labelled.start)
             for core, labelled in zip(self.core, self.labelled, strict=True)
@@ -57,7 +58,7 @@ class RegionGrid:
     """The regions of a volume, in C order.
 
     Args:
-        whole: the blocks of the whole volume; those of a region have the same sides and overlaps.
+        whole: the blocks of the whole volume; blocks of a region have the same sides and overlaps.
     """
 
     whole: BlockGrid
@@ -68,7 +69,7 @@ class RegionGrid:
 
     @cached_property
     def side(self) -> tuple[int, int, int]:
-        """The sides of a region's core, z y x: slices of whole steps, and pixels of whole tiles."""
+        """Sides of a region's core, z y x, in whole steps and whole tiles."""
         step = self.whole.num_output_slices - self.whole.slice_overlap
         height, width = (
             _side(*axis) for axis in zip(self.shape[1:], self.whole.tile, self.whole.overlap, strict=True)
@@ -77,7 +78,7 @@ class RegionGrid:
 
     @property
     def chunk(self) -> tuple[int, int, int]:
-        """The sides of a chunk, z y x; they divide the sides of a region."""
+        """Sides of a chunk, z y x; they divide the sides of a region."""
         most = (_CHUNK_SLICES, _CHUNK_PIXELS, _CHUNK_PIXELS)
         depth, height, width = (_divisor_near(limit, whole) for limit, whole in zip(most, self.side, strict=True))
         return depth, height, width
@@ -119,9 +120,9 @@ class RegionGrid:
 def _side(length: int, tile: int, overlap: int) -> int:
     """Returns the side of the regions along an axis of the plane.
 
-    There is one region where there is no more than a tile, or little more than `_PIXELS`. Otherwise the side is a
-    multiple of what a tile adds, from 2/3 to 4/3 of `_PIXELS`, and of those the one with which all regions have the
-    fewest tiles: a last region of a few pixels has a whole tile of its own.
+    There is one region if the axis is no longer than a tile, or little longer than `_PIXELS`. Otherwise the side is a
+    multiple of what a tile adds, from 2/3 to 4/3 of `_PIXELS`. Of these sides the one is taken with which all regions
+    together have the fewest tiles, since even a last region of a few pixels needs a whole tile.
     """
     most = 4 * _PIXELS // 3
     if length <= max(tile, most):
@@ -138,9 +139,9 @@ def _side(length: int, tile: int, overlap: int) -> int:
 
 
 def _reaching(core: slice, shared: int, least: int, length: int) -> slice:
-    """Returns the core with one half, above and below, of what its tiles share with the neighbours'.
+    """Extends the core, above and below, by half of what its tiles share with the neighbours' tiles.
 
-    It is longer where it would be shorter than `least`, and lies inside an axis of `length`.
+    The result is at least `least` long, and lies inside an axis of `length`.
     """
     start, stop = max(core.start - shared // 2, 0), min(core.stop + shared - shared // 2, length)
     start = max(min(start, stop - least), 0)
@@ -153,7 +154,8 @@ def _sides(box: Box) -> tuple[int, int, int]:
 
 
 def _divisor_near(limit: int, whole: int) -> int:
-    """Returns the largest divisor up to a limit, or the smallest above where that is less than a quarter of it."""
+    """Returns the largest divisor up to a limit; if that is less than a quarter of it, the next one above the
+    limit."""
     divisors = [side for side in range(1, whole + 1) if whole % side == 0]
     below = max(side for side in divisors if side <= limit)
     return below if 4 * below >= min(limit, whole) else min(side for side in divisors if side > limit)

@@ -1,4 +1,4 @@
-"""Segments one volume of any size: blocks go through the model in batches, and memory holds a few slices.
+"""Segments one volume of any size: blocks go through the model in batches, with a few slices in memory.
 
     scores = segment("neuron.tif")                       # the embedded default model; Volume of scores in [0, 1]
     segment("neuron.tif", "user/checkpoint", flips=True, out="neuron.scores.tif")     # slab by slab to disk
@@ -38,7 +38,7 @@ from .windows import Window, block_of, windows_of
 logger = logging.getLogger(__name__)
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "assets" / "default"
-_VOXELS_AT_ONCE = 1 << 24  # read for the first look at the intensities
+_VOXELS_AT_ONCE = 1 << 24  # read at once to find the range of intensities
 
 
 def segment(
@@ -56,14 +56,13 @@ def segment(
 
     Args:
         volume: a file that `read_volume` reads, or a [`Volume`].
-        model: a checkpoint (folder or name on the Hub), a loaded model, or a [`Segmenter`]; None: the embedded
-            default.
+        model: a checkpoint (folder or name on the Hub), a loaded model, a [`Segmenter`]; None: the embedded default.
         options: how scores are made.
-        channel: the image's channel to segment, where it has several.
-        processor: the model's image processor; as [`Segmenter`] takes it.
-        out: write the scores to this TIFF as they come, and return them mapped from it; without it they are in memory.
-        progress: tell on standard error how far it is.
-        keywords: options of [`SegmentOptions`], instead of a record or to change it.
+        channel: the image's channel to segment, if it has several.
+        processor: the model's image processor, as in [`Segmenter`].
+        out: a TIFF to which scores are written as they come; the result is mapped from it. None: scores are in memory.
+        progress: whether to report the progress on standard error.
+        keywords: single options of [`SegmentOptions`], instead of `options` or to change them.
 
     Returns:
         Volume of float32 scores in [0, 1], axes (z, y, x), with the input's voxel size.
@@ -93,13 +92,13 @@ class Segmenter:
 
     Args:
         model: a checkpoint (folder or name on the Hub), a loaded model, or None: the embedded default. A loaded model
-            is itself moved to the device, and its weights to float32 unless they are quantised.
+            is moved to the device (no copy is made), and its weights become float32 unless they are quantised.
         options: how scores are made.
-        processor: its image processor; None: the checkpoint's own, or for a loaded model one made from its config.
-        keywords: options of [`SegmentOptions`], instead of a record or to change it.
+        processor: the model's image processor; None: the checkpoint's own, or for a loaded model one made from its
+            config. keywords: single options of [`SegmentOptions`], instead of `options` or to change them.
 
     Attributes:
-        options: as given, but with the values that the model, its image processor and the machine decide.
+        options: as given, with defaults filled in by the model, its image processor and the machine.
 
     Raises:
         ValueError: the checkpoint is not one of this package, or an option cannot have its value.
@@ -130,7 +129,7 @@ class Segmenter:
         self.options = replace(
             options,
             device=self.device,
-            # A GPU takes hardly longer for many blocks of a small model than for a few.
+            # A GPU takes little longer for many blocks of a small model than for a few.
             batch_size=options.batch_size or (32 if self.device.type == "cuda" else 8),
             **{
                 name: getattr(processor, name)
@@ -146,7 +145,7 @@ class Segmenter:
 
     @property
     def _batch_size(self) -> int:
-        """The number of blocks that go through the model at once, decided when the segmenter was made."""
+        """Number of blocks per batch, decided when the segmenter was made."""
         assert self.options.batch_size is not None
         return self.options.batch_size
 
@@ -159,7 +158,7 @@ class Segmenter:
     def key(self, shape: tuple[int, int, int]) -> str:
         """Returns a text of what decides the scores of a volume of this shape.
 
-        These are the weights, the image processor, the blocks, the options, and the kind of device.
+        It covers the weights, the image processor, the blocks, the options, and the kind of device.
         """
         words = f"({self.grid(shape)}, {self.options.key()})"
         return hashlib.sha256(f"{self.model_key()}{words}{self.device.type}".encode()).hexdigest()
@@ -191,7 +190,7 @@ class Segmenter:
     def slabs(
         self, source: ChannelReader, *, progress: bool = False, first: int = 0
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (first slice, scores (slices, height, width) float32), from slice `first` to the volume's bottom."""
+        """Yields (first slice, scores (slices, height, width) float32) from slice `first` to the last one."""
         intensities, contrast = self._look_at(source)
         grid = self.grid(source.shape)
         needed, known = None, {}
@@ -222,21 +221,21 @@ class Segmenter:
         """Yields (slice, scores (1, height, width) float32) of a grid's blocks, from slice `first` on.
 
         Args:
-            source: whose `read` gives the slices of the grid.
+            source: object whose `read` returns slices of the grid.
             intensities: black and white.
-            needed: (steps, tiles) bool, the blocks that are scored; the others' scores are 0. None: all.
-            known: scores of some blocks, by (step, origin), which need not go through the model again.
+            needed: (steps, tiles) bool, the blocks to score; the scores of the others are 0. None: all.
+            known: scores of blocks that were scored before, by (step, origin).
         """
         if needed is None:
             needed = np.ones((len(grid.steps), len(grid.tile_origins)), bool)
         stitcher = Stitcher(grid, first=first, limits=(0.0, 1.0))
-        # A block's scores depend, in their last bits, on those it shares a batch with. So that a run which goes on
-        # from `first` gives what an uninterrupted one does, its first batch begins where one of theirs did.
+        # The last bits of a block's scores depend on the other blocks in its batch. A run that goes on from `first`
+        # must give the same scores as an uninterrupted run, so its first batch begins where a batch of that one did.
         before = sum(grid.labelled(step)[-1] < first for step in grid.steps)
         origins = grid.tile_origins
         is_new = np.array([[(step, origin) not in known for origin in origins] for step in grid.steps]) & needed
         left_out = int(is_new[:before].sum()) // self._batch_size * self._batch_size
-        numbers = is_new.cumsum().reshape(needed.shape)  # of the blocks that go through the model, from 1
+        numbers = is_new.cumsum().reshape(needed.shape)  # numbers of the blocks that go through the model, from 1
         start = min(int((numbers[:, -1] <= left_out).sum()), before)
         batches = Batches(self._begin, self._batch_size, stitcher)
         steps = zip(grid.steps[start:], needed[start:], numbers[start:], strict=True)
@@ -254,7 +253,8 @@ class Segmenter:
         yield from stitcher.finished()
 
     def _look_at(self, source: ChannelReader) -> tuple[tuple[np.ndarray, np.ndarray], Contrast | None]:
-        """Finds black and white of the volume, and where it stands out, in one pass; refuses unusable volumes."""
+        """Finds black and white of the volume, and the contrast of its cells, in one pass; refuses unusable
+        volumes."""
         collected = IntensityRange(source.shape, self.processor.intensities)
         contrast = Contrast(source.shape) if self.options.skip_background else None
         lowest, highest = np.inf, -np.inf
@@ -270,8 +270,10 @@ class Segmenter:
         return collected.result(self.processor.lower_percentile, self.processor.upper_percentile), contrast
 
     def _slices_to_label(self, source, grid, intensities, steps, windows) -> Iterator[tuple[tuple, list[Window]]]:
-        """Yields each of the steps (first slice, its needed tiles, ...), and its `num_slices` normalised slices on the
-        device, of each its window; none where no tile is needed. No slice is read twice."""
+        """Yields each step (first slice, its needed tiles, ...) with its `num_slices` normalised slices on the device.
+
+        Of each slice only its window is given, and none if no tile of the step is needed. No slice is read twice.
+        """
         slices: dict[int, Window] = {}
         for step, tiles, *rest in steps:
             wanted = grid.slices_of(step) if tiles.any() else []
@@ -286,10 +288,7 @@ class Segmenter:
             yield (step, tiles, *rest), [slices[z] for z in wanted]
 
     def score_some(self, source, grid, intensities, blocks: list[tuple[int, tuple[int, int]]]) -> Iterator[np.ndarray]:
-        """Yields the scores of single blocks, given as (step, origin) from the top on.
-
-        They are of shape (num_output_slices, tile height, tile width).
-        """
+        """Yields scores (num_output_slices, tile height, tile width) of blocks (step, origin) in ascending order."""
         steps = list(dict.fromkeys(step for step, _ in blocks))
         asked = set(blocks)
         needed = np.array([[(step, origin) in asked for origin in grid.tile_origins] for step in steps])
@@ -303,12 +302,15 @@ class Segmenter:
 
     @torch.inference_mode()
     def _begin(self, batch: list[torch.Tensor]) -> Callable[[], np.ndarray]:
-        """Blocks (channels, slices, height, width) go through the model; what is returned waits for their scores
-        (blocks, num_output_slices, height, width)."""
+        """Starts the model on blocks (channels, slices, height, width); returns a function that waits for their
+        scores.
+
+        The scores are (blocks, num_output_slices, height, width).
+        """
         pixel_values = torch.stack(batch)
         forward = self.model
         if self._compiled is not None and 2 * len(batch) >= self._batch_size:
-            # Filled up, as for another number of blocks it would be compiled again.
+            # The batch is filled up, since the model would be compiled again for another number of blocks.
             filling = self._batch_size - len(batch)
             pixel_values = torch.cat([pixel_values, pixel_values[:1].expand(filling, -1, -1, -1, -1)])
             forward = self._forward_compiled
@@ -318,8 +320,8 @@ class Segmenter:
         return to_host(sum(scores)[: len(batch)] / len(scores))
 
     def _forward_compiled(self, pixel_values: torch.Tensor) -> SemanticSegmenterOutput:
-        # A CPU gains little but by weights that are constants: they lie ready for the matrix units then, and
-        # activations become part of the convolutions. As an option of `torch.compile` it would come too late.
+        # A CPU gains little unless the weights are constants: they are then laid out for its matrix units, and
+        # activations become part of the convolutions. As an option of `torch.compile` this would come too late.
         with torch._inductor.config.patch(freezing=self.device.type == "cpu"):
             assert self._compiled is not None
             return self._compiled(pixel_values)
@@ -328,7 +330,7 @@ class Segmenter:
 def segmenter_of(
     asked_by: Callable, model, options: SegmentOptions | None, processor, keywords: dict[str, Any]
 ) -> Segmenter:
-    """Makes the Segmenter of a function that takes a model or a Segmenter, and options."""
+    """Makes a Segmenter from the arguments of a function that takes a model or a Segmenter, and options."""
     if not isinstance(model, Segmenter):
         return Segmenter(model, SegmentOptions.of(asked_by, options, keywords), processor=processor)
     given = sorted([*keywords, *(["options"] if options is not None else [])])
@@ -359,7 +361,7 @@ def load_checkpoint(
 
 
 def check_voxels(slab: np.ndarray, name: str, z: int) -> None:
-    """Raises VolumeError for a slab (channels, slices, height, width) from slice z on with NaN or infinite voxels."""
+    """Raises VolumeError if a slab (channels, slices, height, width) from slice z on has NaN or infinite voxels."""
     if slab.dtype.kind == "f" and not np.isfinite(slab).all():
         bad = slab[~np.isfinite(slab)]
         raise VolumeError(
@@ -369,13 +371,13 @@ def check_voxels(slab: np.ndarray, name: str, z: int) -> None:
 
 
 def check_range(lowest: float, highest: float, name: str) -> None:
-    """Raises VolumeError for an image of one value."""
+    """Raises VolumeError if an image has the same value in every voxel."""
     if lowest == highest:
         raise VolumeError(f"{name}: expected an image, got the value {lowest} in every voxel")
 
 
 def tell_of_inversion(collected: IntensityRange, name: str, *, inverted: bool) -> None:
-    """Warns of an image that looks dark on bright, as it is read."""
+    """Warns if an image, as it is read, looks dark on bright."""
     if collected.is_inverted():
         logger.warning(
             "%s: looks dark on bright%s, while neurons are expected to be bright on dark; %s",
@@ -386,7 +388,7 @@ def tell_of_inversion(collected: IntensityRange, name: str, *, inverted: bool) -
 
 
 def _ranges(shape: tuple[int, int, int], voxels: int) -> list[tuple[int, int]]:
-    """Divides the slices of a volume into runs of about so many voxels."""
+    """Divides the slices of a volume into runs of about `voxels` voxels."""
     run = max(1, voxels // (shape[1] * shape[2]))
     return [(z, min(z + run, shape[0])) for z in range(0, shape[0], run)]
 

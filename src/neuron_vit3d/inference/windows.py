@@ -1,4 +1,4 @@
-"""Finds the windows of slices that are looked at: where most tiles are skipped, most of a slice is not needed."""
+"""Finds the part of each slice that is needed: where most tiles are skipped, most of a slice is not needed."""
 
 from dataclasses import dataclass
 
@@ -22,11 +22,11 @@ class Window:
 
 
 def windows_of(grid: BlockGrid, steps: list[int], needed: np.ndarray) -> dict[int, tuple[slice, slice]]:
-    """Of each slice that some needed block sees, the rows and columns that hold the tiles of all of them.
+    """Finds, for each slice that a needed block reads, the rows and columns that hold the tiles of all needed blocks.
 
     Args:
         grid: the blocks.
-        steps: of the grid.
+        steps: steps of the grid.
         needed: (steps, tiles) bool.
     """
     corners = np.array(grid.tile_origins)
@@ -38,7 +38,7 @@ def windows_of(grid: BlockGrid, steps: list[int], needed: np.ndarray) -> dict[in
         for z in grid.slices_of(step).tolist():
             of_others = windows.get(z, (first, last))
             windows[z] = np.minimum(first, of_others[0]), np.maximum(last, of_others[1])
-    ends = {z: np.stack(both, axis=1).tolist() for z, both in windows.items()}  # of y and x, first and last
+    ends = {z: np.stack(both, axis=1).tolist() for z, both in windows.items()}  # for y and x, first and last
     return {z: (slice(*y), slice(*x)) for z, (y, x) in ends.items()}
 
 

@@ -1,10 +1,10 @@
-"""The model, as it travels to the Hub: configuration, inflation, transformer, blocks, image processor, pipeline.
+"""The model as it is uploaded to the Hub: configuration, inflation, transformer, blocks, image processor, pipeline.
 
-All modules of this folder travel, but for this one: transformers copies those that import each other.
+All modules of this folder but this one are uploaded: transformers copies modules that import each other.
 """
 
 import lazy_loader
 
 
-# Lazy, so that the configuration does not pay for the model and for transformers' pipelines.
+# Lazy, so that importing the configuration does not load the model and transformers' pipelines.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,12 +1,12 @@
-"""The 2D models that can be inflated: each family has one entry, which says all that the package knows of it.
+"""The 2D models that can be inflated: each family has one entry with all that the package knows about it.
 
-To add a family, add an entry to `FAMILIES`. The fields of an entry begin as those of ViT are; an entry names what
+To add a family, add an entry to `FAMILIES`. The fields of an entry default to those of ViT; an entry names what
 differs. A family whose models do not return tokens of one size overrides the methods of `Family` in a class of its
 own.
 
-The decoder reads feature maps: (batch, channels, rows, columns), as `feature_maps` of transformers' `BackboneOutput`
-are. The `Level` of a map says its channels and its stride, as timm's `FeatureInfo` does, so that one decoder serves
-every family.
+The decoder reads feature maps: (batch, channels, rows, columns), like `feature_maps` of transformers'
+`BackboneOutput`. The `Level` of a map gives its channels and its stride, like timm's `FeatureInfo`, so that one
+decoder serves every family.
 """
 
 import os
@@ -25,7 +25,7 @@ class Level:
 
     Attributes:
         channels: channels of the map.
-        stride: pixels of the tile along one side of a cell of the map.
+        stride: side of a cell of the map, in pixels of the tile.
     """
 
     channels: int
@@ -38,17 +38,18 @@ class Family:
 
     Attributes:
         model_type: name of the family in a config.json.
-        kernels: convolutions that read the picture, by their names in the 2D model: these are inflated.
-        layers: list of the layers, by its name in the 2D model. The hidden state 0 is what enters the first of them, n
-            what the n-th of them returns.
-        final_norm: norm after the last layer, which no hidden state passes; None: there is none.
-        left_out: parts of the 2D model that segmentation does without.
-        unused: parameters that no gradient reaches, since only pre-training reads them.
-        positions: learned positions (1, prefix tokens + patches, hidden_size), by their name in the 2D model; None:
-            there are none, or none that are learned.
-        options: what the 2D model is told on every pass, so that it takes tiles of any size.
-        why_not_resized: for a family whose positions cannot be resized for good: why, after "positions of 'vit' ".
-        read_as: family whose code reads the pictures, where it is not the family's own.
+        kernels: convolutions that read the picture, by their names in the 2D model. These are inflated.
+        layers: name of the list of layers in the 2D model. The hidden state 0 is the input of the first layer, n the
+            output of the n-th.
+        final_norm: norm after the last layer, which hidden states do not pass; None: there is none.
+        left_out: parts of the 2D model that segmentation does not need.
+        unused: parameters that no gradient reaches, since only pre-training uses them.
+        positions: name of the learned positions (1, prefix tokens + patches, hidden_size) in the 2D model; None: it
+            has no learned positions.
+        options: arguments of every forward pass of the 2D model, so that it takes tiles of any size.
+        why_not_resized: reason why positions of this family cannot be resized permanently, to follow "positions of
+            'vit' " in the error.
+        read_as: family whose code reads the pictures, if it is another one.
     """
 
     model_type: str
@@ -65,11 +66,11 @@ class Family:
     # -- what a configuration says ------------------------------------------------------------------------------------
 
     def levels(self, config: PreTrainedConfig) -> tuple[Level, ...]:
-        """Returns the level of every hidden state, from what enters the first layer to what the last one returns."""
+        """Returns the level of every hidden state, from the input of the first layer to the output of the last."""
         return (Level(config.hidden_size, _side(config.patch_size)),) * (config.num_hidden_layers + 1)
 
     def as_backbone(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """Turns the configuration of a 2D checkpoint into that of the model that looks at blocks."""
+        """Turns the configuration of a 2D checkpoint into that of the model that reads blocks."""
         if self.read_as is None:
             return config
         other = AutoConfig.for_model(self.read_as)
@@ -78,36 +79,37 @@ class Family:
         return type(other)(**shared)
 
     def is_unused(self, key: str) -> bool:
-        """Tells whether segmentation never reads the weight of this name in the 2D model."""
+        """Tells whether segmentation never uses the weight of this name in the 2D model."""
         return key in self.unused or key.startswith(tuple(f"{part}." for part in self.left_out))
 
     # -- what a model does --------------------------------------------------------------------------------------------
 
     def feature_map(self, hidden_state: torch.Tensor, level: Level, height: int, width: int) -> torch.Tensor:
-        """Lays out a hidden state as a map.
+        """Lays out a hidden state as a feature map.
 
         Args:
             hidden_state: (batch, prefix tokens + patches, channels). Prefix tokens (class, distillation, registers)
                 come first, then the patches row by row.
-            level: the hidden state's own.
+            level: level of this hidden state.
             height, width: sides of the tile in pixels, multiples of the stride.
 
         Returns:
-            (batch, channels, height / stride, width / stride): a view, so a cell's channels lie together in memory.
+            (batch, channels, height / stride, width / stride): a view, so the channels of a cell lie together in
+            memory.
         """
         rows, columns = height // level.stride, width // level.stride
         patches = hidden_state[:, hidden_state.shape[1] - rows * columns :]
         return patches.transpose(1, 2).unflatten(2, (rows, columns))
 
     def position_embeddings(self, backbone: PreTrainedModel) -> nn.Parameter | None:
-        """Returns the learned positions of a model, None where it has none."""
+        """Returns the learned positions of a model; None if it has none."""
         if self.positions is None:
             return None
         home, _, name = self.positions.rpartition(".")
         return getattr(backbone.get_submodule(home), name, None)
 
     def resize_positions(self, backbone: PreTrainedModel, side: int) -> None:
-        """Interpolates the learned positions to tiles of another side, in pixels, for good.
+        """Interpolates the learned positions to tiles of another side, in pixels, and keeps the result.
 
         Raises:
             ValueError: the positions of this family cannot be resized.
@@ -130,7 +132,7 @@ class Family:
 _ENTRIES = (
     Family("vit"),
     Family("deit"),
-    Family("dinov2", layers="encoder.layer", options={}),  # interpolates its positions unasked
+    Family("dinov2", layers="encoder.layer", options={}),  # always interpolates its positions
     Family("dinov2_with_registers", layers="encoder.layer", options={}),
     Family(
         "dinov3_vit",
@@ -141,7 +143,7 @@ _ENTRIES = (
         options={},
     ),
     Family("beit", why_not_resized="belong to pairs of patches and are interpolated on every pass"),
-    # The model of a masked autoencoder hides patches at random and shuffles the rest, which is its training. Its
+    # The model of a masked autoencoder hides random patches and shuffles the rest, which only serves its training. Its
     # encoder is a plain ViT (He et al. 2022, arXiv 2111.06377, section 3: "our encoder is a ViT").
     Family("vit_mae", read_as="vit"),
     Family("ijepa"),
@@ -154,7 +156,7 @@ def family_of(name: str | os.PathLike, model_type: str | None) -> Family:
     """Returns the entry of a family.
 
     Args:
-        name: what the error calls the model.
+        name: name of the model in the error.
         model_type: name of the family in a config.json.
 
     Raises:

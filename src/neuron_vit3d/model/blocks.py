@@ -1,11 +1,11 @@
-"""A volume is cut into overlapping blocks, and the slices predicted for them are stitched together again.
+"""Cuts a volume into overlapping blocks, and stitches the slices predicted for them together again.
 
-A block is `num_slices` neighbouring slices of one tile. The model labels `num_output_slices` of them around the center
-one. What it labels are windows of `num_output_slices` slices by a tile, and one law covers a volume with them along z,
-y and x: they overlap, and where they do, their predictions are averaged with weights that fall off towards a window's
-border, where the model sees its surroundings on one side only.
+A block is `num_slices` neighbouring slices of one tile. The model labels the `num_output_slices` slices around its
+center. So each prediction is a window of `num_output_slices` slices by a tile, and these windows cover the volume
+along z, y and x in the same way. Where windows overlap, their predictions are averaged. The weights fall off towards a
+window's border, where the model sees the surroundings on one side only.
 
-Plain array functions (numpy), used by the image processor on whole arrays and by `inference` slab by slab.
+These are plain array functions (numpy), used by the image processor on whole arrays and by `inference` slab by slab.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import numpy as np
 
 
 def check_slice_overlap(slice_overlap: int, num_output_slices: int) -> None:
-    """Raises ValueError where blocks would share all the slices they label, or fewer than none."""
+    """Raises ValueError if blocks would share all the slices that they label, or a negative number."""
     if not 0 <= slice_overlap < num_output_slices:
         raise ValueError(
             f"slice_overlap must be at least 0 and less than num_output_slices = {num_output_slices}; got "
@@ -25,9 +25,9 @@ def check_slice_overlap(slice_overlap: int, num_output_slices: int) -> None:
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """First pixels of the tiles that cover an axis, evenly spread, the last one ending where the axis ends.
+    """Returns the first pixels of the tiles that cover an axis, evenly spread; the last tile ends where the axis ends.
 
-    >>> tile_starts(10, 4, 1)  # 3 tiles would leave no slack: 0-3, 3-6, 6-9
+    >>> tile_starts(10, 4, 1)  # 3 tiles fit exactly: 0-3, 3-6, 6-9
     [0, 3, 6]
     >>> tile_starts(11, 4, 1)  # a fourth is needed; the overlaps grow evenly
     [0, 2, 5, 7]
@@ -42,20 +42,20 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def tile_side(length: int, tile: int, overlap: int, patch: int = 1) -> int:
-    """Side of the tiles that cover an axis with the fewest pixels: about `tile`, from 5/6 to 4/3 of it.
+    """Returns the side of the tiles that cover an axis with the fewest pixels, from 5/6 to 4/3 of `tile`.
 
-    A tile of one size for all planes covers some of them three times: a plane of 256 needs four tiles of 224, but one
-    of 256. Of sides that cover an axis alike, the nearest to `tile` is taken. A model learned at about one size; what
-    others cost is measured in benchmarks/results/segmenting_choices.md.
+    With one tile size for all planes, some of them are covered three times: a plane of side 256 needs four tiles of
+    224, but one of 256. Of sides that cover an axis equally well, the nearest to `tile` is taken. A model learned at
+    about one size; benchmarks/results/segmenting_choices.md measures what other sizes cost.
 
     Args:
         length: pixels of the axis.
-        tile, overlap: side that is asked for, and the pixels that neighbouring tiles share at least.
-        patch: side of the model's patches; a tile is filled up to whole ones.
+        tile, overlap: the side that is asked for, and the least number of pixels that neighbouring tiles share.
+        patch: side of the model's patches; a tile is padded to whole patches.
 
     >>> tile_side(256, 224, 32, 16)
     256
-    >>> tile_side(1000, 192, 32, 16)  # 5 tiles, 1200 pixels; of 192 it were 7, 1344 pixels
+    >>> tile_side(1000, 192, 32, 16)  # 5 tiles, 1200 pixels; with a side of 192 there would be 7, 1344 pixels
     240
     """
     _check_overlap(overlap, tile)
@@ -76,17 +76,16 @@ def _check_overlap(overlap: int, tile: int) -> None:
 
 @dataclass(frozen=True)
 class BlockGrid:
-    """Where the blocks of a volume lie.
+    """The positions of a volume's blocks.
 
     Args:
         shape: slices, height and width of the volume.
         tile: height and width of a tile; a side longer than the volume's is cut to it.
-        overlap: pixels that neighbouring tiles share at least, in y and x.
+        overlap: least number of pixels that neighbouring tiles share, in y and x.
         num_slices: slices of a block.
-        num_output_slices: slices labelled a block.
-        slice_overlap: labelled slices that neighbouring blocks share at least.
-        above, below: slices that lie before and behind the volume and may be looked at, where it is a part of a larger
-            one.
+        num_output_slices: slices that are labelled per block.
+        slice_overlap: least number of labelled slices that neighbouring blocks share.
+        above, below: if the volume is a part of a larger one: slices before and behind it that may be read.
 
     Raises:
         ValueError: `slice_overlap` is not in [0, num_output_slices).
@@ -110,7 +109,7 @@ class BlockGrid:
 
     @property
     def tile_origins(self) -> list[tuple[int, int]]:
-        """(y, x) of the first pixel of every tile of a plane, row by row."""
+        """Lists the first pixel (y, x) of every tile of a plane, row by row."""
         rows, columns = (
             tile_starts(length, side, overlap)
             for length, side, overlap in zip(self.shape[1:], self.tile, self.overlap, strict=True)
@@ -119,29 +118,30 @@ class BlockGrid:
 
     @property
     def steps(self) -> list[int]:
-        """First labelled slice of every step through the volume.
+        """Lists the first labelled slice of every step through the volume.
 
-        No step reaches beyond the volume's ends, where a block's center would be no slice of it: such blocks are not
-        trained on. A volume of fewer slices than are labelled lies in the middle of its one step, which then starts
-        before it, so that a single slice is the center one.
+        No step reaches beyond the volume's ends: a block's center would lie outside the volume there, and the model is
+        not trained on such blocks. If the volume has fewer slices than are labelled, it lies in the middle of its only
+        step, which then starts before it; so a single slice is the center slice.
         """
         if self.shape[0] < self.num_output_slices:
             return [-((self.num_output_slices - self.shape[0]) // 2)]
         return tile_starts(self.shape[0], self.num_output_slices, self.slice_overlap)
 
     def labelled(self, step: int) -> range:
-        """The volume's slices that a step's blocks label."""
+        """Returns those slices of the volume that the blocks of a step label."""
         return range(max(step, 0), min(step + self.num_output_slices, self.shape[0]))
 
     def slices_of(self, step: int) -> np.ndarray:
-        """The `num_slices` slices a step's blocks are made of; beyond the ends its outer slice is repeated."""
+        """Returns the `num_slices` slices that a step's blocks consist of; beyond the ends the outer slice is
+        repeated."""
         first = step - (self.num_slices - self.num_output_slices) // 2
         return np.clip(np.arange(first, first + self.num_slices), -self.above, self.shape[0] - 1 + self.below)
 
     def window(self) -> np.ndarray:
         """Returns blending weights (num_output_slices, tile height, tile width) in (0, 1].
 
-        They are a linear ramp over the overlap along each axis, and 1 inside.
+        They rise linearly over the overlap along each axis, and are 1 inside.
         """
         sides, overlaps = (self.num_output_slices, *self.tile), (self.slice_overlap, *self.overlap)
         ramps = []
@@ -155,15 +155,16 @@ class BlockGrid:
 
 
 def cut(volume: np.ndarray, grid: BlockGrid) -> np.ndarray:
-    """Volume (channels, slices, height, width) -> blocks (blocks, channels, num_slices, tile height, tile width).
+    """Cuts a volume into blocks.
 
-    Blocks come step by step, and within a step in the order of `grid.tile_origins`.
+    (channels, slices, height, width) -> (blocks, channels, num_slices, tile height, tile width). Blocks are ordered by
+    step, and within a step as `grid.tile_origins`.
     """
     return np.stack(list(iterate_blocks(volume, grid)))
 
 
 def iterate_blocks(volume: np.ndarray, grid: BlockGrid) -> Iterator[np.ndarray]:
-    """The blocks of `cut`, one (channels, num_slices, tile height, tile width) at a time."""
+    """Yields the blocks of `cut`, one (channels, num_slices, tile height, tile width) at a time."""
     height, width = grid.tile
     for step in grid.steps:
         slab = volume[:, grid.slices_of(step)]
@@ -174,32 +175,32 @@ def iterate_blocks(volume: np.ndarray, grid: BlockGrid) -> Iterator[np.ndarray]:
 class Stitcher:
     """Blends the predictions of a volume's blocks: `add` each, in any order, and take the slices that are `finished`.
 
-    Keeps no more than the slices that lack a block, so blocks that come step by step need memory for a few.
+    Only slices that still lack a block are kept, so blocks that are added step by step need memory for a few slices.
 
     Args:
         grid: the grid that the blocks were cut with.
-        num_labels: planes predicted a slice; they are stitched alike.
-        first: slices before it are done with.
-        limits: lowest and highest of what is predicted, which rounding may leave; None: it is left as it comes.
+        num_labels: planes predicted per slice; all are stitched in the same way.
+        first: slices before this one are already finished.
+        limits: lowest and highest value of a prediction, to which rounding errors are clipped; None: not clipped.
     """
 
     def __init__(
         self, grid: BlockGrid, num_labels: int = 1, first: int = 0, limits: tuple[float, float] | None = None
     ):
         self.grid, self.num_labels, self.window, self.limits = grid, num_labels, grid.window(), limits
-        self.missing = np.zeros(grid.shape[0], int)  # blocks that still have to come, by slice
+        self.missing = np.zeros(grid.shape[0], int)  # number of missing blocks, by slice
         for step in grid.steps:
             self.missing[grid.labelled(step)] += len(grid.tile_origins)
         # by slice
         self.sums: dict[int, np.ndarray] = {}
         self.weights: dict[int, np.ndarray] = {}
-        self.rows: dict[int, tuple[int, int]] = {}  # in which blocks came, first and last
+        self.rows: dict[int, tuple[int, int]] = {}  # first and last row that blocks have reached
         self.next = first
 
     def add(self, step: int, origin: tuple[int, int], prediction: np.ndarray) -> None:
         """Adds the prediction of the block of `step` at `origin` (y, x).
 
-        It is (num_labels, num_output_slices, tile height, tile width).
+        The prediction is (num_labels, num_output_slices, tile height, tile width).
         """
         (y, x), (height, width) = origin, self.grid.tile
         place = np.s_[..., y : y + height, x : x + width]
@@ -216,14 +217,14 @@ class Stitcher:
             self.missing[z] -= 1
 
     def skip(self, step: int) -> None:
-        """A block of this step will not come: where no other covers it, the prediction is 0."""
+        """Skips a block of this step: where no other block covers it, the prediction is 0."""
         for z in self.grid.labelled(step):
             self.missing[z] -= 1
 
     def finished(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (slice, its prediction (num_labels, height, width) float32) of those whose blocks are all in.
+        """Yields each slice whose blocks are all there, with its prediction (num_labels, height, width) float32.
 
-        Slices come from the top of the volume to its bottom, each once; one that lacks a block holds back those below.
+        Slices come in order, each once; a slice that lacks a block holds back those behind it.
         """
         while self.next < self.grid.shape[0] and self.missing[self.next] == 0:
             z, self.next = self.next, self.next + 1
@@ -231,7 +232,7 @@ class Stitcher:
                 yield z, np.zeros((self.num_labels, *self.grid.shape[1:]), np.float32)
                 continue
             sums, weights, rows = self.sums.pop(z), self.weights.pop(z), slice(*self.rows.pop(z))
-            # Of a large plane with a small neuron most is 0, and its memory has not been touched yet.
+            # In a large plane with a small neuron most values are 0, and their memory was never touched.
             part, weights = sums[:, rows], weights[rows]
             np.divide(part, weights, out=part, where=weights > 0)
             if self.limits is not None:
@@ -244,7 +245,8 @@ def stitch(predictions: np.ndarray, grid: BlockGrid) -> np.ndarray:
 
     (blocks, num_labels, num_output_slices, tile height, tile width) -> (num_labels, slices, height, width).
 
-    The inverse of `cut` where the model returns its blocks' middle slices: `stitch(cut(x)[:, :, middle]) == x`.
+    This is the inverse of `cut` for a model that returns the middle slices of its blocks: `stitch(cut(x)[:, :,
+    middle]) == x`.
     """
     if len(predictions) != len(grid):
         raise ValueError(f"the grid has {len(grid)} blocks, got predictions for {len(predictions)}")

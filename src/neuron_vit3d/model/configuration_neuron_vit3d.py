@@ -1,4 +1,4 @@
-"""NeuronViT3DConfig: a 2D vision transformer's configuration, the depth of a block, and the decoder."""
+"""Configuration of the model: that of a 2D vision transformer, the depth of a block, and the decoder's sizes."""
 
 import copy
 import dataclasses
@@ -17,7 +17,7 @@ from .inflation import INFLATIONS
 
 logger = logging.get_logger(__name__)
 
-# Where the Auto classes find their classes in a checkpoint's folder that was loaded with `trust_remote_code=True`.
+# Modules and names of the Auto classes in a checkpoint's folder, for `trust_remote_code=True`.
 AUTO_MAP = {
     "AutoConfig": "configuration_neuron_vit3d.NeuronViT3DConfig",
     "AutoModel": "modeling_neuron_vit3d.NeuronViT3DModel",
@@ -32,7 +32,7 @@ CUSTOM_PIPELINES = {
     }
 }
 
-# What a config.json may hold beside the fields: written by transformers, by later versions of it, or by its users.
+# Keys that a config.json may hold beside the fields: transformers (also later versions) or users write them.
 _OTHER_KEYS = {
     "_name_or_path",
     "attn_implementation",
@@ -57,40 +57,41 @@ class NeuronViT3DConfig(PreTrainedConfig):
 
     Args:
         backbone_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a ViT-B/16):
-            The 2D vision transformer whose layers the model uses. Its `num_channels` is set to
-            `num_channels * num_slices`: a block's slices enter the patch embedding as channels.
+            The 2D vision transformer whose layers the model uses. Its `num_channels` is set to `num_channels *
+            num_slices`, since the slices of a block enter the patch embedding as channels.
         num_slices (`int`, *optional*, defaults to 5):
-            Neighbouring slices in a block. Odd, so that there is a center slice.
+            Neighbouring slices in a block. Must be odd, so that there is a center slice.
         num_channels (`int`, *optional*, defaults to 1):
             Channels of the microscopy image.
         num_output_slices (`int`, *optional*, defaults to 1):
-            Slices labelled around the center one in a pass. Odd, at most `num_slices`.
+            Slices around the center that are labelled in one pass. Must be odd, and at most `num_slices`.
         inflation (`str`, *optional*, defaults to `"center"`):
-            How the 2D patch embedding became 3D: `"center"` or `"average"`. Kept for the record: it acts in
-            `from_pretrained_2d` only.
+            How the 2D patch embedding became 3D: `"center"` or `"average"`. This field is a record only:
+            `from_pretrained_2d` inflates.
         out_indices (`list[int]`, *optional*):
-            The hidden states the decoder reads, shallow to deep: 0 is the embedding, `num_hidden_layers` the output
-            of the last layer. Four depths, evenly spread by default.
+            The hidden states that the decoder reads, shallow to deep: 0 is the embedding, `num_hidden_layers` the
+            output of the last layer. By default four, evenly spread over the depth.
         decoder_hidden_size (`int`, *optional*, defaults to 64):
-            Channels of the decoder's pyramid. A multiple of 4.
+            Channels of the decoder's pyramid. Must be a multiple of 4.
         stem_sizes (`list[int]`, *optional*, defaults to `[8, 16, 32]`):
-            Channels at strides 1, 2, 4 of the full-resolution convolutional stem that the decoder is joined with. An
-            empty list leaves the stem out: the decoder then reads the tokens alone, as in the paper.
+            Channels at strides 1, 2, 4 of the convolutional stem, which gives the decoder full resolution. With an
+            empty list there is no stem, and the decoder reads the tokens alone, as in the paper.
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of the decoder's initial linear weights.
         semantic_loss_ignore_index (`int`, *optional*, defaults to 255):
             Label of voxels that the loss leaves out.
         image_mean, image_std (`float` or `list[float]`, *optional*, default to 0.5):
-            How the 2D model's pictures were normalised, one number or one a colour: what the image processor of this
-            model does to blocks, so that the first layer sees what it was trained on.
+            Mean and standard deviation that the 2D model's pictures were normalised with, one number or one per
+            colour. The image processor of this model normalises blocks in the same way, so that the first layer gets
+            what it was trained on.
         lowest_score (`float`, *optional*, defaults to 0):
             Voxels whose score is below it get a score of exactly 0. Such scores tell nothing of a stack's noise, so
             their threshold is 0.5 and not one that follows the noise: right for a model that was taught the stacks of
             one lab, which is as sure of each of them.
 
     Raises:
-        ValueError: sizes that do not fit together, or a field that does not exist. (One that stands in a config.json
-            is told of in a warning and kept: a later version, or a user, may have written it.)
+        ValueError: sizes that do not fit together, or a field that does not exist. (An unknown field in a config.json
+            is kept, with a warning: a later version, or a user, may have written it.)
     """
 
     model_type = "neuron_vit3d"
@@ -114,13 +115,13 @@ class NeuronViT3DConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         for complaint in self.other_fields(kwargs).values():
-            # It would be ignored in silence, and the model be another one than was asked for.
+            # Otherwise it would be ignored silently, and the model would not be the one asked for.
             raise ValueError(f"NeuronViT3DConfig has no field {complaint}")
         if not __name__.startswith("transformers_modules."):
-            # Loaded by the package, which has registered its own pipeline; transformers would ask for the other's
-            # trust.
+            # The package has registered its own pipeline. For a checkpoint's pipeline transformers would ask whether
+            # to trust its code.
             kwargs.pop("custom_pipelines", None)
-        # The type of a field of transformers' class is not known here.
+        # mypy does not know the type of this field of transformers' class.
         if self.id2label is None and kwargs.get("num_labels") in (None, 2):  # type: ignore[has-type]
             self.id2label = {0: "background", 1: "neuron"}
         if isinstance(self.backbone_config, dict):
@@ -130,7 +131,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.backbone_config = self.family.as_backbone(self.backbone_config)
         self.label2id = {name: index for index, name in self.id2label.items()}
-        self._backbone.name_or_path = ""  # where the 2D model lay on somebody's disk is nobody else's matter
+        self._backbone.name_or_path = ""  # the path on the author's disk is private
         if self.out_indices is None:
             depth = len(self.family.levels(self.backbone_config)) - 1
             self.out_indices = [max(1, round(depth * part / 4)) for part in (1, 2, 3, 4)]
@@ -141,11 +142,11 @@ class NeuronViT3DConfig(PreTrainedConfig):
         self.settle()
 
     def settle(self):
-        """Checks what belongs together, and derives what follows.
+        """Checks that the fields fit together, and sets those that depend on others.
 
-        Called again by the model: fields may be set later on.
+        The model calls it again, since fields may be changed later.
 
-        What the checks raise stays a ValueError here; `strict` would wrap it in an error that is none.
+        The checks are called here so that they raise a ValueError; `strict` would wrap it in an error that is none.
         """
         self.validate_slices()
         self.validate_decoder()
@@ -164,7 +165,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """As in transformers. A field that does not exist is kept and told of in a warning: what was saved loads."""
+        """Works as in transformers, but keeps unknown fields, with a warning, so that what was saved can be loaded."""
         others = cls.other_fields(config_dict)
         loaded = super().from_dict({key: config_dict[key] for key in config_dict if key not in others}, **kwargs)
         for key in others:
@@ -177,11 +178,11 @@ class NeuronViT3DConfig(PreTrainedConfig):
 
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike):
-        """As in transformers, and as `from_dict`."""
+        """Works as in transformers, but treats unknown fields like `from_dict`."""
         return cls.from_dict(cls._dict_from_json_file(json_file))
 
     def validate_slices(self):
-        """`num_slices` and `num_output_slices` are odd and positive, and the output fits into the block."""
+        """Checks that the numbers of slices are odd and positive, and that the output fits into the block."""
         if self.num_channels < 1:
             raise ValueError(f"num_channels must be at least 1; got {self.num_channels}")
         for name in ("num_slices", "num_output_slices"):
@@ -194,7 +195,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
             )
 
     def validate_decoder(self):
-        """The decoder's sizes fit together and to the backbone."""
+        """Checks that the decoder's sizes fit together and to the backbone."""
         if self.num_labels < 2:
             raise ValueError(f"num_labels must be at least 2, background included; got {self.num_labels}")
         if self.inflation not in INFLATIONS:
@@ -212,16 +213,16 @@ class NeuronViT3DConfig(PreTrainedConfig):
         for name in ("image_mean", "image_std"):
             value = getattr(self, name)
             if isinstance(value, list | tuple) and not value:
-                raise ValueError(f"{name} must be a number, or a list of one a colour; got an empty list")
+                raise ValueError(f"{name} must be a number, or a list with one number per colour; got an empty list")
 
     @property
     def _backbone(self) -> PreTrainedConfig:
-        """The 2D model's configuration, which is an object as soon as `__post_init__` has run."""
+        """Configuration of the 2D model; it is an object as soon as `__post_init__` has run."""
         return cast(PreTrainedConfig, self.backbone_config)
 
     @property
     def family(self) -> Family:
-        """What the package knows of the 2D model's family."""
+        """Entry of the 2D model's family in `backbones.py`."""
         return family_of("backbone_config", self._backbone.model_type)
 
     @property

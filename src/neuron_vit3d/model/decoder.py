@@ -1,4 +1,4 @@
-"""The decoder: feature maps of four depths and a small convolutional stem become logits at full resolution."""
+"""The decoder: turns feature maps of four depths and a small convolutional stem into logits at full resolution."""
 
 import math
 
@@ -11,17 +11,17 @@ from .backbones import Level
 from .configuration_neuron_vit3d import NeuronViT3DConfig
 
 
-# How much finer than the deepest map the pyramid's four floors are, shallow to deep.
+# Resolution of the pyramid's four levels relative to the deepest map, shallow to deep.
 _FLOORS = (4, 2, 1, 1)
 
 
 class NeuronViT3DDecoder(nn.Module):
-    """Feature maps of four depths, brought up in a pyramid and joined with a full-resolution stem, if there is one.
+    """Upsamples feature maps of four depths in a pyramid, and joins them with a full-resolution stem, if there is one.
 
-    The deepest map starts the pyramid. The shallower ones carry finer detail and are added on the way up: those of a
-    plain ViT, which all have one cell a patch, are unfolded to 1, 2 and 4 cells a patch's side; maps that are finer
-    already stay as they are. From there, about a quarter of the resolution, the stem's maps of strides 4, 2 and 1 take
-    over; without a stem the last steps are plain interpolation.
+    The pyramid starts with the deepest map, and the shallower ones, which carry finer detail, are added on the way up.
+    Those of a plain ViT, which all have one cell per patch, are unfolded to 1, 2 and 4 cells per patch side; maps that
+    are already finer stay as they are. At about a quarter of the resolution the stem's maps of strides 4, 2 and 1
+    follow; without a stem the last steps are plain interpolation.
     """
 
     def __init__(self, config: NeuronViT3DConfig):
@@ -46,8 +46,9 @@ class NeuronViT3DDecoder(nn.Module):
         """Computes logits.
 
         Args:
-            feature_maps: four, shallow to deep, each (batch, channels, rows, columns) as `config.feature_levels` says.
-            pixel_values: the block that they came from, (batch, channels, slices, height, width).
+            feature_maps: four maps, shallow to deep, each (batch, channels, rows, columns) as `config.feature_levels`
+                says.
+            pixel_values: the block that the maps were computed from, (batch, channels, slices, height, width).
 
         Returns:
             (batch, num_labels, num_output_slices, height, width).
@@ -72,11 +73,11 @@ class NeuronViT3DDecoder(nn.Module):
 
 
 def unfolding_scales(levels: tuple[Level, ...]) -> list[int]:
-    """Returns how many times finer each of four maps, shallow to deep, is laid out.
+    """Returns the factors by which four maps, shallow to deep, are unfolded.
 
     >>> unfolding_scales((Level(384, 16),) * 4)  # a plain ViT
     [4, 2, 1, 1]
-    >>> unfolding_scales(tuple(Level(96, stride) for stride in (4, 8, 16, 32)))  # a hierarchy is fine enough
+    >>> unfolding_scales(tuple(Level(96, stride) for stride in (4, 8, 16, 32)))  # hierarchical maps are fine enough
     [1, 1, 1, 1]
     """
     deepest = levels[-1].stride
@@ -86,8 +87,8 @@ def unfolding_scales(levels: tuple[Level, ...]) -> list[int]:
 class FeatureLevel(nn.Module):
     """Map (batch, channels, rows, columns) -> map (batch, size, scale * rows, scale * columns).
 
-    A cell is unfolded to `scale` x `scale` cells by a linear map, so what it knows about places inside its patch is
-    laid out where it belongs.
+    A linear map unfolds each cell to `scale` x `scale` cells, so that what a token knows about places inside its patch
+    lies at these places.
     """
 
     def __init__(self, channels: int, size: int, scale: int):
@@ -107,7 +108,7 @@ class FeatureLevel(nn.Module):
 class Stem(nn.Module):
     """Block as channels (batch, channels * slices, height, width) -> maps at strides 1, 2, 4.
 
-    Neurites are 1 to 5 voxels wide, a patch 14 or 16: the stem keeps what a token cannot place exactly.
+    Neurites are 1 to 5 voxels wide, a patch 14 or 16: the stem keeps positions that a token cannot give exactly.
     """
 
     def __init__(self, in_channels: int, sizes: list[int] | tuple[int, ...]):
@@ -127,10 +128,10 @@ class Stem(nn.Module):
 
 
 class ConvBlock(nn.Sequential):
-    """3 x 3 convolution, batch norm, GELU: of one map, or of several whose channels follow one another.
+    """3 x 3 convolution, batch norm, GELU: for one map, or for several whose channels are concatenated.
 
-    Batch norm, because its inference does not depend on what else is in the tile: an empty tile's noise is not blown
-    up to the contrast of a neurite.
+    Batch norm, because at inference it does not depend on what else is in the tile: noise in an empty tile is not
+    amplified to the contrast of a neurite.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
@@ -141,13 +142,13 @@ class ConvBlock(nn.Sequential):
         )
 
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
-        """Maps (batch, channels, height, width) of one size, whose channels add up to `in_channels`."""
+        """Takes maps (batch, channels, height, width) of one size, whose channels add up to `in_channels`."""
         convolution, norm, activation = self
         if norm.training or not self._is_plain(sum(part.shape[1] for part in maps)):
             return super().forward(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0])
-        # The same with fewer passes over large maps, which take longer than the multiplications. Batch norm is now a
-        # scale and a shift of each channel, so it goes into the kernel; and a convolution is a sum over its input's
-        # channels.
+        # The same with fewer passes over large maps, which take longer than the multiplications. At inference batch
+        # norm is a scale and a shift of each channel, so it is merged into the kernel; and a convolution is a sum over
+        # its input's channels, so maps need not be concatenated.
         dtype = convolution.weight.dtype
         finer = torch.promote_types(dtype, torch.float32)
         scale = norm.weight * torch.rsqrt(norm.running_var.to(finer) + norm.eps)
@@ -161,9 +162,9 @@ class ConvBlock(nn.Sequential):
         return activation(x)
 
     def _is_plain(self, in_channels: int) -> bool:
-        """Tells whether the layers are what they were made as, and their weights are here.
+        """Tells whether the layers are unchanged, and their weights are here.
 
-        Adapters, hooks, and weights that are offloaded or sharded act in each layer's own call.
+        Adapters, hooks, and weights that are offloaded or sharded only work when each layer is called.
         """
         convolution, norm, _ = self
         return (
@@ -176,7 +177,7 @@ class ConvBlock(nn.Sequential):
 
 
 class Classifier(nn.Conv2d):
-    """The last 1 x 1 convolution: a logit for each label and slice."""
+    """The last layer, a 1 x 1 convolution: a logit for each label and slice."""
 
     def __init__(self, in_channels: int, num_labels: int, num_output_slices: int):
         super().__init__(in_channels, num_labels * num_output_slices, kernel_size=1)
@@ -184,27 +185,27 @@ class Classifier(nn.Conv2d):
 
     @torch.no_grad()
     def begin_with_prior(self, foreground: float = 0.05) -> None:
-        """Sets the bias to what is known before anything is seen.
+        """Sets the bias so that the first predictions are the prior: few voxels are neuron.
 
-        Few voxels are neuron (Lin et al. 2017, section 4.1).
+        Lin et al. 2017, section 4.1, begin in the same way.
 
-        Beginning with one half, hundreds of steps go by in which little but the bias is learned.
+        With a first prediction of one half, little but the bias is learned for hundreds of steps.
         """
         bias = torch.zeros_like(self.bias)
         bias.view(self.num_labels, -1)[1:] = math.log(foreground / (1 - foreground))
-        init.copy_(self.bias, bias)  # not over what was loaded
+        init.copy_(self.bias, bias)  # does not overwrite loaded weights
 
 
 def channels_last(maps: torch.Tensor) -> torch.Tensor:
-    """Returns the same maps with their channels together in memory.
+    """Returns the same maps with the channels of each cell together in memory.
 
-    Convolutions of few channels are faster that way, and what is computed from them lies so as well.
+    Convolutions of few channels are faster that way, and their results have the same layout.
     """
     return maps.contiguous(memory_format=torch.channels_last)
 
 
 def pad_to_multiple(images: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Images (batch, channels, height, width) with sides padded up to multiples, by repeating the border."""
-    # A remainder of a negative number would do, but not where a compiled graph leaves the sides open.
+    """Pads images (batch, channels, height, width) until their sides are multiples, by repeating the border."""
+    # The remainder of a negative number would be shorter, but not work in a compiled graph with variable sides.
     bottom, right = (-(-side // multiple) * multiple - side for side in images.shape[-2:])
     return F.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images

@@ -1,4 +1,4 @@
-"""NeuronViT3DImageProcessor cuts a normalised volume into blocks, and stitches the predicted slices to scores."""
+"""The image processor: cuts a normalised volume into blocks, and stitches the predicted slices to scores."""
 
 import difflib
 import inspect
@@ -13,7 +13,7 @@ from .intensities import DEFAULT_PERCENTILES, METHODS, IntensityRange, compresse
 
 
 logger = logging.get_logger(__name__)
-# What preprocessor_config.json holds besides, for transformers; so do names that begin with "_".
+# Further keys of preprocessor_config.json that transformers writes; names that begin with "_" are allowed, too.
 _OTHER_KEYS = {"image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "custom_pipelines"}
 
 
@@ -21,26 +21,27 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
     r"""
     Args:
         num_slices, num_channels, num_output_slices: of the model, see [`NeuronViT3DConfig`].
-        tile_size (`int`, defaults to 224): side of a tile in pixels, about: from 5/6 to 4/3 of it, whatever covers a
-            plane with the fewest pixels, see [`tile_side`]. A plane smaller than that is one tile.
-        tile_overlap (`int`, defaults to 32): pixels that neighbouring tiles share at least.
-        slice_overlap (`int`, defaults to 0): labelled slices that neighbouring blocks share at least; their scores are
-            averaged. Less than `num_output_slices`.
+        tile_size (`int`, defaults to 224): approximate side of a tile in pixels. The actual side lies between 5/6 and
+            4/3 of it and covers a plane with the fewest pixels, see [`tile_side`]. A smaller plane is one tile.
+        tile_overlap (`int`, defaults to 32): least number of pixels that neighbouring tiles share.
+        slice_overlap (`int`, defaults to 0): least number of labelled slices that neighbouring blocks share; their
+            scores are averaged. Must be less than `num_output_slices`.
         lower_percentile (`float`, defaults to 1.0): this percentile of the volume becomes black (0).
         upper_percentile (`float`, defaults to 99.5): this percentile of the volume's maximum projection becomes white
-            (1). Neurites fill a thousandth of a volume but a few hundredths of its projection, so the projection tells
-            how bright they are whatever the depth. With robust intensities: of the projection's cells.
+            (1). Neurites fill a thousandth of a volume but a few hundredths of its projection, so the projection shows
+            how bright they are, whatever the depth. With robust intensities it is a percentile of the projection's
+            cells.
         image_mean, image_std (`float` or `list[float]`, default to 0.5): intensities in [0, 1] are then normalised as
-            the 2D model's pictures were; one number, or one a channel.
-        patch_size (`int`, defaults to 16): of the model, whose patches tiles are made of.
-        intensities (`str`, defaults to "percentiles"): "robust" finds black and white such that one bright soma, scale
-            bar or slice does not move them, and compresses what is brighter than white; "percentiles" scales linearly
-            and clips, as checkpoints of before do; "capped" does, too, but white is at most three times the robust
-            one. See `intensities.py`.
+            the 2D model's pictures were; one number, or one per channel.
+        patch_size (`int`, defaults to 16): patch size of the model; tiles consist of whole patches.
+        intensities (`str`, defaults to "percentiles"): "percentiles" scales linearly and clips, as older checkpoints
+            do. "capped" does the same, but white is at most three times the robust one. "robust" finds black and white
+            such that one bright soma, scale bar or slice does not move them, and compresses what is brighter than
+            white. See `intensities.py`.
 
     Raises:
-        ValueError: values that cannot be, or an option that does not exist. (One in a preprocessor_config.json is told
-            of in a warning and kept: a later version, or a user, may have written it.)
+        ValueError: impossible values, or an option that does not exist. (An unknown option in a
+            preprocessor_config.json is kept, with a warning: a later version, or a user, may have written it.)
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -62,7 +63,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         **kwargs,
     ):
         for complaint in self.other_options(kwargs).values():
-            # It would be ignored in silence, and blocks be others than were asked for.
+            # Otherwise it would be ignored silently, and the blocks would not be those asked for.
             raise ValueError(f"the image processor has no option {complaint}")
         super().__init__(**kwargs)
         self.num_slices = num_slices
@@ -87,15 +88,16 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
     def for_model(cls, config, image_mean=None, image_std=None, **kwargs) -> "NeuronViT3DImageProcessor":
         """Makes the processor of a model with this [`NeuronViT3DConfig`].
 
-        The configuration knows how its 2D model's pictures were normalised.
+        By default it normalises with the mean and standard deviation in the configuration, those of the 2D model's
+        pictures.
 
         Args:
             config: the model's configuration.
-            image_mean, image_std: instead of the configuration's; a number or one a colour. Where the image has as
-                many channels as the pictures had colours each keeps its own; otherwise they are averaged, as the
+            image_mean, image_std: replace the configuration's; a number or one per colour. If the image has as many
+                channels as the pictures had colours, each channel gets its own; otherwise they are averaged, as the
                 kernels of the colours are summed.
-            kwargs: of the processor: tile_size, tile_overlap, slice_overlap, lower_percentile, upper_percentile, and
-                intensities, whose own percentiles are taken where none are given.
+            kwargs: options of the processor: tile_size, tile_overlap, slice_overlap, lower_percentile,
+                upper_percentile, and intensities (with the default percentiles of that method where none are given).
         """
         known = {"tile_size", "tile_overlap", "slice_overlap", "lower_percentile", "upper_percentile", "intensities"}
         if unknown := kwargs.keys() - known:
@@ -116,7 +118,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
     @classmethod
     def other_options(cls, values: dict) -> dict[str, str]:
-        """Finds options that there are not, each with words that name it and the nearest real one."""
+        """Finds unknown options, each with words that name it and the nearest real one."""
         known = [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "kwargs")]
         found = {}
         for key, value in values.items():
@@ -127,10 +129,10 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict, **kwargs):
-        """As in transformers. An option that does not exist is kept and told of in a warning: what was saved loads.
+        """Works as in transformers, but keeps unknown options, with a warning, so that what was saved can be loaded.
 
         Raises:
-            ValueError: the values are another model's, as of a 2D checkpoint.
+            ValueError: the values belong to another kind of model, such as a 2D checkpoint.
         """
         kind = image_processor_dict.get("image_processor_type", cls.__name__)
         if kind != cls.__name__:
@@ -149,9 +151,9 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         return loaded
 
     def fit_to(self, config) -> None:
-        """Takes over the patches of a model with this configuration, which older checkpoints do not note here.
+        """Takes over the patch size of a model with this configuration; older checkpoints do not store it here.
 
-        Raises ValueError where this processor's blocks are not the model's.
+        Raises ValueError if this processor's blocks do not fit the model.
         """
         for name in ("num_slices", "num_channels", "num_output_slices"):
             if getattr(self, name) != getattr(config, name):
@@ -162,11 +164,11 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         self.patch_size = config.patch_size
 
     def preprocess(self, volume: np.ndarray, return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
-        """Volume (slices, height, width), or with channels first, to `pixel_values`.
+        """Turns a volume (slices, height, width), or with channels first, into `pixel_values`.
 
         Returns:
             `pixel_values` (blocks, channels, num_slices, tile height, tile width), float32, in the order of [`cut`];
-            and `volume_shape`, which [`post_process_segmentation`] takes to stitch the predictions.
+            and `volume_shape`, which [`post_process_segmentation`] needs to stitch the predictions.
         """
         if kwargs:
             raise ValueError(f"the image processor takes no option {min(kwargs)!r} with a volume; set it before")
@@ -186,16 +188,16 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         return stitch(scores_from_logits(logits).cpu().numpy()[:, None], grid)[0]
 
     def intensity_range(self, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Black and white of each channel of a volume (channels, slices, height, width) in memory."""
+        """Finds black and white of each channel of a volume (channels, slices, height, width) in memory."""
         collected = IntensityRange(volume.shape[1:], self.intensities)
         collected.add(volume)
         return collected.result(self.lower_percentile, self.upper_percentile)
 
     def scale(self, volume: np.ndarray, intensities: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """Volume (channels, ...) of any real type to float32 in [0, 1], by the black and white of each channel."""
+        """Scales a volume (channels, ...) of any real type to float32 in [0, 1], by each channel's black and white."""
         wide = np.result_type(volume.dtype, np.float32)  # 32-bit integers and float64 keep their digits until scaled
         black, white = (np.reshape(side, (-1,) + (1,) * (volume.ndim - 1)).astype(wide) for side in intensities)
-        scaled = volume.astype(wide)  # a copy, then all in place: new memory takes longer than the arithmetic
+        scaled = volume.astype(wide)  # one copy, then in place: new memory costs more than arithmetic
         scaled -= black
         scaled /= white - black
         if self.intensities == "robust":
@@ -203,7 +205,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32, copy=False)
 
     def standardise(self, scaled: np.ndarray) -> np.ndarray:
-        """Intensities in [0, 1] (channels, ...) to those the 2D model was trained on."""
+        """Normalises intensities in [0, 1] (channels, ...) as the 2D model's pictures were."""
         mean, std = (
             np.reshape(np.asarray(value, np.float32), (-1,) + (1,) * (scaled.ndim - 1))
             for value in (self.image_mean, self.image_std)
@@ -220,7 +222,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         tile_overlap: int | None = None,
         slice_overlap: int | None = None,
     ) -> BlockGrid:
-        """Tells where the blocks of a volume of this shape (slices, height, width) lie.
+        """Returns the grid of the blocks of a volume of this shape (slices, height, width).
 
         Options that are given replace the processor's own.
         """
@@ -236,7 +238,7 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
         return BlockGrid(sides, tile, (overlap, overlap), self.num_slices, self.num_output_slices, slice_overlap)
 
     def with_channels(self, volume: np.ndarray) -> np.ndarray:
-        """Checks a volume at the door; (slices, height, width) becomes (1, slices, height, width)."""
+        """Checks a volume, and adds the channel axis: (slices, height, width) becomes (1, slices, height, width)."""
         volume = np.asarray(volume)
         if volume.ndim == 3:
             volume = volume[None]
@@ -255,16 +257,16 @@ class NeuronViT3DImageProcessor(BaseImageProcessor):
 
 
 def scores_from_logits(logits: torch.Tensor) -> torch.Tensor:
-    """Logits (batch, num_labels, ...) to the probability of not being background (batch, ...), float32."""
+    """Turns logits (batch, num_labels, ...) into the probability of not being background (batch, ...), float32."""
     background, *others = logits.float().unbind(1)
-    # 1 - softmax(logits)[0], which takes ten times as long, and rounds small scores to multiples of the smallest step
-    # below 1.
+    # Equals 1 - softmax(logits)[0], which takes ten times as long, and rounds small scores to multiples of the
+    # smallest float step below 1.
     neuron = others[0] if len(others) == 1 else torch.stack(others).logsumexp(0)
     return (neuron - background).sigmoid().contiguous()
 
 
 def _by_channel(values, num_channels: int) -> float | list[float]:
-    """One number, or one a channel where the 2D model had as many colours; the colours' mean otherwise."""
+    """Returns one number, or one per channel if the 2D model had as many colours; otherwise the colours' mean."""
     values = np.atleast_1d(values).astype(float)
     if len(values) == num_channels > 1 and len(set(values)) > 1:
         return values.tolist()

@@ -1,7 +1,7 @@
-"""Inflation: the weights of a 2D vision transformer become those of a 3D one.
+"""Inflation: turns the weights of a 2D vision transformer into those of a 3D one.
 
-A Conv3d patch embedding whose kernel spans all D slices of a block is the same linear map as a Conv2d over the D
-slices taken as channels. So one tensor changes, and every other weight of the 2D model is used as it is:
+A Conv3d patch embedding whose kernel spans all D slices of a block is the same linear map as a Conv2d with the D
+slices as channels. So one tensor changes, and every other weight of the 2D model is used as it is:
 
     2D kernel  (hidden, 3, patch, patch)  ->  3D kernel  (hidden, channels, D, patch, patch)  stored as
                                               Conv2d weight  (hidden, channels * D, patch, patch)
@@ -28,16 +28,17 @@ def inflate_state_dict(
 
     Args:
         state_dict: weights of a 2D model, with keys as in transformers' base models (no `vit.` prefix).
-        family: of the 2D model: it says which weights read the picture, and which are left out.
+        family: family of the 2D model: it tells which weights read the picture, and which are left out.
         num_slices: slices in a block.
         num_channels: channels of the microscopy image.
         inflation: "center" or "average".
 
     Returns:
-        A new dict of new tensors: nothing aliases the 2D model. The parts that segmentation does without are left out.
+        A new dict of new tensors: nothing shares memory with the 2D model. Parts that segmentation does not need are
+        left out.
 
     Raises:
-        ValueError: a kernel of the family is not there.
+        ValueError: a kernel of the family is missing.
     """
     left_out = tuple(f"{part}." for part in family.left_out)
     inflated = {key: value.clone() for key, value in state_dict.items() if not key.startswith(left_out)}
@@ -58,10 +59,12 @@ def kernel_names(family: Family) -> list[str]:
 def inflate_patch_embedding(
     weight: torch.Tensor, *, num_slices: int, num_channels: int = 1, inflation: str = "center"
 ) -> torch.Tensor:
-    """2D kernel (hidden, in_channels, patch, patch) -> 3D kernel (hidden, num_channels, num_slices, patch, patch).
+    """Turns a 2D kernel into a 3D one.
 
-    The colours of a natural picture mean nothing in microscopy: unless `num_channels` equals the 2D model's, the
-    colour kernels are summed (the response to a grey picture) and shared out over the image's channels.
+    (hidden, in_channels, patch, patch) -> (hidden, num_channels, num_slices, patch, patch).
+
+    The colours of a natural picture mean nothing in microscopy: unless `num_channels` equals the 2D model's number,
+    the colour kernels are summed (the response to a grey picture) and divided equally among the image's channels.
     """
     if weight.ndim != 4:
         raise ValueError(f"expected a 2D kernel (hidden, channels, patch, patch), got shape {tuple(weight.shape)}")

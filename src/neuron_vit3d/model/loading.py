@@ -1,4 +1,4 @@
-"""What every door to a checkpoint shares: safetensors only, and one clear error for whatever keeps it from loading."""
+"""Checks that every way to load a checkpoint shares: only safetensors, and one clear error for whatever goes wrong."""
 
 import contextlib
 import json
@@ -15,21 +15,21 @@ from .backbones import Family
 logger = logging.get_logger(__name__)
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-# What `from_pretrained` is told that says where files are looked for.
+# Arguments of `from_pretrained` that say where files are looked for.
 _WHERE = ("revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download", "proxies")
 
 
-# What a configuration raises that cannot be what it says.
+# Errors that a configuration with impossible values raises.
 BAD_CONFIG = (ValueError, TypeError, KeyError, AttributeError, errors.StrictDataclassError)
 
 
 class CheckpointError(OSError):
-    """A checkpoint cannot be had or read. The message is one line, says which checkpoint and what to do."""
+    """A checkpoint cannot be found, reached or read. The message is one line: which checkpoint, and what to do."""
 
 
 @contextlib.contextmanager
 def one_clear_error(name: str | os.PathLike | None):
-    """Turns what transformers and huggingface_hub raise about the checkpoint `name` into one `CheckpointError`."""
+    """Turns the errors of transformers and huggingface_hub about the checkpoint `name` into one `CheckpointError`."""
     try:
         yield
     except CheckpointError:
@@ -42,13 +42,13 @@ def one_clear_error(name: str | os.PathLike | None):
 
 
 def refuse_pickles(name: str | os.PathLike, **options) -> None:
-    """Raises CheckpointError where `name` has no weights in safetensors, before anything else is looked for.
+    """Raises CheckpointError if `name` has no weights in safetensors, before anything else is looked for.
 
     transformers would unpickle other weights, or ask a service on the Hub to convert them and to open a pull request.
 
     Args:
         name: folder or name on the Hub.
-        options: of `from_pretrained`; those that say where to look are used.
+        options: arguments of `from_pretrained`; those that say where to look are used.
     """
     where = _where(options)
     variant = f".{options['variant']}" if options.get("variant") else ""
@@ -59,7 +59,7 @@ def refuse_pickles(name: str | os.PathLike, **options) -> None:
             if cached_file(name, file, **where):
                 return
         except OSError as error:
-            if _reason(error) is not None:  # not that the file is missing
+            if _reason(error) is not None:  # something other than a missing file
                 unreachable = unreachable or error
                 where["local_files_only"] = True  # the cache may still hold the other
     if unreachable is not None:
@@ -74,9 +74,10 @@ def refuse_pickles(name: str | os.PathLike, **options) -> None:
 
 
 def read_config(name: str | os.PathLike, expected: str, **options) -> PreTrainedConfig:
-    """The configuration of any model of transformers; code that comes with it is neither run nor asked about.
+    """Reads the configuration of any model of transformers; code that comes with it is not run, and no question asked.
 
-    Raises ValueError, which names what was `expected`, where it is none, and CheckpointError where it cannot be had.
+    Raises ValueError, which names what was `expected`, if there is none, and CheckpointError if it cannot be found,
+    reached or read.
     """
     with one_clear_error(name):
         try:
@@ -86,7 +87,7 @@ def read_config(name: str | os.PathLike, expected: str, **options) -> PreTrained
 
 
 def check_config(name: str | os.PathLike, config_class, **options) -> None:
-    """Raises ValueError, in one line, where the config.json of `name` is not one that `config_class` takes."""
+    """Raises ValueError, in one line, if `config_class` does not accept the config.json of `name`."""
     where = _where(options)
     with one_clear_error(name):
         values, _ = PreTrainedConfig.get_config_dict(name, **where)
@@ -97,7 +98,7 @@ def check_config(name: str | os.PathLike, config_class, **options) -> None:
                 "vision transformer becomes one by from_pretrained_2d and training)"
             )
         try:
-            # Not by `from_dict`, which warns of fields that there are not: so does whoever loads the configuration.
+            # Not by `from_dict`: it warns about unknown fields, and so does the loading that follows.
             others = config_class.other_fields(values)
             config_class(**{key: value for key, value in values.items() if key not in others})
         except BAD_CONFIG as error:
@@ -105,13 +106,13 @@ def check_config(name: str | os.PathLike, config_class, **options) -> None:
 
 
 def check_loaded(name: str | os.PathLike, config, info: dict, *, ignore_mismatched_sizes: bool) -> None:
-    """Raises ValueError, in one line, where weights contradict the configuration.
+    """Raises ValueError, in one line, if weights contradict the configuration.
 
-    Tells what is new and what is left out.
+    Logs which weights are new and which are left out.
 
     Args:
         config: the model's [`NeuronViT3DConfig`].
-        info: what transformers' `from_pretrained` returns with `output_loading_info=True`.
+        info: the loading info that transformers' `from_pretrained` returns with `output_loading_info=True`.
     """
     unfit = f"{name}: its weights do not fit its config.json"
     if info["mismatched_keys"] and not ignore_mismatched_sizes:
@@ -145,10 +146,10 @@ def load_2d(
         config: the model's configuration.
         family: the model's family.
         dtype: as in `from_pretrained`.
-        options: of `from_pretrained` that say where files are looked for.
+        options: arguments of `from_pretrained` that say where files are looked for.
 
     Returns:
-        The model, and the names of weights in its file that it does not have.
+        The model, and the names of weights in its file that the model does not have.
 
     Raises:
         ValueError: weights of the encoder are missing.
@@ -168,7 +169,7 @@ def load_2d(
 def tell_what_was_inflated(
     name: str | os.PathLike, done: dict[str, list[str]], num_slices: int, inflation: str
 ) -> None:
-    """Says what became of a 2D model's weights; `done` as `from_pretrained_2d` returns it."""
+    """Logs what became of a 2D model's weights; `done` is the loading info of `from_pretrained_2d`."""
     logger.warning(
         f"{name}: loaded {len(done['loaded'])} tensors as they are, inflated the patch embedding to {num_slices} "
         f'slices ("{inflation}"), left out {len(done["left_out"])} that segmentation does not use, and newly '
@@ -178,10 +179,10 @@ def tell_what_was_inflated(
 
 
 def load_whole(model_class, processor_class, name: str | os.PathLike, config: PreTrainedConfig, dtype) -> tuple:
-    """Model and image processor of a checkpoint whose configuration has been read, complete and fitting each other.
+    """Loads model and image processor of a checkpoint, given its configuration; both are complete and fit each other.
 
-    Raises ValueError where weights are missing or left over, or do not fit, or the processor does not; CheckpointError
-    where they cannot be had.
+    Raises ValueError if weights are missing, left over or do not fit, or the processor does not fit; CheckpointError
+    if they cannot be found, reached or read.
     """
     with without_load_report():
         model, info = model_class.from_pretrained(name, config=config, dtype=dtype, output_loading_info=True)
@@ -198,7 +199,7 @@ def load_whole(model_class, processor_class, name: str | os.PathLike, config: Pr
 
 
 def conversion_line(name: str | os.PathLike) -> str:
-    """Returns what to type to turn a checkpoint's pickled weights into safetensors.
+    """Returns a command line that converts a checkpoint's pickled weights to safetensors.
 
     It unpickles nothing but tensors.
     """
@@ -217,7 +218,7 @@ def conversion_line(name: str | os.PathLike) -> str:
 def picture_statistics(name: str | os.PathLike, **options) -> tuple[list[float], list[float]]:
     """Reads the mean and standard deviation that a 2D model's pictures were normalised with.
 
-    One a colour; 0.5 if it does not say.
+    Both have one number per colour; they are 0.5 if the checkpoint does not say.
     """
     where = _where(options)
     with one_clear_error(name):
@@ -237,7 +238,7 @@ def picture_statistics(name: str | os.PathLike, **options) -> tuple[list[float],
 def without_load_report():
     """Silences transformers' table of missing weights.
 
-    An unused pooler and a new decoder are what is expected here.
+    An unused pooler and a new decoder are expected here.
     """
     level = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -248,17 +249,17 @@ def without_load_report():
 
 
 def shorten(keys: list[str], count: int = 4) -> str:
-    """The first few of many names."""
+    """Joins the first few of many names."""
     return ", ".join(keys[:count]) + (f" and {len(keys) - count} more" if len(keys) > count else "")
 
 
 def _where(options: dict) -> dict:
-    """Those of the options of `from_pretrained` that say where files are looked for."""
+    """Selects the arguments of `from_pretrained` that say where files are looked for."""
     return {key: options[key] for key in _WHERE if options.get(key) is not None}
 
 
 def _reason(error: BaseException | None) -> str | None:
-    """Why a checkpoint could not be had, from whatever lies beneath the error; None: it is no such matter."""
+    """Explains why a checkpoint could not be loaded, by the causes of an error; None if it has another reason."""
     beneath = []
     while error is not None and error not in beneath:
         beneath.append(error)
@@ -293,7 +294,7 @@ def _reason(error: BaseException | None) -> str | None:
 
 
 def _exists(name: str | os.PathLike, file: str, where: dict) -> bool:
-    """Whether a folder or a repository on the Hub has a file."""
+    """Tells whether a folder or a repository on the Hub has a file."""
     if os.path.isdir(name):
         return (Path(name) / where.get("subfolder", "") / file).is_file()
     path = f"{where['subfolder']}/{file}" if where.get("subfolder") else file

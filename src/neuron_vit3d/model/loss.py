@@ -16,15 +16,15 @@ def dice_cross_entropy_loss(
 ) -> torch.Tensor:
     """Cross-entropy plus (1 - soft Dice) of the foreground classes over the batch (Milletari et al. 2016, V-Net).
 
-    Dice is taken over the whole batch, not block by block: most blocks hold little foreground or none.
+    Dice is computed over the whole batch, not block by block, since most blocks hold little foreground or none.
 
     Args:
         logits: (batch, num_labels, num_output_slices, height, width).
         labels: (batch, num_output_slices, height, width), integers.
-        ignore_index: label of voxels left out.
-        smooth: added to both sides of Dice's ratio, voxels.
-        total: adds up a tensor of sums over all processes, on the way back their gradients; N processes then compute
-            the loss of their N batches together. None: one process.
+        ignore_index: label of voxels that are left out.
+        smooth: number of voxels added to numerator and denominator of Dice.
+        total: function that adds up a tensor of sums over all processes and, in the backward pass, their gradients; N
+            processes then compute the loss of their N batches together. None: there is one process.
 
     Raises:
         ValueError: the labels do not have the logits' shape without its second axis.
@@ -46,16 +46,17 @@ def check_labels(logits: torch.Tensor, labels: torch.Tensor) -> None:
 
 
 def voxel_sums(cost: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
-    """All sums over voxels that `cost_and_dice` needs, in one tensor that processes can add up.
+    """Computes all sums over voxels that `cost_and_dice` needs, in one tensor that can be added up over processes.
 
     Args:
-        cost: summed over all voxels that are not left out, a scalar.
+        cost: scalar, summed over all voxels that are not left out.
         logits: (batch, num_labels, num_output_slices, height, width), float32.
         labels: (batch, num_output_slices, height, width), int64.
+        ignore_index: label of voxels that are left out.
 
     Returns:
-        (2 + 3 * (num_labels - 1),) float32: cost, number of voxels that are not left out; then for each foreground
-        class the overlap, for each its predicted size, for each its true size.
+        (2 + 3 * (num_labels - 1),) float32: cost and number of voxels that are not left out; then the overlap of each
+        foreground class, the predicted size of each, and the true size of each.
     """
     valid = labels != ignore_index
     probabilities = logits.softmax(1)[:, 1:] * valid.unsqueeze(1)
@@ -66,7 +67,7 @@ def voxel_sums(cost: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, i
 
 
 def cost_and_dice(sums: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
-    """Mean cost plus (1 - soft Dice), the mean of the foreground classes, from `voxel_sums`."""
+    """Computes the mean cost plus (1 - soft Dice), the mean over the foreground classes, from `voxel_sums`."""
     cost, count = sums[:2]
     overlap, predicted, true = sums[2:].reshape(3, -1)
     dice = (2 * overlap + smooth) / (predicted + true + smooth)

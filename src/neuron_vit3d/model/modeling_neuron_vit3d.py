@@ -1,7 +1,7 @@
-"""NeuronViT3DForSegmentation: a 2D vision transformer of transformers, inflated to blocks of neighbouring slices.
+"""The models: a 2D vision transformer of transformers, inflated to blocks of neighbouring slices, and a decoder.
 
-Reads from large to small: what the models share, the segmentation model, the encoder. The decoder is in `decoder.py`,
-the loss in `loss.py`.
+The order is from large to small: what the models share, the segmentation model, the encoder. The decoder is in
+`decoder.py`, the loss in `loss.py`.
 """
 
 import math
@@ -34,7 +34,7 @@ from .loss import dice_cross_entropy_loss
 
 
 class NeuronViT3DPreTrainedModel(PreTrainedModel):
-    """What the two models share: loading, saving, and which of transformers' abilities they have."""
+    """Base of the two models: loading, saving, and which features of transformers they support."""
 
     config_class = NeuronViT3DConfig
     base_model_prefix = "encoder"
@@ -45,7 +45,7 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    accepts_loss_kwargs = False  # the loss is a mean: Trainer itself averages it over accumulated batches
+    accepts_loss_kwargs = False  # the loss is a mean; Trainer averages it over accumulated batches
 
     def __init__(self, config: NeuronViT3DConfig):
         config.settle()
@@ -66,7 +66,8 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         output_loading_info: bool = False,
         **kwargs,
     ):
-        """As in transformers, safetensors only; weights that contradict the configuration are an error in one line.
+        """Loads a checkpoint as in transformers, from safetensors only; a mismatch with the configuration is one clear
+        error.
 
         Raises:
             CheckpointError (an OSError): the checkpoint cannot be found, reached or read, or its weights are pickled.
@@ -80,7 +81,7 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         with one_clear_error(name), without_load_report():
             if name is not None:
                 refuse_pickles(name, **kwargs)
-            # What does not fit is refused or told below: transformers would spread it over many lines.
+            # Mismatches are reported below, in one line: transformers would spread them over many.
             model, info = super().from_pretrained(
                 name,
                 *model_args,
@@ -91,17 +92,19 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
             )
         if name is not None:
             check_loaded(name, model.config, info, ignore_mismatched_sizes=ignore_mismatched_sizes)
-        model.freeze_unused()  # loading has replaced parameters by new ones that all want gradients
+        model.freeze_unused()  # loading makes new parameters, and all require gradients
         return (model, info) if output_loading_info else model
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
-        """As in transformers; the code of model, image processor and pipeline goes along, so that the folder can be
-        loaded with `trust_remote_code=True` where the package is not installed."""
-        # Brings the pipeline's file, and those that it imports, among what transformers copies.
+        """Saves as in transformers, together with the code of model, image processor and pipeline.
+
+        So `trust_remote_code=True` works where the package is not installed.
+        """
+        # With this import transformers also copies the pipeline's file, and those that it imports.
         from .pipeline_neuron_vit3d import NeuronSegmentationPipeline  # noqa: F401
 
         kept = {name: getattr(self.config, name, None) for name in ("auto_map", "custom_pipelines")}
-        # All entries anew: those of a model that was loaded from the Hub point to where it came from.
+        # All entries are set again: those of a model loaded from the Hub point to where it came from.
         self.config.auto_map, self.config.custom_pipelines = dict(AUTO_MAP), dict(CUSTOM_PIPELINES)
         try:
             super().save_pretrained(save_directory, *args, **kwargs)
@@ -131,19 +134,18 @@ class NeuronViT3DPreTrainedModel(PreTrainedModel):
         cache_dir: str | os.PathLike | None = None,
         output_loading_info: bool = False,
     ):
-        """A 3D model whose encoder is the 2D vision transformer `name`, inflated; the decoder is newly initialised.
+        """Makes a 3D model from the 2D vision transformer `name`: the encoder is inflated, the decoder is new.
 
         Args:
             name: a 2D ViT on the Hub (`"facebook/dino-vitb16"`) or a folder in its layout. Safetensors only.
-            inflation: `"center"` or `"average"`, see `inflation.py`.
-            num_slices, num_channels, num_output_slices, out_indices, decoder_hidden_size, stem_sizes:
-                see [`NeuronViT3DConfig`].
+            inflation: `"center"` or `"average"`, see `inflation.py`. num_slices, num_channels, num_output_slices,
+                out_indices, decoder_hidden_size, stem_sizes: see [`NeuronViT3DConfig`].
             num_labels: classes, background included.
-            dtype: of the loaded weights; `"auto"` follows the 2D checkpoint's file.
+            dtype: type of the loaded weights; `"auto"` follows the 2D checkpoint's file.
             attn_implementation: `"sdpa"`, `"eager"`, `"flash_attention_2"` ...
             revision, token, cache_dir: as in `from_pretrained`.
-            output_loading_info: also return what happened to the weights: a dict of sorted names, "loaded" (as they
-                are), "inflated", "left_out" (of the 2D checkpoint), "initialised" (the decoder: train it).
+            output_loading_info: whether to return also what happened to the weights: a dict of sorted names, "loaded"
+                (unchanged), "inflated", "left_out" (of the 2D checkpoint), "initialised" (the decoder: train it).
 
         Raises:
             ValueError: the checkpoint is of a family that cannot be inflated, or lacks weights of the encoder.
@@ -207,11 +209,11 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         self.encoder = NeuronViT3DModel(config)
         self.decoder = NeuronViT3DDecoder(config)
         self.post_init()
-        self._keys_to_ignore_on_load_unexpected = None  # transformers has collected the encoder's
+        self._keys_to_ignore_on_load_unexpected = None  # transformers has added the encoder's
         self.freeze_unused()
 
     def freeze_unused(self) -> None:
-        """Freezes what the decoder does not read, or distributed training would wait for gradients of it."""
+        """Freezes what the decoder does not read: distributed training would wait for its gradients."""
         self.encoder.freeze_unused()
         for layer in self.encoder.layers[max(self.config.out_indices) :]:
             layer.requires_grad_(False)
@@ -238,8 +240,8 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
             pixel_values: (batch, channels, slices, height, width), any height and width.
             labels: (batch, num_output_slices, height, width), integer classes; `semantic_loss_ignore_index` voxels are
                 left out of the loss.
-            output_hidden_states: all hidden states (`True`), or those of this index or these and None in place of the
-                others.
+            output_hidden_states: `True` for all hidden states; an index or a list of them for only these, with None in
+                place of the others.
             output_attentions: attention weights of every layer (eager attention).
 
         Returns:
@@ -273,7 +275,7 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         )
 
     def loss_function(self, logits: torch.Tensor, labels: torch.Tensor, **kwargs) -> torch.Tensor:
-        """Dice + cross-entropy, see [`dice_cross_entropy_loss`]."""
+        """Computes Dice + cross-entropy, see [`dice_cross_entropy_loss`]."""
         return dice_cross_entropy_loss(logits, labels, ignore_index=self.config.semantic_loss_ignore_index)
 
 
@@ -291,37 +293,36 @@ def without_low_scores(logits: torch.Tensor, lowest: float) -> torch.Tensor:
 
 
 class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
-    """The encoder: the 2D transformer itself, over blocks of slices."""
+    """The encoder: the 2D transformer itself, applied to blocks of slices."""
 
     _keys_to_ignore_on_load_unexpected = [r"^decoder\."]  # noqa: RUF012  # of a whole segmentation model
 
     def __init__(self, config: NeuronViT3DConfig):
         super().__init__(config)
-        # In the precision that the whole model is built in, not in that of the 2D checkpoint's file.
+        # Built in the precision of the whole model, not in that of the 2D checkpoint's file.
         self.backbone = AutoModel.from_config(config.backbone_config, dtype=torch.get_default_dtype())
         for part in config.family.left_out:
             if hasattr(self.backbone, part):
-                setattr(self.backbone, part, None)  # nobody uses it: noise in the checkpoint
-        # What keeps the hidden states; installed on the first call that asks for them, it would break a compiled
-        # graph.
+                setattr(self.backbone, part, None)  # unused: it would be noise in the checkpoint
+        # These hooks keep hidden states. If they were installed later, on a first call, a compiled graph would break.
         maybe_install_capturing_hooks(self.backbone)
         self.post_init()
         self.freeze_unused()
 
     def freeze_unused(self) -> None:
-        """Freezes the 2D model's mask token: no gradient reaches it, and distributed training would wait for one."""
+        """Freezes parameters that no gradient reaches (the mask token): distributed training would wait for theirs."""
         for name, parameter in self.backbone.named_parameters():
             if self.config.family.is_unused(name):
                 parameter.requires_grad_(False)
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The 2D transformer's layers, from below."""
+        """The layers of the 2D transformer, first to last."""
         return self.backbone.get_submodule(self.config.family.layers)
 
     @property
     def patch_embedding_3d(self) -> torch.Tensor:
-        """The patch embedding's kernel as the 3D one it is: a view (hidden, channels, slices, patch, patch)."""
+        """The kernel of the patch embedding in 3D: a view (hidden, channels, slices, patch, patch)."""
         weight = self.get_input_embeddings().weight
         return weight.unflatten(1, (self.config.num_channels, self.config.num_slices))
 
@@ -329,19 +330,19 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
         return self.backbone.get_submodule(self.config.family.kernels[0])
 
     def get_position_embeddings(self) -> nn.Parameter | None:
-        """The learned positions (1, prefix tokens + patches, hidden_size); None in a family that has none."""
+        """Returns the learned positions (1, prefix tokens + patches, hidden_size); None if the family has none."""
         return self.config.family.position_embeddings(self.backbone)
 
     def feature_maps(self, hidden_states: tuple[torch.Tensor, ...], pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Lays out the hidden states that the decoder reads as feature maps.
 
         Args:
-            hidden_states: all of a block's, as `forward` returns them.
-            pixel_values: the block, (batch, channels, slices, height, width), for its size.
+            hidden_states: all hidden states of a block, as `forward` returns them.
+            pixel_values: the block, (batch, channels, slices, height, width); only its size is used.
 
         Returns:
-            Four maps (batch, channels, rows, columns), shallow to deep, as `config.feature_levels` says; a tile whose
-            sides are no multiples of the patch has maps of the padded tile.
+            Four maps (batch, channels, rows, columns), shallow to deep, as `config.feature_levels` says. If the sides
+            of the tile are no multiples of the patch, the maps are those of the padded tile.
         """
         patch, config = self.config.patch_size, self.config
         height, width = (-(-side // patch) * patch for side in pixel_values.shape[-2:])
@@ -352,13 +353,15 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
 
     @torch.no_grad()
     def resize_position_embeddings(self, new_image_size: int) -> None:
-        """Interpolates the learned positions to tiles of another side, in pixels, for good.
+        """Interpolates the learned positions to tiles of another side, in pixels, and keeps the result.
 
-        Positions are interpolated to each tile on every pass anyway, so at that side nothing changes but the time it
-        takes; elsewhere they are then interpolated from the new ones. Rotary positions (DINOv3) need no resizing.
+        Positions are interpolated to each tile on every pass anyway. So nothing changes for tiles of this side but the
+        time that it takes; for other sides they are then interpolated from the new positions. Rotary positions
+        (DINOv3) need no resizing.
 
         Raises:
-            ValueError: no multiple of the patch, or a family whose positions belong to pairs of patches (BEiT).
+            ValueError: the side is no multiple of the patch, or the family's positions belong to pairs of patches
+                (BEiT).
         """
         patch = self.config.patch_size
         if new_image_size < patch or new_image_size % patch:
@@ -375,8 +378,8 @@ class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
     ) -> BaseModelOutput:
         """
         Args:
-            pixel_values: (batch, channels, slices, height, width). Sides that are no multiple of the patch are padded
-                (bottom and right, by repeating the border).
+            pixel_values: (batch, channels, slices, height, width). Sides that are no multiples of the patch are padded
+                at the bottom and right, by repeating the border.
             output_hidden_states, output_attentions: as in transformers' vision models.
 
         Returns:

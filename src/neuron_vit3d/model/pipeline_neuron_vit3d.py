@@ -1,4 +1,4 @@
-"""pipeline("neuron-segmentation"): a volume goes in, scores and a mask come out, and the traced tree as an SWC text.
+"""The pipeline "neuron-segmentation": turns a volume into scores, a mask, and the traced tree as an SWC text.
 
 pipe = pipeline("neuron-segmentation", model="user/checkpoint", trust_remote_code=True)
 pipe(volume)["scores"]                    # volume: array (slices, height, width), or a file's path
@@ -20,31 +20,30 @@ from .image_processing_neuron_vit3d import scores_from_logits
 
 logger = logging.get_logger(__name__)
 
-_PACKAGE = "neuron_vit3d"  # reads microscopy files and traces, where it is installed
+_PACKAGE = "neuron_vit3d"  # if installed, it reads microscopy files and traces
 
 
 class NeuronSegmentationPipeline(ChunkPipeline):
     """Segments volumes block by block; traces them where the package `neuron_vit3d` is installed.
 
     Call it with one volume or a list of them: arrays (slices, height, width), or with channels first, a `Volume`, or
-    paths. `.npy` files can always be read, microscopy files where the package is installed. A volume and the scores of
-    all its blocks are in memory at once; `neuron_vit3d.segment` does with a few slices.
+    paths. It always reads `.npy` files, and microscopy files where the package is installed. A volume and the scores
+    of all its blocks are in memory at once; `neuron_vit3d.segment` needs memory for a few slices only.
 
     Args (of the pipeline or of a call):
         batch_size: blocks that go through the model at once.
-        threshold (`float`, *optional*): scores at least this high are neuron. Without it, what stands out from the
-            noise of these scores, where the package is installed, and else 0.5.
-        channel (`int`, *optional*): the channel to segment, where the image has several and the model takes one.
-        trace (`bool`, *optional*): trace the mask; by default wherever the package is installed.
+        threshold (`float`, *optional*): scores at least this high are neuron. By default it follows the noise of these
+            scores if the package is installed, and is 0.5 otherwise.
+        channel (`int`, *optional*): the channel to segment, if the image has several and the model takes one.
+        trace (`bool`, *optional*): whether to trace the mask; by default if the package is installed.
 
     Returns (for each volume):
-        `{"scores": float32 (slices, height, width) in [0, 1], "mask": bool of the same shape}`, and `"swc"` where it
-        was
-        traced: the text of an SWC file, coordinates in voxels; None where the mask holds nothing to trace.
+        `{"scores": float32 (slices, height, width) in [0, 1], "mask": bool of the same shape}`, and `"swc"` if the
+        mask was traced: the text of an SWC file, coordinates in voxels; None if the mask holds nothing to trace.
 
     Raises:
-        ValueError: what is given is no volume, has several channels and none is chosen, or the image processor belongs
-            to another model.
+        ValueError: the input is no volume, has several channels and none is chosen, or the image processor belongs to
+            another model.
     """
 
     _load_processor = False
@@ -59,7 +58,7 @@ class NeuronSegmentationPipeline(ChunkPipeline):
             raise ValueError("the neuron-segmentation pipeline needs the model's image processor: image_processor=...")
         if self.model.config.model_type != "neuron_vit3d":
             raise ValueError(f"expected a neuron_vit3d model, got one of type {self.model.config.model_type!r}")
-        if not hasattr(self.image_processor, "fit_to"):  # its class differs where the code came with a checkpoint
+        if not hasattr(self.image_processor, "fit_to"):  # not by class: that differs if a checkpoint brings the code
             raise ValueError(
                 f"expected a NeuronViT3DImageProcessor, got a {type(self.image_processor).__name__}: that of another "
                 "model"
@@ -69,7 +68,7 @@ class NeuronSegmentationPipeline(ChunkPipeline):
             self.model.float()  # checkpoints are stored in half precision, which CPUs only emulate
 
     def __call__(self, inputs, **options):
-        """One volume, or several one after the other: blocks of volumes of different sizes cannot share a batch."""
+        """Segments one volume, or several one by one: blocks of volumes of different sizes cannot share a batch."""
         if isinstance(inputs, list):
             return [super(NeuronSegmentationPipeline, self).__call__(volume, **options) for volume in inputs]
         if isinstance(inputs, types.GeneratorType | torch.utils.data.Dataset):
@@ -133,7 +132,7 @@ class NeuronSegmentationPipeline(ChunkPipeline):
 
 
 def _array_of(volume) -> tuple[np.ndarray, tuple[float, float, float] | None]:
-    """Array and voxel size (None where unknown) of an array, a tensor, a `Volume` or a file."""
+    """Returns array and voxel size (None if unknown) of an array, a tensor, a `Volume` or a file."""
     if isinstance(volume, str | os.PathLike):
         package = _package()
         if package is not None:
@@ -149,5 +148,5 @@ def _array_of(volume) -> tuple[np.ndarray, tuple[float, float, float] | None]:
 
 
 def _package():
-    """The installed package; None where there is only this checkpoint's own code."""
+    """Returns the installed package; None if there is only the code of this checkpoint."""
     return importlib.import_module(_PACKAGE) if importlib.util.find_spec(_PACKAGE) else None

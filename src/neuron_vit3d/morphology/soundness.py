@@ -27,7 +27,7 @@ def find_problems(tree: Tree) -> list[tuple[int, str]]:
     if not len(tree):
         return [(0, "the tree has no node")]
     problems = [(row, f"id {ids[row]} is negative") for row in np.flatnonzero(ids < 0).tolist()]
-    order = np.argsort(ids, kind="stable")
+    order = _ascending(ids)
     repeated = order[1:][ids[order[1:]] == ids[order[:-1]]]
     problems += [(row, f"id {ids[row]} is used before") for row in repeated.tolist()]
     not_finite = ~(np.isfinite(tree.xyz).all(axis=1) & np.isfinite(radii))
@@ -53,6 +53,8 @@ def find_problems(tree: Tree) -> list[tuple[int, str]]:
 def rows_on_cycles(parent_index: np.ndarray) -> np.ndarray:
     """Sorted rows that lie on a cycle of parents (-1: root), by pointer doubling in O(n log n)."""
     n = len(parent_index)
+    if (parent_index < np.arange(n)).all():  # parents come first
+        return np.empty(0, dtype=np.int64)
     jump = np.append(parent_index, n)  # row n stands for "past the root" and stays there
     jump[jump < 0] = n
     for _ in range(n.bit_length()):  # afterwards every jump is at least n steps long
@@ -67,10 +69,18 @@ def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The row at which `ids` holds each wanted id, -1 where it does not."""
     if not len(ids):
         return np.full(len(wanted), -1, dtype=np.int64)
-    order = np.argsort(ids, kind="stable")
+    if (ids[1:] - ids[:-1] == 1).all():
+        rows = wanted - ids[0]
+        return np.where((rows >= 0) & (rows < len(ids)), rows, -1).astype(np.int64)
+    order = _ascending(ids)
     place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
     rows = order[place]
     return np.where(ids[rows] == wanted, rows, -1)
+
+
+def _ascending(ids: np.ndarray) -> np.ndarray:
+    """The stable order of ids, which mostly is theirs."""
+    return np.arange(len(ids)) if (ids[1:] >= ids[:-1]).all() else np.argsort(ids, kind="stable")
 
 
 def repair_parents(table: np.ndarray) -> list[str]:
@@ -149,7 +159,7 @@ def repair_structure(table: np.ndarray) -> tuple[np.ndarray, list[str]]:
     parents[missing] = -1
     done = [f"{missing.sum()} node(s) whose parent is missing became roots"] if missing.any() else []
 
-    order = np.argsort(ids, kind="stable")
+    order = _ascending(ids)
     starts = np.flatnonzero(np.append(True, ids[order[1:]] != ids[order[:-1]]))
     keep, next_id, moved = np.ones(len(ids), dtype=bool), ids.max() + 1, 0
     for rows in np.split(order, starts[1:]) if len(starts) < len(ids) else ():

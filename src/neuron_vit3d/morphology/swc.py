@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_whole
+from . import swc_columns
 from .graphs import sparse_graph
 from .soundness import (
     check_tree,
@@ -27,7 +28,8 @@ from .soundness import (
     rows_of,
     rows_on_cycles,
 )
-from .swc_text import SWCError, decoded, lines_of, parse_table, whole
+from .swc_columns import read_columns, written_columns
+from .swc_text import SWCError, WideIds, decoded, lines_of, parse_table, whole
 from .units import in_voxels, says_micrometres, voxel_size_of, warn_of_micrometres
 
 
@@ -244,6 +246,10 @@ class Tree:
         if problems:
             raise SWCError(problems[0] + _and_more(len(problems) - 1))
         lines = [f"# {line}\n" if line else "#\n" for comment in self.comments for line in lines_of(comment)]
+        if len(self) >= swc_columns.LARGE_TREE:
+            rows = written_columns((self.ids, self.types, *self.xyz.T, self.radii, self.parents))
+            if rows is not None:
+                return "".join(lines) + rows
         # repr gives the shortest decimal that reads back as the same double.
         x, y, z = self.xyz.T.tolist()
         columns = (self.ids.tolist(), self.types.tolist(), x, y, z, self.radii.tolist(), self.parents.tolist())
@@ -284,23 +290,23 @@ def read_swc(path: str | os.PathLike, *, repair: bool = True, mend_structure: bo
 
 def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:
     """`read_swc` of a text; `name` stands in messages, and tells by its suffix whether it is an .eswc."""
-    lines = lines_of(text)
-    stripped = [line.strip() for line in lines]
-    numbers = [i for i, line in enumerate(stripped, start=1) if line and line[0] != "#"]  # line number of every row
-    if not numbers:
-        raise SWCError(f"{name}: no node in the file")
-    rows = [stripped[i - 1] for i in numbers]
-    table, wide = parse_table(name, rows, numbers)
+    regular = read_columns(text) if len(text) >= swc_columns.LARGE_TEXT else None
+    numbers: Sequence[int]  # line number of every row
+    if regular is not None:
+        table, comments, first = regular
+        numbers, wide = range(first, first + len(table)), None
+    else:
+        table, comments, numbers, wide = _by_lines(text, name)
 
     done: list[str] = []
     if mend_structure:
         keep, done = repair_structure(table)
-        table, numbers = table[keep], [numbers[row] for row in keep]
+        if len(keep) < len(table):
+            table, numbers = table[keep], [numbers[row] for row in keep]
     if repair:
         done += repair_parents(table) + repair_radii(table)
     if done:
         warnings.warn(f"{name}: {'; '.join(done)}", stacklevel=3)
-    comments = tuple(line[1:].removeprefix(" ") for line in map(str.lstrip, lines) if line.startswith("#"))
     ids, types, parents = (table[:, column].astype(np.int64) for column in (0, 1, 6))
     if wide is not None:
         ids, parents = wide.restored(ids), np.where(parents < 0, -1, wide.restored(parents))
@@ -311,6 +317,18 @@ def _parse(text: str, name: str, repair: bool, mend_structure: bool) -> Tree:
         raise SWCError(f"{name}:{numbers[row]}: {reason}" + _and_more(len(problems) - 1))
     voxel_size = voxel_size_of(tree)
     return tree if voxel_size is None or not says_micrometres(tree) else in_voxels(tree, voxel_size)
+
+
+def _by_lines(text: str, name: str) -> tuple[np.ndarray, tuple[str, ...], list[int], WideIds | None]:
+    """The table of a text, its comments, the line number of every row, and ids that are too wide for a double."""
+    lines = lines_of(text)
+    stripped = [line.strip() for line in lines]
+    numbers = [i for i, line in enumerate(stripped, start=1) if line and line[0] != "#"]
+    if not numbers:
+        raise SWCError(f"{name}: no node in the file")
+    table, wide = parse_table(name, [stripped[i - 1] for i in numbers], numbers)
+    comments = tuple(line[1:].removeprefix(" ") for line in map(str.lstrip, lines) if line.startswith("#"))
+    return table, comments, numbers, wide
 
 
 def _depth_first_order(parent_index: np.ndarray) -> np.ndarray:

@@ -71,7 +71,7 @@ class State:
                 )
         if data != self._data:
             changed = sorted({str(one[0]) for one in data} ^ {str(one[0]) for one in self._data}) or [
-                now[0] for then, now in zip(data, self._data, strict=True) if then != now
+                str(now[0]) for then, now in zip(data, self._data, strict=True) if then != now
             ]
             raise TrainingError(
                 f"{folder}: holds a teaching with other data ({changed[0]} is new, gone or changed); choose another "

@@ -96,7 +96,7 @@ def labels_of(source: np.ndarray | Volume | VolumeReader, *, name: str | None = 
     return _labels(source, name or getattr(source, "source", "the mask")).values
 
 
-def _labels(source: np.ndarray | Volume | VolumeReader, name: str) -> "_Seen":
+def _labels(source: np.ndarray | Volume | VolumeReader, name: object) -> "_Seen":
     if source.dtype.kind not in "iub":
         raise VolumeError(f"{name}: expected labels, which are whole numbers, got {source.dtype}")
     seen = _Seen.of(source, MOST_LABELS)

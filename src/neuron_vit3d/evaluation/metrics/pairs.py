@@ -1,8 +1,8 @@
-"""Pairs of a prediction and its reference: stored by `evaluate` as bytes, scored one by one, their scores averaged.
+"""Pairs of a prediction and its reference: `evaluate` stores them as bytes; they are scored singly, then averaged.
 
-`evaluate` keeps what is added in Arrow files, whose columns hold no arrays of differing shapes. So every prediction
-and every reference is one `large_binary` value: a compressed .npz archive of plain number arrays (never pickled
-objects), which for a mask is a small part of its voxels.
+`evaluate` keeps what is added in Arrow files, whose columns cannot hold arrays of different shapes. So every
+prediction and every reference is one `large_binary` value: a compressed .npz archive of plain number arrays (never
+pickled objects), which for a mask is much smaller than its voxels.
 """
 
 import io
@@ -25,11 +25,12 @@ else:
 
 
 class StoredAsBytes(Metric):
-    """Comes before `evaluate.Metric` among the bases of a module, which defines
+    """Base class of the metric modules; it must stand before `evaluate.Metric` in the list of bases.
 
-    `_packed(prediction, reference, names)`: the two as bytes by `pack`, or a ValueError that calls them by `names`.
+    A module defines `_packed(prediction, reference, names)`. It returns both as bytes, made by `pack`, or raises a
+    ValueError that uses `names` for them.
 
-    All input is checked when it is added, and of a batch with an error nothing is added.
+    All input is checked when it is added; if a batch has an error, nothing of it is added.
     """
 
     def add_batch(self, *, predictions=None, references=None, **kwargs):
@@ -51,27 +52,27 @@ class StoredAsBytes(Metric):
 
     def add(self, *, prediction=None, reference=None, **kwargs):
         """Adds one prediction and its reference. Raises ValueError if one is not as expected."""
-        # `evaluate.combine` calls them by their plural names.
+        # `evaluate.combine` uses the plural names.
         prediction, reference = kwargs.pop("predictions", prediction), kwargs.pop("references", reference)
         prediction, reference = self._packed(prediction, reference, ("prediction", "reference"))
         super().add(prediction=prediction, reference=reference, **kwargs)
 
     def compute(self, *, predictions=None, references=None, **options):
-        """Scores of all that was added, and of what is given here."""
+        """Computes the scores of all pairs that were added, and of those given here."""
         if predictions is None and references is None and not len(self):
             raise ValueError("expected predictions and references, got none here and none were added before")
         return super().compute(predictions=predictions, references=references, **options)
 
 
 def pack(**arrays: np.ndarray) -> bytes:
-    """Arrays of numbers by name as one compressed .npz archive; dtypes and shapes are kept."""
+    """Packs arrays of numbers, by name, into one compressed .npz archive; dtypes and shapes are kept."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # it has a keyword of its own
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # savez has a keyword of that type, too
     return buffer.getvalue()
 
 
 def unpack(packed: bytes) -> dict[str, np.ndarray]:
-    """The arrays that `pack` was given."""
+    """Returns the arrays that `pack` was given."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
         return dict(archive)
 
@@ -81,15 +82,15 @@ def is_path(item) -> bool:
 
 
 def check_exists(path: str | os.PathLike, name: str) -> None:
-    """Raises ValueError where there is no such file."""
+    """Raises ValueError if there is no such file."""
     if not os.path.exists(path):
         raise ValueError(f"{name}: expected a file, and there is no {str(path)[:200]!r}")
 
 
 def means(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Averages every key that all rows have over the rows in which it is finite.
+    """Averages every key that all rows have, over the rows in which it is finite.
 
-    Where it is in none, the mean is what the first row has.
+    If it is finite in no row, the mean is the value in the first row.
     """
     result = {}
     for key, first in rows[0].items():
