@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "hub": {"model"},
 }
 ROOMS = set(MAY_IMPORT)
-MAY_IMPORT |= {"cli": {*ROOMS, "__version__"}, "apps": ROOMS}
+# `neuron-vit3d app` opens the other door.
+MAY_IMPORT |= {"cli": {*ROOMS, "__version__", "apps"}, "apps": ROOMS}
 # the ground floor, which everybody but the model may know and which knows nobody
 GROUND = {"files", "option_fields", "progress"}
 DOORS = {"cli", "apps"}

@@ -15,6 +15,7 @@ from .errors import hide_bars, one_line_errors
 from .evaluate import evaluate
 from .group import OneLineGroup, program
 from .measure import measure
+from .open_page import app as app_command
 from .options import example_of
 from .prepare import prepare
 from .publish import publish
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback(epilog="Example: neuron-vit3d segment image.tif -o out")(program)
-for command in (segment, trace, measure, evaluate, convert, view, report, prepare, publish):
+for command in (segment, trace, measure, evaluate, convert, view, report, prepare, publish, app_command):
     app.command(epilog=f"Example: {example_of(command)}")(one_line_errors(command))
 # Its options, and -h, are read by itself: they are the fields of a dataclass.
 app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)

@@ -38,7 +38,7 @@ def read(path: Path, *, channel: int | None = None) -> Volume:
 
     Raises VolumeError for any header that its bytes do not bear out.
     """
-    header = _header(path)
+    header = read_header(path)
     if channel is not None:
         channel = checked_channel(channel, header.shape[0], str(path))
     array = _voxels(path, header, channel)
@@ -47,7 +47,7 @@ def read(path: Path, *, channel: int | None = None) -> Volume:
 
 def open_reader(path: Path, channel: int | None = None) -> VolumeReader:
     """Open one channel of a v3draw or v3dpbd file; see `volumes.open_volume`. Raises VolumeError."""
-    header = _header(path)
+    header = read_header(path)
     num_channels = header.shape[0]
     channel = checked_channel(chosen_channel(channel, num_channels, str(path)), num_channels, str(path))
     return array_reader(Volume(_voxels(path, header, channel), source=str(path)), num_channels=num_channels)
@@ -86,7 +86,8 @@ class _Header(NamedTuple):
     offset: int
 
 
-def _header(path: Path) -> _Header:
+def read_header(path: Path) -> _Header:
+    """What a file says of its voxels, before any of them is decoded. Raises VolumeError where that cannot be."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
