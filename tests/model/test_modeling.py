@@ -12,13 +12,10 @@ from neuron_vit3d import (
     NeuronViT3DForSegmentation,
     NeuronViT3DImageProcessor,
     NeuronViT3DModel,
-    threshold_from_noise,
 )
 from neuron_vit3d.model.backbones import FAMILIES, Level
 from neuron_vit3d.model.decoder import FeatureLevel, pad_to_multiple
-from neuron_vit3d.model.image_processing_neuron_vit3d import scores_from_logits
-from neuron_vit3d.model.modeling_neuron_vit3d import dice_cross_entropy_loss, without_low_scores
-from neuron_vit3d.teaching.judging import LOWEST_SCORE
+from neuron_vit3d.model.modeling_neuron_vit3d import dice_cross_entropy_loss
 from support.tiny_models import TILE, tiny_block, tiny_config, tiny_model
 
 
@@ -391,17 +388,6 @@ def test_a_model_built_from_a_half_precision_checkpoints_config_is_in_full_preci
     assert {parameter.dtype for parameter in NeuronViT3DForSegmentation(config).parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("labels", [2, 4])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_low_scores_are_cut_to_exactly_zero_and_others_stay(labels, dtype):
-    logits = torch.randn(2, labels, 1, 8, 8, generator=torch.Generator().manual_seed(0)).mul(3).to(dtype)
-    before, after = scores_from_logits(logits), scores_from_logits(without_low_scores(logits, 0.05))
-    low = after == 0
-    assert 0 < low.sum() < low.numel()
-    assert (before[low] < 0.051).all() and (before[~low] > 0.049).all()
-    assert torch.equal(before[~low], after[~low])
-
-
 def test_a_model_cuts_low_scores_only_where_it_is_asked_to_and_not_while_it_learns(tmp_path):
     model = tiny_model(lowest_score=0.49)
     plain = tiny_model()
@@ -415,9 +401,3 @@ def test_a_model_cuts_low_scores_only_where_it_is_asked_to_and_not_while_it_lear
     for bad in (-0.1, 0.5):
         with pytest.raises(ValueError, match=r"lowest_score must be at least 0 and below 0\.5"):
             tiny_config(lowest_score=bad)
-
-
-def test_the_threshold_of_scores_without_low_ones_is_a_half():
-    scores = torch.rand(4, 40, 40, generator=torch.Generator().manual_seed(1)).pow(6).numpy()
-    scores[scores < LOWEST_SCORE] = 0
-    assert threshold_from_noise(scores) == 0.5

@@ -9,10 +9,8 @@ import torch
 import neuron_vit3d
 from neuron_vit3d import Segmenter, read_swc, read_volume, write_volume
 from neuron_vit3d.data.pairs import DataError
-from neuron_vit3d.teaching.judging import between
 from neuron_vit3d.training.config import TrainingError
 from support.program import fail, save_checkpoint
-from support.tiny_models import tiny_model
 from support.tiny_runs import forget_accelerate, same, save_base, save_data, stop_at, weights
 
 
@@ -136,13 +134,3 @@ def test_another_teaching_in_the_folder_is_refused(data, base, tmp_path, monkeyp
 def test_the_program_teaches_in_one_line_of_errors(tmp_path):
     assert fail("train", "--data", tmp_path / "none", "-o", tmp_path / "out").endswith("found no folder")
     assert "--push-to-hub" in fail("train", "--data", tmp_path, "-o", tmp_path / "out", "--push-to-hub", "a/b")
-
-
-def test_half_of_the_way_lies_between():
-    base, taught = tiny_model(seed=1), tiny_model(seed=2)
-    expected = {
-        name: (base.state_dict()[name] + value) / 2 if value.is_floating_point() else value
-        for name, value in tiny_model(seed=2).state_dict().items()
-    }
-    found = between(base, taught, 0.5).state_dict()
-    assert all(torch.allclose(found[name], value, atol=1e-6) for name, value in expected.items())

@@ -4,7 +4,6 @@ The order is from large to small: what the models share, the segmentation model,
 `decoder.py`, the loss in `loss.py`.
 """
 
-import math
 import os
 
 import torch
@@ -16,7 +15,7 @@ from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from .backbones import family_of
 from .configuration_neuron_vit3d import AUTO_MAP, CUSTOM_PIPELINES, NeuronViT3DConfig
-from .decoder import Classifier, NeuronViT3DDecoder, pad_to_multiple
+from .decoder import Classifier, NeuronViT3DDecoder, pad_to_multiple, without_low_scores
 from .inflation import inflate_state_dict, kernel_names
 from .loading import (
     check_config,
@@ -277,19 +276,6 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
     def loss_function(self, logits: torch.Tensor, labels: torch.Tensor, **kwargs) -> torch.Tensor:
         """Computes Dice + cross-entropy, see [`dice_cross_entropy_loss`]."""
         return dice_cross_entropy_loss(logits, labels, ignore_index=self.config.semantic_loss_ignore_index)
-
-
-def without_low_scores(logits: torch.Tensor, lowest: float) -> torch.Tensor:
-    """Makes scores below `lowest` exactly 0: there the logits of all labels but the background fall far below it.
-
-    Args:
-        logits: (batch, num_labels, ...).
-        lowest: above 0.
-    """
-    background, others = logits[:, :1], logits[:, 1:]
-    is_low = others.float().logsumexp(1, keepdim=True) - background.float() < math.log(lowest / (1 - lowest))
-    # A difference whose sigmoid is 0 in float32, and which half precision can hold.
-    return torch.cat([background, torch.where(is_low, background - 1e4, others)], dim=1)
 
 
 class NeuronViT3DModel(NeuronViT3DPreTrainedModel):
