@@ -256,10 +256,8 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         )
         hidden_states = outputs.hidden_states
         logits = self.decoder(self.encoder.feature_maps(hidden_states, pixel_values), pixel_values)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits, labels)
-        elif self.config.lowest_score and not self.training:
+        loss = None if labels is None else self.loss_function(logits, labels)
+        if labels is None and self.config.lowest_score and not self.training:
             logits = without_low_scores(logits, self.config.lowest_score)
         if isinstance(output_hidden_states, int) and not isinstance(output_hidden_states, bool):
             output_hidden_states = [output_hidden_states]
