@@ -26,7 +26,7 @@ from neuron_vit3d import Segmenter
 from neuron_vit3d.data.pairs import Pair
 from neuron_vit3d.files import append_line
 from neuron_vit3d.inference import DEFAULT_CHECKPOINT, load_checkpoint
-from neuron_vit3d.teaching.judging import between, judge
+from neuron_vit3d.teaching.judging import LOWEST_SCORE, between, judge
 from neuron_vit3d.teaching.recipe import SHARES, recipe
 from neuron_vit3d.training.config import TrainingConfig
 from neuron_vit3d.training.trainer import train
@@ -79,13 +79,18 @@ def measure(
 ) -> None:
     """Judges the model of before and the taught ones on all tested stacks of a cell."""
     before = {"start": "default", "kind": cell["kind"], "count": 0, "draw": 0, "share": 0.0}
-    waiting = [pair for pair in tested if key_of(before | {"stack": pair.name}) not in known]
+    waiting = [pair for pair in tested if key_of(before | {"lowest": 0.0, "stack": pair.name}) not in known]
     if waiting:
         segmenter = Segmenter()
         for pair in waiting:
-            note(before, pair, segmenter, 0.0, known)
+            note(before, pair, segmenter, [0.0], 0.0, known)
     shares = SHARES if cell["start"] == "default" else (1.0,)
-    todo = [(s, p) for s in shares for p in tested if key_of(cell | {"share": s, "stack": p.name}) not in known]
+    todo = [
+        (share, pair)
+        for share in shares
+        for pair in tested
+        if key_of(cell | {"share": share, "lowest": LOWEST_SCORE, "stack": pair.name}) not in known
+    ]
     if not todo:
         return
     name = "_".join(str(cell[key]) for key in ("start", "kind", "count", "draw"))
@@ -99,7 +104,7 @@ def measure(
             between(load_checkpoint(str(DEFAULT_CHECKPOINT))[0], model, share)
         segmenter = Segmenter(model, processor=processor)
         for _, pair in [one for one in todo if one[0] == share]:
-            note(cell | {"share": share}, pair, segmenter, minutes, known)
+            note(cell | {"share": share}, pair, segmenter, [0.0, LOWEST_SCORE], minutes, known)
 
 
 def options_of(start: str, base_model: str, taught: list[Pair]) -> dict:
@@ -110,16 +115,16 @@ def options_of(start: str, base_model: str, taught: list[Pair]) -> dict:
     return options | ({"initialisation": "scratch"} if start == "scratch" else {})
 
 
-def note(cell: dict, pair: Pair, segmenter: Segmenter, minutes: float, known: set[tuple]) -> None:
-    judged = judge(segmenter, pair, None)
-    line = cell | {"stack": pair.name, "minutes": round(minutes, 1), **asdict(judged.figures)}
-    append_line(RESULTS, json.dumps(line))
-    known.add(key_of(line))
-    print(json.dumps(line), flush=True)
+def note(cell: dict, pair: Pair, segmenter: Segmenter, lowest: list[float], minutes: float, known: set[tuple]) -> None:
+    for one, judged in zip(lowest, judge(segmenter, pair, None, lowest), strict=True):
+        line = cell | {"lowest": one, "stack": pair.name, "minutes": round(minutes, 1), **asdict(judged.figures)}
+        append_line(RESULTS, json.dumps(line))
+        known.add(key_of(line))
+        print(json.dumps(line), flush=True)
 
 
 def key_of(line: dict) -> tuple:
-    return tuple(line[key] for key in ("start", "kind", "count", "draw", "share", "stack"))
+    return tuple(line[key] for key in ("start", "kind", "count", "draw", "share", "lowest", "stack"))
 
 
 def read_lines() -> list[dict]:
@@ -131,31 +136,36 @@ def report() -> None:
     """Writes experiments/results/teaching.md."""
     lines = read_lines()
     before = {line["stack"]: line for line in lines if line["count"] == 0}
-    cells = sorted({(x["kind"], STARTS.index(x["start"]), x["count"], x["share"]) for x in lines if x["count"]})
+    cells = sorted(
+        {(x["kind"], STARTS.index(x["start"]), x["count"], x["share"], x["lowest"]) for x in lines if x["count"]}
+    )
     text = [
         "# Teaching a few stacks",
         "",
         "`experiments/teaching.py`: the recipe of `neuron-vit3d train --data`, tested on stacks that were not taught.",
-        "A share is how far the weights go from the start's to the taught ones. In brackets: the change from the",
-        "default before teaching, stack by stack, with a 95 % interval by bootstrap over stacks (10,000 draws).",
+        "A share is how far the weights go from the start's to the taught ones; the threshold follows noise, or is",
+        "0.5 (`lowest_score`). In brackets: the change from the default before teaching, stack by stack, with a 95 %",
+        "interval by bootstrap over stacks (10,000 draws).",
         "",
     ]
     for of_kind, title in ((True, "Unseen stacks of the kind that was taught"), (False, "Stacks of other kinds")):
         rows = []
-        for kind, start, count, share in cells:
+        for kind, start, count, share, lowest in cells:
             found = [
                 line
                 for line in lines
-                if (line["kind"], line["start"], line["count"], line["share"]) == (kind, STARTS[start], count, share)
+                if (line["kind"], line["start"], line["count"]) == (kind, STARTS[start], count)
+                and (line["share"], line["lowest"]) == (share, lowest)
                 and line["stack"].startswith(kind) == of_kind
                 and line["stack"] in before
             ]
             if found:
                 draws = len({line["draw"] for line in found})
                 cells_of = [described(found, before, key) for key in MEASURES]
-                rows.append([kind, STARTS[start], count, f"{share:g}", draws, len(found), *cells_of])
+                threshold = "0.5" if lowest else "noise"
+                rows.append([kind, STARTS[start], count, f"{share:g}", threshold, draws, len(found), *cells_of])
         if rows:
-            head = ["kind", "start", "taught", "share", "draws", "tested", *MEASURES.values()]
+            head = ["kind", "start", "taught", "share", "threshold", "draws", "tested", *MEASURES.values()]
             text += [f"## {title}", "", *table(head, rows), ""]
     RESULTS.with_suffix(".md").write_text("\n".join(text))
     print("\n".join(text))

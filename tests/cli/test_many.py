@@ -234,8 +234,8 @@ def test_trace_takes_many(batch, high):
 def test_a_mistake_of_the_program_is_told_as_one_and_the_others_are_done(batch, monkeypatch):
     opened = Segmenter.open
 
-    def opens(self, image, channel=None):
-        return opened(self, image, channel) if str(image) != "b.tif" else 1 / 0
+    def opens(self, image, channel=None, number=None):
+        return opened(self, image, channel, number) if str(image) != "b.tif" else 1 / 0
 
     monkeypatch.setattr(Segmenter, "open", opens)
     result = run(*batch, "*.tif", "--no-trace")
@@ -245,7 +245,7 @@ def test_a_mistake_of_the_program_is_told_as_one_and_the_others_are_done(batch, 
 
 
 def test_an_interrupted_batch_says_that_it_can_go_on(batch, monkeypatch):
-    def opens(self, image, channel=None):
+    def opens(self, image, channel=None, number=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Segmenter, "open", opens)

@@ -43,10 +43,18 @@ def test_the_report_compares_with_the_model_of_before(study, tmp_path):
     lines = []
     for stack, before, after in (("tuff_a", 0.5, 0.6), ("tuff_b", 0.7, 0.7), ("rivulet_test", 0.9, 0.8)):
         for count, share, value in ((0, 0.0, before), (4, 1.0, after)):
-            cell = {"start": "default", "kind": "tuff", "count": count, "draw": 0, "share": share, "stack": stack}
+            cell = {
+                "start": "default",
+                "kind": "tuff",
+                "count": count,
+                "draw": 0,
+                "share": share,
+                "lowest": 0.0,
+                "stack": stack,
+            }
             lines.append(cell | dict.fromkeys(study.MEASURES, value))
     (tmp_path / "teaching.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     study.report()
     text = (tmp_path / "teaching.md").read_text()
-    assert "| tuff | default | 4 | 1 | 1 | 2 | 0.650 (+0.050, +0.000 to +0.100; worst +0.000)" in text
-    assert "| tuff | default | 4 | 1 | 1 | 1 | 0.800 (-0.100, -0.100 to -0.100; worst -0.100)" in text
+    assert "| tuff | default | 4 | 1 | noise | 1 | 2 | 0.650 (+0.050, +0.000 to +0.100; worst +0.000)" in text
+    assert "| tuff | default | 4 | 1 | noise | 1 | 1 | 0.800 (-0.100, -0.100 to -0.100; worst -0.100)" in text

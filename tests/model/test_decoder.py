@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from neuron_vit3d.model.backbones import Level
-from neuron_vit3d.model.decoder import ConvBlock, FeatureLevel, NeuronViT3DDecoder, Stem, unfolding_scales
+from neuron_vit3d.model.decoder import (
+    ConvBlock,
+    FeatureLevel,
+    NeuronViT3DDecoder,
+    Stem,
+    unfolding_scales,
+    without_low_scores,
+)
+from neuron_vit3d.model.image_processing_neuron_vit3d import scores_from_logits
 from support.tiny_models import tiny_block, tiny_model
 
 
@@ -150,3 +158,14 @@ def test_one_decoder_reads_the_maps_of_a_hierarchy_too(stem_sizes):
     maps = [torch.randn(2, level.channels, 64 // level.stride, 96 // level.stride) for level in levels]
     logits = NeuronViT3DDecoder(config).eval()(maps, tiny_block(height=60, width=90))  # padded to 64 x 96
     assert logits.shape == (2, 2, 1, 60, 90) and logits.isfinite().all()
+
+
+@pytest.mark.parametrize("labels", [2, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_low_scores_are_cut_to_exactly_zero_and_others_stay(labels, dtype):
+    logits = torch.randn(2, labels, 1, 8, 8, generator=torch.Generator().manual_seed(0)).mul(3).to(dtype)
+    before, after = scores_from_logits(logits), scores_from_logits(without_low_scores(logits, 0.05))
+    low = after == 0
+    assert 0 < low.sum() < low.numel()
+    assert (before[low] < 0.051).all() and (before[~low] > 0.049).all()
+    assert torch.equal(before[~low], after[~low])

@@ -386,3 +386,18 @@ def test_a_model_built_from_a_half_precision_checkpoints_config_is_in_full_preci
     config = tiny_config()
     config.backbone_config.dtype = "float16"
     assert {parameter.dtype for parameter in NeuronViT3DForSegmentation(config).parameters()} == {torch.float32}
+
+
+def test_a_model_cuts_low_scores_only_where_it_is_asked_to_and_not_while_it_learns(tmp_path):
+    model = tiny_model(lowest_score=0.49)
+    plain = tiny_model()
+    block = tiny_block()
+    assert (model(block).logits.min() < -1e3) and (plain(block).logits.min() > -1e3)
+    assert model.train()(block).logits.min() > -1e3
+    labels = torch.zeros(2, 1, TILE, TILE, dtype=torch.long)
+    assert model.eval()(block, labels=labels).loss.isfinite()
+    model.save_pretrained(tmp_path)
+    assert NeuronViT3DForSegmentation.from_pretrained(tmp_path).config.lowest_score == 0.49
+    for bad in (-0.1, 0.5):
+        with pytest.raises(ValueError, match=r"lowest_score must be at least 0 and below 0\.5"):
+            tiny_config(lowest_score=bad)

@@ -14,6 +14,7 @@ from neuron_vit3d.morphology.units import (
     expecting_micrometres,
     in_micrometres,
     in_voxels,
+    rounded,
     says_micrometres,
     to_voxels,
     told_voxel_size,
@@ -39,6 +40,20 @@ def test_there_and_back_is_the_same_tree(z, y, x):
     np.testing.assert_allclose(back.radii, tree().radii, rtol=1e-12)
     assert not says_micrometres(back) and voxel_size_of(back) == pytest.approx((z, y, x))
     assert back.comments[0] == "traced"
+
+
+@given(st.floats(0.001, 100))
+def test_rounded_numbers_are_within_a_thousandth_of_a_voxel(side):
+    exact = Tree.from_parents(np.pi * side * np.arange(9).reshape(3, 3), [side / 3, 1e-9, side], [-1, 0, 1])
+    found = rounded(exact, side)
+    assert np.abs(found.xyz - exact.xyz).max() <= 0.5001e-3 * min(side, 1)
+    assert (found.radii > 0).all() and found.radii[1] == 1e-9
+
+
+def test_decimals_are_three_and_more_where_voxels_are_small():
+    exact = Tree.from_parents([[1 / 3] * 3], [1 / 3], [-1])
+    assert rounded(exact).xyz[0, 0] == rounded(exact, 7.0).xyz[0, 0] == 0.333
+    assert rounded(exact, 0.5).radii[0] == 0.3333 and rounded(exact, 0.05).radii[0] == 0.33333
 
 
 def test_a_file_in_micrometres_is_read_in_voxels(tmp_path):

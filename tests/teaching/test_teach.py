@@ -9,10 +9,8 @@ import torch
 import neuron_vit3d
 from neuron_vit3d import Segmenter, read_swc, read_volume, write_volume
 from neuron_vit3d.data.pairs import DataError
-from neuron_vit3d.teaching.judging import between
 from neuron_vit3d.training.config import TrainingError
 from support.program import fail, save_checkpoint
-from support.tiny_models import tiny_model
 from support.tiny_runs import forget_accelerate, same, save_base, save_data, stop_at, weights
 
 
@@ -56,7 +54,7 @@ def state_of(folder) -> dict:
 @pytest.mark.slow
 def test_a_teaching_that_was_interrupted_ends_as_another(data, base, tmp_path, monkeypatch, one_thread, capsys):
     whole = neuron_vit3d.teach(data, tmp_path / "whole", base_model=base, **SMALL)
-    assert sorted(state_of(whole.folder)["figures"]) == ["0.5", "1", "before"]
+    assert sorted(state_of(whole.folder)["figures"]) == ["0.5", "0.5_sure", "1", "1_sure", "before"]
     said = capsys.readouterr().err
     assert "teaching 2 stacks: 3 trainings of 4 steps, about 1 minute" in said
     assert "training 1 of 3, without neuron_000" in said
@@ -91,7 +89,7 @@ def test_a_lone_stack_is_judged_by_its_halves_and_a_2d_model_can_be_taught(data,
     options = SMALL | {"num_slices": 3, "decoder_hidden_size": 8, "stem_sizes": [4, 4, 8]}
     taught = neuron_vit3d.teach(data, tmp_path / "out", base_model=save_base(tmp_path / "2d"), **options)
     assert taught.verdict.unseen == 2 and "halves" in taught.verdict.text
-    assert sorted(state_of(taught.folder)["figures"]) == ["1", "before"]
+    assert sorted(state_of(taught.folder)["figures"]) == ["1", "1_sure", "before"]
 
 
 def test_bad_data_is_refused_before_anything_is_written(data, base, tmp_path, one_thread):
@@ -136,13 +134,3 @@ def test_another_teaching_in_the_folder_is_refused(data, base, tmp_path, monkeyp
 def test_the_program_teaches_in_one_line_of_errors(tmp_path):
     assert fail("train", "--data", tmp_path / "none", "-o", tmp_path / "out").endswith("found no folder")
     assert "--push-to-hub" in fail("train", "--data", tmp_path, "-o", tmp_path / "out", "--push-to-hub", "a/b")
-
-
-def test_half_of_the_way_lies_between():
-    base, taught = tiny_model(seed=1), tiny_model(seed=2)
-    expected = {
-        name: (base.state_dict()[name] + value) / 2 if value.is_floating_point() else value
-        for name, value in tiny_model(seed=2).state_dict().items()
-    }
-    found = between(base, taught, 0.5).state_dict()
-    assert all(torch.allclose(found[name], value, atol=1e-6) for name, value in expected.items())

@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .output import note
 
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..morphology import Tree
     from ..volumes import VolumeReader
 
@@ -18,7 +18,7 @@ MOST_VOXELS = 1 << 26
 
 
 def warn_of_mistake(
-    tree: "Tree", path: Path, image: np.ndarray, name: Path, voxel_size: tuple[float, float, float] | None = None
+    tree: "Tree", path: Path, image: "np.ndarray", name: Path, voxel_size: tuple[float, float, float] | None = None
 ) -> None:
     """Warns of a tree that lies on the neuron only once it is flipped, scaled, or its axes are swapped.
 
@@ -47,6 +47,8 @@ def warn_of_mistake_in(reader: "VolumeReader", tree: "Tree", path: Path, name: P
     """Does so for an image that was opened, where it is small enough to be read for that; it is not held."""
     if math.prod(reader.shape) > MOST_VOXELS:
         return
+    import numpy as np
+
     projection = np.zeros(reader.shape[1:], np.float32)
     for z, y, x in reader.boxes():
         voxels = np.nan_to_num(reader.read_box((z, y, x)).astype(np.float32, copy=False))

@@ -155,11 +155,13 @@ def write_trees(
         node_type: of all nodes but the soma; None: as they are.
 
     Returns:
-        The trees with their comment, and what there is to tell of each.
+        The trees as they were written, but in voxels, and what there is to tell of each.
     """
     from ..morphology.node_types import with_type
+    from ..morphology.units import rounded
 
-    trees = [signed(with_type(tree, node_type) if node_type else tree, source) for tree in trees]
+    trees = [rounded(with_type(tree, node_type) if node_type else tree) for tree in trees]
+    trees = [signed(tree, source) for tree in trees]
     figures = [write_tree(path, tree, voxel_size, units) for tree, path in zip(trees, paths, strict=False)]
     for path in paths[len(trees) :]:  # there are fewer than asked for: an earlier run's would not be this mask's
         remove_tree(path)
@@ -168,13 +170,13 @@ def write_trees(
 
 def in_units(tree, units: str, voxel_size: tuple[float, float, float] | None, name: Path):
     """The tree as a file in these units has it."""
-    from ..morphology.units import MICROMETRES, in_micrometres
+    from ..morphology.units import MICROMETRES, in_micrometres, rounded
 
     if units != MICROMETRES:
         return tree
     if voxel_size is None:
         raise ValueError(f"{name}: --units um: no voxel size is known; --voxel-size z,y,x says it, in micrometres")
-    return in_micrometres(tree, voxel_size)
+    return rounded(in_micrometres(tree, voxel_size), min(voxel_size))
 
 
 def write_tree(swc: Path, tree, voxel_size: tuple[float, float, float] | None = None, units: str = "voxels") -> dict:

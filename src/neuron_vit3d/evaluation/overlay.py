@@ -67,7 +67,7 @@ def write_overlay(path: str | os.PathLike, projections: Projections, trees=(), g
     Args:
         path: the picture's file.
         projections: projections of the image.
-        trees: predicted trees (red), coordinates in the image's voxels. Branches with a known confidence below 0.5
+        trees: predicted trees (red), coordinates in the image's voxels. Branches with a known confidence below 0.75
             (`branches.DOUBTFUL`) are yellow; a legend then explains it.
         gold: the gold tree (green, wide, drawn beneath), or None.
     """

@@ -84,6 +84,10 @@ class NeuronViT3DConfig(PreTrainedConfig):
             Mean and standard deviation that the 2D model's pictures were normalised with, one number or one per
             colour. The image processor of this model normalises blocks in the same way, so that the first layer gets
             what it was trained on.
+        lowest_score (`float`, *optional*, defaults to 0):
+            Voxels whose score is below it get a score of exactly 0. Such scores tell nothing of a stack's noise, so
+            their threshold is 0.5 and not one that follows the noise: right for a model that was taught the stacks of
+            one lab, which is as sure of each of them.
 
     Raises:
         ValueError: sizes that do not fit together, or a field that does not exist. (An unknown field in a config.json
@@ -107,6 +111,7 @@ class NeuronViT3DConfig(PreTrainedConfig):
     semantic_loss_ignore_index: int = 255
     image_mean: float | int | list[float] | tuple[float, ...] = 0.5
     image_std: float | int | list[float] | tuple[float, ...] = 0.5
+    lowest_score: float | int = 0.0
 
     def __post_init__(self, **kwargs):
         for complaint in self.other_fields(kwargs).values():
@@ -132,6 +137,8 @@ class NeuronViT3DConfig(PreTrainedConfig):
             self.out_indices = [max(1, round(depth * part / 4)) for part in (1, 2, 3, 4)]
         self.out_indices = list(self.out_indices)
         self.stem_sizes = list(self.stem_sizes)
+        if not 0 <= self.lowest_score < 0.5:
+            raise ValueError(f"lowest_score must be at least 0 and below 0.5; got {self.lowest_score}")
         self.settle()
 
     def settle(self):

@@ -209,3 +209,16 @@ def pad_to_multiple(images: torch.Tensor, multiple: int) -> torch.Tensor:
     # The remainder of a negative number would be shorter, but not work in a compiled graph with variable sides.
     bottom, right = (-(-side // multiple) * multiple - side for side in images.shape[-2:])
     return F.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images
+
+
+def without_low_scores(logits: torch.Tensor, lowest: float) -> torch.Tensor:
+    """Makes scores below `lowest` exactly 0: there the logits of all labels but the background fall far below it.
+
+    Args:
+        logits: (batch, num_labels, ...).
+        lowest: above 0.
+    """
+    background, others = logits[:, :1], logits[:, 1:]
+    is_low = others.float().logsumexp(1, keepdim=True) - background.float() < math.log(lowest / (1 - lowest))
+    # A difference whose sigmoid is 0 in float32, and which half precision can hold.
+    return torch.cat([background, torch.where(is_low, background - 1e4, others)], dim=1)

@@ -15,7 +15,7 @@ from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from .backbones import family_of
 from .configuration_neuron_vit3d import AUTO_MAP, CUSTOM_PIPELINES, NeuronViT3DConfig
-from .decoder import Classifier, NeuronViT3DDecoder, pad_to_multiple
+from .decoder import Classifier, NeuronViT3DDecoder, pad_to_multiple, without_low_scores
 from .inflation import inflate_state_dict, kernel_names
 from .loading import (
     check_config,
@@ -256,9 +256,9 @@ class NeuronViT3DForSegmentation(NeuronViT3DPreTrainedModel):
         )
         hidden_states = outputs.hidden_states
         logits = self.decoder(self.encoder.feature_maps(hidden_states, pixel_values), pixel_values)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits, labels)
+        loss = None if labels is None else self.loss_function(logits, labels)
+        if labels is None and self.config.lowest_score and not self.training:
+            logits = without_low_scores(logits, self.config.lowest_score)
         if isinstance(output_hidden_states, int) and not isinstance(output_hidden_states, bool):
             output_hidden_states = [output_hidden_states]
         if isinstance(output_hidden_states, list | tuple):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import numpy as np
 
-from .swc import Tree
+if TYPE_CHECKING:
+    from .swc import Tree
 
 
 SOMA = 1
@@ -20,6 +21,8 @@ def with_type(tree: Tree, name: str) -> Tree:
     Raises:
         ValueError: there is no type of that name.
     """
+    import numpy as np  # not above: the program's help lists the types
+
     if name not in TYPES:
         raise ValueError(f"expected the type of nodes, one of {', '.join(TYPES)}, got {name!r}")
     return replace(tree, types=np.where(tree.types == SOMA, SOMA, TYPES[name]))

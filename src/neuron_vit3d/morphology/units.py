@@ -140,6 +140,20 @@ def in_micrometres(tree: Tree, voxel_size: tuple[float, float, float]) -> Tree:
     return replace(tree, xyz=tree.xyz * sides, radii=tree.radii * min(voxel_size), comments=comments)
 
 
+def rounded(tree: Tree, side: float = 1.0) -> Tree:
+    """Rounds coordinates and radii for a file, to a thousandth of a voxel or finer.
+
+    Voxels get three decimals; micrometres more of them where voxels are smaller than 1 um: five with sides of 0.05 um.
+
+    Args:
+        tree: in any units; radii that would become 0 stay as they are.
+        side: the smallest side of a voxel, in the tree's units.
+    """
+    decimals = 3 + max(0, math.ceil(-math.log10(side)))
+    radii = np.round(tree.radii, decimals)
+    return replace(tree, xyz=np.round(tree.xyz, decimals), radii=np.where(radii > 0, radii, tree.radii))
+
+
 def _without_units(tree: Tree) -> tuple[str, ...]:
     return tuple(
         one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ from ..inference import Segmenter
 from ..inference import segment as score
 from ..model import NeuronViT3DForSegmentation
 from ..morphology import Tree, read_swc, tree_distance
-from ..tracing import TraceError, threshold_from_noise, trace
-from ..volumes import read_volume
+from ..tracing import TraceError, trace
+from ..volumes import Volume, read_volume
 
 
 EMPTY = Tree.from_parents(np.empty((0, 3)), np.empty(0), np.empty(0, dtype=int))
@@ -46,6 +46,11 @@ class Figures:
         return self.dice if self.f1 is None or self.f1_wide is None else (self.f1 + self.f1_wide) / 2
 
 
+# Scores below it tell nothing once a model is sure of a lab's stacks. It must be a score whose log odds the threshold
+# that follows the noise takes for no background (above -3, `tracing/noise.py`).
+LOWEST_SCORE = 0.05
+
+
 @dataclass(frozen=True)
 class Judged:
     """What a model made of a stack, beside what a human drew (`gold`; None: a mask was drawn)."""
@@ -57,27 +62,47 @@ class Judged:
     voxel_size: tuple[float, float, float] | None
 
 
-def judge(segmenter: Segmenter, pair: Pair, channel: int | None) -> Judged:
-    """Segments and traces a stack with the options that a user begins with, and compares with what was drawn."""
+def judge(
+    segmenter: Segmenter, pair: Pair, channel: int | None, lowest_scores: Sequence[float] = (0.0,)
+) -> list[Judged]:
+    """Segments and traces a stack with the options that a user begins with, and compares with what was drawn.
+
+    Args:
+        segmenter: holds the model.
+        pair: the stack.
+        channel: of the image.
+        lowest_scores: of the model's configuration, each judged on its own.
+
+    Returns:
+        One for each of `lowest_scores`.
+    """
     volume = read_volume(pair.image, channel=channel)
-    scores = score(volume, segmenter)
+    scores = score(volume, segmenter).array
+    image = volume.array if volume.array.ndim == 3 else volume.array.max(axis=0)
     gold, drawn = None, None
     if pair.annotation.suffix.lower() in TREE_SUFFIXES:
         gold = read_swc(pair.annotation, mend_structure=True)
+        ranked = ranking_scores(scores, gold)
     else:
         drawn = read_pair(pair, channel=channel).labels
+        ranked = ranking_scores(scores, drawn == 1, ignore=drawn > 1)
+    found = []
+    for lowest in lowest_scores:
+        tree = _traced(Volume(np.where(scores < lowest, 0, scores).astype(np.float32), volume.voxel_size))
+        distance = tree_distance(tree, gold) if gold is not None else {}
+        figures = Figures(
+            distance.get("f1"), distance.get("f1_wide"), ranked["average_precision"], ranked["best_dice"]
+        )
+        found.append(Judged(figures, tree, gold, image, volume.voxel_size))
+    return found
+
+
+def _traced(scores: Volume) -> Tree:
     with _told_by_nobody():
         try:
-            tree = trace(scores, threshold=threshold_from_noise(scores))
+            return trace(scores)
         except TraceError:  # nothing stands out
-            tree = EMPTY
-    if gold is not None:
-        ranked, distance = ranking_scores(scores, gold), tree_distance(tree, gold)
-    else:
-        ranked, distance = ranking_scores(scores, drawn == 1, ignore=drawn > 1), {}
-    figures = Figures(distance.get("f1"), distance.get("f1_wide"), ranked["average_precision"], ranked["best_dice"])
-    image = volume.array if volume.array.ndim == 3 else volume.array.max(axis=0)
-    return Judged(figures, tree, gold, image, volume.voxel_size)
+            return EMPTY
 
 
 @torch.no_grad()

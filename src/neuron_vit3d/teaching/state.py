@@ -44,7 +44,7 @@ class State:
         self.minutes, self.finished = 0.0, False
         options = {name: value for name, value in asdict(config).items() if name not in _FREE}
         self._options = json.loads(json.dumps(options))
-        self._data = [[pair.name, *_digest(pair)] for pair in pairs]
+        self._data: list[list[str | int]] = [[pair.name, *_digest(pair)] for pair in pairs]
         if self.path.exists():
             self._load()
         elif (folder / "model.safetensors").exists() or (folder / "training_config.json").exists():
@@ -70,8 +70,8 @@ class State:
                     "another folder or remove it"
                 )
         if data != self._data:
-            changed = sorted({name for name, *_ in data} ^ {name for name, *_ in self._data}) or [
-                now[0] for then, now in zip(data, self._data, strict=True) if then != now
+            changed = sorted({str(one[0]) for one in data} ^ {str(one[0]) for one in self._data}) or [
+                str(now[0]) for then, now in zip(data, self._data, strict=True) if then != now
             ]
             raise TrainingError(
                 f"{folder}: holds a teaching with other data ({changed[0]} is new, gone or changed); choose another "

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ from ..training.config import DEFAULT_MODEL, TrainingConfig, TrainingError
 from ..training.trainer import save_pretrained, train
 from ..volumes import open_volume
 from .folds import deal, halve
-from .judging import Judged, between, judge
+from .judging import LOWEST_SCORE, Judged, between, judge
 from .recipe import SHARES, measure_pace, recipe
 from .report import write_page
 from .state import State
-from .verdict import BEFORE, Verdict, speak
+from .verdict import BEFORE, Candidate, Verdict, speak
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ class Teaching:
         self.pairs = _unlike([pair for pair in found if not config.names or pair.name in config.names])
         self.state = State(self.output, config, self.pairs)
         # Between two checkpoints of one shape lie others; a model that was inflated has none on the other side.
-        self.shares = SHARES if knows_neurons else (1.0,)
+        shares = SHARES if knows_neurons else (1.0,)
+        self.candidates = [Candidate(share, lowest) for share in shares for lowest in (0.0, LOWEST_SCORE)]
 
     def run(self) -> Taught:
         """Runs all that is still to be done."""
@@ -137,16 +138,17 @@ class Teaching:
             state.save()
 
         by_name = {pair.name: pair for pair in judges}
-        self._judge(BEFORE, None, judges, save)
+        self._judge([], None, judges, save)
         for number, unseen in enumerate(folds, start=1):
             seen = [pair for pair in judges if pair.name not in unseen]
-            waiting = [share for share in self.shares if not all(state.knows(f"{share:g}", name) for name in unseen)]
+            waiting = [one for one in self.candidates if not all(state.knows(one.name, name) for name in unseen)]
             if not waiting:
                 continue
             _tell(f"training {number} of {len(folds) + 1}, without {', '.join(unseen)}")
             folder = self._train(f"fold_{number}", seen)
-            for share in waiting:
-                self._judge(f"{share:g}", self._blended(folder, share), [by_name[name] for name in unseen], save)
+            for share in dict.fromkeys(one.share for one in waiting):
+                of_share = [one for one in waiting if one.share == share]
+                self._judge(of_share, self._blended(folder, share), [by_name[name] for name in unseen], save)
         verdict = speak(state.figures, of_halves=len(self.pairs) == 1)
         self._keep(verdict, len(folds) + 1)
         state.finished = True
@@ -173,7 +175,7 @@ class Teaching:
                 depth, height, width = reader.shape
                 voxels += depth * height * width
         trainings = len(folds) + 1
-        seconds = pace.seconds(self.config, trainings, voxels * (1 + len(self.shares)))
+        seconds = pace.seconds(self.config, trainings, voxels * (1 + len({one.share for one in self.candidates})))
         of = "the two halves of one stack" if len(self.pairs) == 1 else f"{len(judges)} stacks"
         _tell(
             f"teaching {of}: {trainings} trainings of {self.config.max_steps} steps, about "
@@ -197,22 +199,22 @@ class Teaching:
             between(build_model(self.config)[0], taught, share)
         return Segmenter(taught, processor=processor)
 
-    def _judge(self, model: str, segmenter: Segmenter | None, pairs: Iterable[Pair], save) -> None:
-        """Judges a model by stacks that it was not taught; None: the model of before."""
+    def _judge(
+        self, candidates: list[Candidate], segmenter: Segmenter | None, pairs: Iterable[Pair], save: Callable[[], None]
+    ) -> None:
+        """Judges candidates of one share by stacks that it was not taught; none, and None: the model of before."""
+        names = [one.name for one in candidates] or [BEFORE]
         for pair in pairs:
-            if self.state.knows(model, pair.name):
+            if all(self.state.knows(name, pair.name) for name in names):
                 continue
             if segmenter is None:
                 segmenter = Segmenter(self._before())
-            judged = judge(segmenter, pair, self.channel)
-            draw(self.picture(pair.name, model), judged)
-            self.state.note(model, pair.name, judged.figures)
+            lowest = [one.lowest_score for one in candidates] or [0.0]
+            for name, judged in zip(names, judge(segmenter, pair, self.channel, lowest), strict=True):
+                draw(picture_of(self.output, pair.name, name), judged)
+                self.state.note(name, pair.name, judged.figures)
+                _tell(f"{pair.name}, {'before' if name == BEFORE else 'taught ' + name}: {_in_words(judged)}")
             save()
-            _tell(f"{pair.name}, {'before' if model == BEFORE else 'taught ' + model}: {_in_words(judged)}")
-
-    def picture(self, stack: str, model: str) -> Path:
-        """Names the picture of what a model made of a stack."""
-        return picture_of(self.output, stack, model)
 
     def _before(self) -> str | None:
         """The checkpoint to compare with: the base model where it knows neurons, else the embedded default."""
@@ -227,8 +229,10 @@ class Teaching:
             _tell(f"training {trainings} of {trainings}, on all stacks")
             folder = self._train("all", self.pairs)
             model, processor = load_checkpoint(str(folder))
-            if (share := float(verdict.model)) < 1:
-                between(build_model(self.config)[0], model, share)
+            kept = next(one for one in self.candidates if one.name == verdict.model)
+            if kept.share < 1:
+                between(build_model(self.config)[0], model, kept.share)
+            model.config.lowest_score = kept.lowest_score
         save_pretrained(model, processor, self.output)
 
 

@@ -18,11 +18,29 @@ MUCH_WORSE = 0.05
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A model that may be kept.
+
+    Attributes:
+        share: of the way from the weights of before to the taught ones.
+        lowest_score: of its configuration.
+    """
+
+    share: float
+    lowest_score: float
+
+    @property
+    def name(self) -> str:
+        """What its figures are kept under, such as `0.5` or `0.5_sure`."""
+        return f"{self.share:g}{'_sure' if self.lowest_score else ''}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Which model is kept, and why.
 
     Attributes:
-        model: "before", or the share of the way to the taught weights.
+        model: "before", or the name of a taught model (see `Candidate`).
         text: a sentence for the user.
         better: on so many unseen stacks it is better than before.
         unseen: the number of unseen stacks.

@@ -355,6 +355,16 @@ def test_a_blosc_chunk_is_not_read_beyond_its_end(tmp_path, options):
             reader.read(0, reader.shape[0])
 
 
+def test_more_chunks_than_can_be_looked_for_are_refused(tmp_path):
+    shape = (30, 30, 30)
+    array = zarr.create_array(tmp_path / "1.zarr", shape=shape, chunks=(1, 1, 1), dtype="u1")
+    array[0, :6, :6] = 1
+    with pytest.raises(VolumeError, match=r"chunks of \(1, 1, 1\), 27000 of them at once, but 37 files are there"):
+        read_volume(tmp_path / "1.zarr")
+    with open_volume(tmp_path / "1.zarr") as reader:
+        assert reader.read_box((slice(0, 2), slice(3, 9), slice(3, 9))).sum() == 9
+
+
 @pytest.mark.slow
 def test_of_damaged_chunks_the_program_says_one_line(tmp_path):
     """zarr leaves the other chunks waiting, of which asyncio would tell when the program ends."""

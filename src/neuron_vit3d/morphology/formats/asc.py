@@ -74,13 +74,13 @@ def _read(path: Path, *, mend_structure: bool = False) -> Tree:
         raise TreeFileError(f"{path}: NaN or infinite positions or diameters")
     if not count:
         raise TreeFileError(f"{path}: expected neurites or a soma, found none")
-    sizes, above = np.concatenate(radii), np.concatenate(parents)
-    ids = np.arange(count)
-    table = np.column_stack([ids, np.concatenate(types), np.concatenate(xyz), sizes, above]).astype(float)
+    places, rows = np.concatenate(xyz), np.concatenate(parents)
+    columns = [np.arange(count), np.concatenate(types), places, np.concatenate(radii), rows]
+    table = np.column_stack(columns).astype(float)
     done = repair_radii(table)
     if done:
         warnings.warn(f"{path}: {'; '.join(done)}", stacklevel=3)
-    return Tree.from_parents(np.concatenate(xyz), table[:, 5], above, np.concatenate(types), comments)
+    return Tree.from_parents(places, table[:, 5], rows, np.concatenate(types), comments)
 
 
 FORMAT = TreeFormat(

@@ -31,6 +31,8 @@ RESULT = "neuron_vit3d"  # attribute of the images that this package makes; it s
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _MOST_BYTES_PER_BYTE = 33_000  # of Zstandard, the loosest of the codecs: 128 KiB from 4 bytes
 _MOST_METADATA_BYTES = 1 << 24
+# Chunks of a few voxels, of which hardly any is there, would be looked for one by one, each for 0.1 ms and more.
+_FREE_CHUNKS, _CHUNKS_PER_FILE = 10_000, 100
 _MOST_VOXELS = 1 << 52  # a mouse brain at 4 x 4 x 40 nm has 2 ** 50
 
 
@@ -118,6 +120,7 @@ class _Image:
         """A box of a channel (z, y, x), or of all (c, z, y, x); only its chunks are decoded."""
         where = {"c": channel, "z": z, "y": y, "x": x}
         kept = [axis for axis in self._axes if axis in "zyx" or (axis == "c" and isinstance(channel, slice))]
+        self._check_chunks([where.get(axis, 0) for axis in self._axes])
         try:
             array = self._array[tuple(where.get(axis, 0) for axis in self._axes)]
         except Exception as error:
@@ -127,6 +130,25 @@ class _Image:
         if "z" not in kept:
             array = array[..., None, :, :]
         return array.astype(self.dtype, copy=False)
+
+    def _check_chunks(self, box: list[int | slice]) -> None:
+        """Refuses a box of so many chunks that those stored are few among them."""
+        sides = self._array.shards or self._array.chunks
+        count = 1
+        for one, length, side in zip(box, self._array.shape, sides, strict=True):
+            if isinstance(one, slice):
+                start, stop, _ = one.indices(length)
+                count *= (stop - 1) // side - start // side + 1
+        most = _FREE_CHUNKS
+        if count > most:
+            for _, _, names in os.walk(self.path):
+                most += _CHUNKS_PER_FILE * len(names)
+                if count <= most:
+                    return
+            raise VolumeError(
+                f"{self.path}: metadata says {self._array.shape} in chunks of {sides}, {count} of them at once, but "
+                f"{(most - _FREE_CHUNKS) // _CHUNKS_PER_FILE} files are there"
+            )
 
     def check_bytes(self, claimed: int) -> None:
         """Refuses so many bytes, of a chunk or of an array as a whole, where those stored cannot fill them.
