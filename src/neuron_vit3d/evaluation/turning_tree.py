@@ -1,7 +1,7 @@
 """A tree in 3D that can be turned in a browser: one HTML file that holds all it needs, and asks no server.
 
-plotly.js draws it. A tree is a few lines with gaps, one for each class of confidence, so that a hundred thousand
-nodes turn as smoothly as a hundred.
+plotly.js draws it. A tree is a few lines with gaps, one for each class of confidence, and of large trees some of the
+nodes between the ends of branches are left out: so a tree of any size turns smoothly.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ SURE = 0.9
 # Blue, orange and yellow are told apart by those who see no red or no green, too (Okabe and Ito).
 _SURE, _FAIR, _DOUBTFUL, _UNKNOWN, _GOLD = "#56b4e9", "#e69f00", "#f0e442", "#56b4e9", "#009e73"
 _SOMA_COLOUR, _AXES, _GRID = "#ff5a5f", "#c9d1d9", "#3a4250"
-_MOST_POINTS = 200_000  # of a tree; a browser without a graphics card turns so many a few times a second
+# Of a tree. Where a browser has no graphics card, a frame of 100,000 points takes it seconds.
+_MOST_POINTS = 20_000
 _LARGEST_IMAGE = 192  # pixels of a side of the projection beneath the tree
 
 
