@@ -93,14 +93,16 @@ test-quantization: $(STAMP) ## Run the tests of quantised loading, with torchao
 APPS := $(VENV)/apps
 
 test-apps: $(APPS)/.installed ## Run the tests of the apps, with what their extras install
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen $(APPS)/bin/python -m pytest $(ARGS) tests/apps
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen $(APPS)/bin/python -m pytest $(ARGS) tests/apps \
+		tests/test_notebooks.py tests/cli/test_open_page.py tests/cli/test_view.py tests/cli/test_report.py
 
 $(APPS)/.installed: $(STAMP)
 	rm -rf $(APPS)
 	$(BIN)/python -m venv --without-pip $(APPS)
 	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" \
 		> $$($(APPS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/venv.pth
-	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['napari'], sep='\n')" > $(APPS)/requirements.txt
+	$(BIN)/python -c "import tomllib; print(*[line for name in ('napari', 'app', 'report') for line in tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][name]], sep='\n')" > $(APPS)/requirements.txt
+	printf '%s\n' playwright nbclient ipykernel >> $(APPS)/requirements.txt
 	$(APPS)/bin/python -m pip install --quiet --requirement $(APPS)/requirements.txt --constraint constraints.txt
 	@touch $@
 

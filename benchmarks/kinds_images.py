@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import fuzz_files
 import numpy as np
 
 
@@ -59,6 +60,12 @@ def v3draw(array=ARRAY, more=b"") -> str:
     sizes = struct.pack("<h4i", 1, *array.shape[::-1], 1)
     Path("a.v3draw").write_bytes(b"raw_image_stack_by_hpengL" + sizes + array.tobytes() + more)
     return "a.v3draw"
+
+
+def v3dpbd(more=b"") -> str:
+    sample = next(fuzz_files.v3dpbd(Path()))
+    Path("a.v3dpbd").write_bytes(sample.files[""] + more)
+    return "a.v3dpbd"
 
 
 def zarr(array=ARRAY, axes="zyx", scale=None, unit="micrometer", described=True, series=()) -> str:
@@ -193,6 +200,7 @@ IMAGE_KINDS: dict[str, dict[str, Case]] = {
         "NIfTI, gzip": lambda: convert(nifti(name="a.nii.gz", more=b"12345")),
         "npy, a second array": lambda: convert(npy(ARRAY, ARRAY)),
         "v3draw": lambda: convert(v3draw(more=b"12345")),
+        "v3dpbd": lambda: convert(v3dpbd(more=b"12345"), "--channel", "0"),
     },
     "`byte skip: -1` of NRRD": {
         "raw, bytes before": lambda: convert(nrrd(ARRAY, "byte skip: -1")),

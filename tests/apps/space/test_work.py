@@ -105,12 +105,15 @@ def test_scores_are_traced_anew_without_the_model(kept, monkeypatch):
     monkeypatch.setattr(Segmenter, "slabs", None)
     fork = trace_kept(kept, threshold=0.5, min_branch_length=3, min_confidence=0)
     assert "µm long, 3 branches" in fork.said and fork.picture.exists()
+    kept_before = fork.picture.read_bytes()
     stem = trace_kept(kept, threshold=0.9, min_branch_length=3, min_confidence=0)
     assert len(stem.tree.branches) < 3 and stem.tree.length < fork.tree.length
+    assert stem.picture != fork.picture and stem.picture.read_bytes() != kept_before == fork.picture.read_bytes()
     assert trace_kept(kept, threshold=0.5, min_branch_length=30, min_confidence=0).tree.length < fork.tree.length
     assert fork.figure["data"][0]["type"] == "surface"
     kept.scores[:] = 0
     nothing = trace_kept(kept, threshold=0.5, min_branch_length=3, min_confidence=0)
+    assert len(list(kept.folder.iterdir())) <= 3 and nothing.picture.exists()
     assert nothing.tree is None and nothing.figure is None and nothing.said.startswith("There is no tree: ")
 
 

@@ -91,7 +91,7 @@ def make_page(segmenter, limits: Limits, home: Path):
         kept = gr.State(None, time_to_live=_SESSION_SECONDS, delete_callback=lambda one: one and one.forget())
         traced = gr.State(None, time_to_live=_SESSION_SECONDS)
         with gr.Row():
-            with gr.Column(scale=1, min_width=300):
+            with gr.Column(scale=2, min_width=360):
                 upload = gr.File(label="Stack", type="filepath", height=140)
                 with gr.Row():
                     channel = gr.Textbox(label="Channel, from 0", placeholder="if several", min_width=120)
@@ -106,7 +106,7 @@ def make_page(segmenter, limits: Limits, home: Path):
                 downloads = gr.File(
                     label="SWC, branches, mask, picture, report", file_count="multiple", interactive=False
                 )
-            with gr.Column(scale=3, min_width=500):
+            with gr.Column(scale=5, min_width=500):
                 said = gr.Markdown()
                 tree = gr.Plot(show_label=False, elem_classes="turning")
                 picture = gr.Image(
@@ -117,7 +117,7 @@ def make_page(segmenter, limits: Limits, home: Path):
         sliders, drawn = [threshold, shortest, surest], [said, tree, picture]
         everything = [kept, traced, *sliders, *drawn, downloads]
         # One at a time: two would share the processors, and both be late.
-        one_at_a_time: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+        one_at_a_time: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress_on": tree}
         begin.click(from_upload, [upload, channel, size], everything, api_name="segment", **one_at_a_time)
         example.click(from_example, None, everything, api_name="example", **one_at_a_time)
         for slider in sliders:
@@ -130,6 +130,7 @@ def make_page(segmenter, limits: Limits, home: Path):
                 concurrency_limit=2,
                 concurrency_id="trace",
                 trigger_mode="always_last",
+                show_progress_on=tree,
             )
         prepare.click(files, [kept, traced], downloads, api_name="files", concurrency_limit=2, concurrency_id="trace")
     return page.queue(max_size=_MOST_WAITING)

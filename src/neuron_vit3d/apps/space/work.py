@@ -33,6 +33,8 @@ from ...volumes.names import TRACED_BY, volume_stem
 
 # Their headers say how large they are before a voxel is decoded, and they lie in one file.
 READ = ("tiff", "vaa3d", "npy")
+_READ_IN_WORDS = "TIFF, Vaa3D v3draw or v3dpbd, and .npy"
+_KEPT_TRACES = 3  # folders of files; a browser may still fetch those of the one before
 
 
 class SpaceError(ValueError):
@@ -71,6 +73,7 @@ class Kept:
         voxel_size: z, y, x in micrometres, or None.
         threshold: that follows from the noise of the scores.
         folder: for what can be downloaded.
+        num_traces: how often the scores were traced.
     """
 
     name: str
@@ -79,6 +82,15 @@ class Kept:
     voxel_size: tuple[float, float, float] | None
     threshold: float
     folder: Path
+    num_traces: int = 0
+
+    def new_folder(self) -> Path:
+        """Makes a folder for the files of another trace, and deletes those of traces before the last few."""
+        self.num_traces += 1
+        shutil.rmtree(self.folder / str(self.num_traces - _KEPT_TRACES), ignore_errors=True)
+        folder = self.folder / str(self.num_traces)
+        folder.mkdir(parents=True)
+        return folder
 
     def forget(self) -> None:
         """Deletes the files of this stack."""
@@ -110,9 +122,12 @@ def check_stack(path: Path, limits: Limits) -> None:
         raise SpaceError(f"The file has {size / 1e6:.0f} MB; {limits.in_words()} are taken here.")
     try:
         found = format_of(path)
+    except (ValueError, OSError) as error:
+        raise SpaceError(f"This file cannot be read as an image stack: {_READ_IN_WORDS} are read here.") from error
+    try:
         kind = next(name for name, one in zip(FORMATS, formats(), strict=True) if one is found)
         if kind not in READ:
-            raise SpaceError(f"This is {FORMATS[kind].words}; TIFF, Vaa3D v3draw or v3dpbd, and .npy are read here.")
+            raise SpaceError(f"This is {FORMATS[kind].words}; {_READ_IN_WORDS} are read here.")
         if kind == "vaa3d":
             shape: tuple[int, ...] = vaa3d.read_header(path).shape
         else:
@@ -199,24 +214,29 @@ def trace_kept(kept: Kept, *, threshold: float, min_branch_length: float, min_co
         said = _said(tree, kept.voxel_size)
     except ValueError as error:
         said = f"There is no tree: {error}."
-    picture = write_overlay(kept.folder / f"{kept.name}.png", kept.projections, [] if tree is None else [tree])
+    # Each in a folder of its own: a browser shows again what it knows by its address.
+    folder = kept.new_folder()
+    picture = write_overlay(folder / f"{kept.name}.png", kept.projections, [] if tree is None else [tree])
     shown = None if tree is None else figure(Turned(tree, kept.voxel_size, projections=kept.projections))
     return Traced(tree, threshold, picture, shown, said)
 
 
 def write_files(kept: Kept, traced: Traced) -> list[Path]:
     """Writes what can be downloaded: the tree, the table of its branches, mask, picture and report."""
-    mask = kept.folder / f"{kept.name}.mask.tif"
+    kept.folder.touch()  # it is in use
+    folder = traced.picture.parent
+    folder.mkdir(exist_ok=True, parents=True)
+    mask = folder / f"{kept.name}.mask.tif"
     found = (kept.scores >= np.float16(traced.threshold)).astype(np.uint8) * np.uint8(255)
     write_volume(mask, Volume(found, kept.voxel_size))
-    swc = kept.folder / f"{kept.name}.swc"
+    swc = folder / f"{kept.name}.swc"
     files = [mask, traced.picture]
     trees = []
     if traced.tree is not None:
         traced.tree.write(swc)
         branch_table_of(swc).write_text(branches_text(traced.tree.branches), encoding="utf-8")
         files, trees = [swc, branch_table_of(swc), *files], [swc]
-    report = kept.folder / f"{kept.name}.report.html"
+    report = folder / f"{kept.name}.report.html"
     one = Found(kept.name, trees, traced.picture, mask)
     write_results_page(report, Path(kept.name), [one], voxel_size=kept.voxel_size)
     return [*files, report]
