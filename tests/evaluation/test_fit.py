@@ -50,7 +50,7 @@ def test_the_image_takes_a_tree_to_voxels_whose_header_tells_no_size():
 
 def test_a_header_of_another_voxel_size_is_named():
     other = tree((500, 80, 20), (510, 70, 18), comments=(told_voxel_size((1.0, 0.5, 0.5)),))
-    with pytest.raises(FitError, match=r"its header tells voxels of 1 0\.5 0\.5 um \(z y x\), the image of 2 2 2"):
+    with pytest.raises(FitError, match=r"its header says voxels of 1 0\.5 0\.5 um \(z y x\), the image says 2 2 2"):
         fitted(other, NAME, SHAPE, (2.0, 2.0, 2.0))
 
 
