@@ -107,7 +107,7 @@ def test_a_tree_that_says_micrometres_alone_lies_on_an_image_of_known_voxel_size
         if name.endswith(".tif"):
             again = read_volume(tmp_path / "new.tif")
             assert np.array_equal(again.array, read_volume(tmp_path / name).array) and again.voxel_size == VOXEL_SIZE
-        assert "is the voxel size another (--voxel-size)" in fail(*words, "--voxel-size", "0.001,0.001,0.001")
+        assert "is the voxel size wrong (--voxel-size)" in fail(*words, "--voxel-size", "0.001,0.001,0.001")
 
 
 def test_without_an_image_a_tree_that_says_micrometres_alone_stays_in_them(um, tmp_path):

@@ -30,7 +30,7 @@ def test_a_tree_outside_is_refused_with_where_it_is():
 
 def test_a_tree_in_micrometres_is_told_and_taken_to_voxels():
     um = tree((50, 80, 20), (100, 70, 18))
-    with pytest.raises(FitError, match=r"it lies in it if it is in micrometres \(--swc-units um"):
+    with pytest.raises(FitError, match=r"it would lie inside if it were in micrometres \(--swc-units um"):
         fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5))
     assert fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5), units="um").xyz.tolist() == [[20, 32, 8], [40, 28, 7.2]]
     with pytest.raises(SWCError, match=r"a\.swc: --swc-units um: needs a voxel size"):
@@ -44,13 +44,13 @@ def test_the_image_takes_a_tree_to_voxels_whose_header_tells_no_size():
         fitted(um, NAME, SHAPE)
     with pytest.raises(FitError, match=r"0% of its nodes inside, .*--swc-units um"):
         fitted(um, NAME, SHAPE, (2.5, 2.5, 2.5), units="voxels")
-    with pytest.raises(FitError, match="is the voxel size another"):
+    with pytest.raises(FitError, match="is the voxel size wrong"):
         fitted(um, NAME, SHAPE, (0.1, 0.1, 0.1))
 
 
 def test_a_header_of_another_voxel_size_is_named():
     other = tree((500, 80, 20), (510, 70, 18), comments=(told_voxel_size((1.0, 0.5, 0.5)),))
-    with pytest.raises(FitError, match=r"its header tells voxels of 1 0\.5 0\.5 um \(z y x\), the image of 2 2 2"):
+    with pytest.raises(FitError, match=r"its header says voxels of 1 0\.5 0\.5 um \(z y x\), the image says 2 2 2"):
         fitted(other, NAME, SHAPE, (2.0, 2.0, 2.0))
 
 

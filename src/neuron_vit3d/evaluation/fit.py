@@ -84,13 +84,13 @@ def _cause(tree: Tree, voxel_size: tuple[float, float, float] | None, *, was_um:
     """Tells why a tree may not lie in its image, and which option helps."""
     told = voxel_size_of(tree)
     if was_um:
-        return "is the voxel size another (--voxel-size), or the tree in voxels (--swc-units voxels)?"
+        return "is the voxel size wrong (--voxel-size), or is the tree in voxels (--swc-units voxels)?"
     if told is not None and voxel_size is not None and not np.allclose(told, voxel_size, rtol=0.01):
         theirs, ours = (" ".join(f"{side:.4g}" for side in size) for size in (told, voxel_size))
-        return f"its header tells voxels of {theirs} um (z y x), the image of {ours}: are they of one another?"
+        return f"its header says voxels of {theirs} um (z y x), the image says {ours}: do they belong together?"
     if would_lie:
-        return "it lies in it if it is in micrometres (--swc-units um)"
-    return "is it in micrometres (--swc-units um), or of another image?"
+        return "it would lie inside if it were in micrometres (--swc-units um)"
+    return "is it in micrometres (--swc-units um), or does it belong to another image?"
 
 
 def _share_inside(tree: Tree, shape: tuple[int, int, int]) -> float:

@@ -128,7 +128,7 @@ def look_through(
         if np.isnan(high):
             at = np.argwhere(np.isnan(read))[0] + [one.start for one in around]
             raise TraceError(
-                f"scores must lie in [0, 1], got nan at z {at[0]}, y {at[1]}, x {at[2]}; where nothing is known put 0"
+                f"scores must lie in [0, 1], got nan at z {at[0]}, y {at[1]}, x {at[2]}; put 0 where nothing is known"
             )
         found.highest = max(found.highest, float(high))
         if not (low >= 0 and high <= 1):
