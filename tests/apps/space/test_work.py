@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 import tifffile
 
-from neuron_vit3d import Volume, read_swc, read_volume, synthetic_neuron, write_volume
+from neuron_vit3d import (
+    Volume,
+    read_swc,
+    read_volume,
+    segment,
+    synthetic_neuron,
+    threshold_from_noise,
+    trace,
+    write_volume,
+)
 from neuron_vit3d.apps.space import work
 from neuron_vit3d.apps.space.work import Limits, SpaceError, check_stack, segment_stack, trace_kept, write_files
+from neuron_vit3d.data.sample import SAMPLE_IMAGE
 from neuron_vit3d.inference import Segmenter
 from support.tiny_models import tiny_model
 
@@ -128,3 +138,11 @@ def test_what_can_be_downloaded_is_of_the_last_trace(kept):
     assert "Left out, and why" in files["a.report.html"].read_text() or traced.said.count("\n") == 0
     kept.forget()
     assert not kept.folder.exists()
+
+
+def test_the_tree_is_that_of_the_command_line(tmp_path):
+    kept = segment_stack(SAMPLE_IMAGE, tmp_path / "session", Segmenter(), Limits())
+    scores = segment(SAMPLE_IMAGE)
+    assert kept.threshold == pytest.approx(threshold_from_noise(scores))
+    traced = trace_kept(kept, threshold=kept.threshold, min_branch_length=3, min_confidence=0)
+    assert len(traced.tree) == len(trace(scores, threshold=kept.threshold, min_branch_length=3))

@@ -20,7 +20,7 @@ from .work import Kept, Limits, SpaceError, Traced, segment_stack, trace_kept, w
 # A session that nobody touches for so long is over: its scores and files are deleted, and stacks that lie as long.
 _SESSION_SECONDS = 1800
 _SWEEP_SECONDS = 60
-_MOST_SESSIONS = 16  # with at most 64 MB of scores each
+_MOST_SESSIONS = 16  # with at most 134 MB of scores each
 _MOST_WAITING = 40
 # The browser asks this server alone, whatever is in the page.
 _POLICY = (

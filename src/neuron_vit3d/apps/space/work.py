@@ -47,7 +47,7 @@ class Limits:
 
     Attributes:
         megabytes: of the file.
-        voxels: of all channels. The default's scores of so many take 64 MB while somebody looks at them.
+        voxels: of all channels. The default's scores of so many take 134 MB while somebody looks at them.
         seconds: to segment it.
     """
 
@@ -68,7 +68,7 @@ class Kept:
 
     Attributes:
         name: of the stack, without its suffix.
-        scores: (z, y, x) float16, which are half as large as they are made.
+        scores: (z, y, x) float32. In half precision scores near 1 become 1, and the tree another one.
         projections: of the image.
         voxel_size: z, y, x in micrometres, or None.
         threshold: that follows from the noise of the scores.
@@ -173,7 +173,7 @@ def segment_stack(
         with warnings.catch_warnings(), segmenter.open(path, channel) as source:
             warnings.simplefilter("ignore")
             size = voxel_size or source.voxel_size
-            scores, projections = np.empty(source.shape, np.float16), Projections(source.shape, size)
+            scores, projections = np.empty(source.shape, np.float32), Projections(source.shape, size)
             for z, slab in segmenter.slabs(source):
                 scores[z : z + len(slab)] = slab
                 projections.add(z, source.read(z, z + len(slab)).max(axis=0))
@@ -227,7 +227,7 @@ def write_files(kept: Kept, traced: Traced) -> list[Path]:
     folder = traced.picture.parent
     folder.mkdir(exist_ok=True, parents=True)
     mask = folder / f"{kept.name}.mask.tif"
-    found = (kept.scores >= np.float16(traced.threshold)).astype(np.uint8) * np.uint8(255)
+    found = (kept.scores >= traced.threshold).astype(np.uint8) * np.uint8(255)
     write_volume(mask, Volume(found, kept.voxel_size))
     swc = folder / f"{kept.name}.swc"
     files = [mask, traced.picture]
@@ -249,7 +249,7 @@ def without_path(error: Exception, path: Path) -> str:
 
 
 def _volume(scores: np.ndarray, voxel_size: tuple[float, float, float] | None) -> Volume:
-    return Volume(scores.astype(np.float32), voxel_size, "scores")
+    return Volume(scores, voxel_size, "scores")
 
 
 def _said(tree: Tree, voxel_size: tuple[float, float, float] | None) -> str:
