@@ -11,7 +11,7 @@ from .judging import Figures
 
 
 BEFORE = "before"
-# A mean gain below this is chance: so much do figures of one model differ by the seed alone (teaching.md).
+# A smaller mean gain is not worth another model: with few stacks it may be chance.
 LEAST_GAIN = 0.01
 # A stack that is worse by so much is told, whatever the others say.
 MUCH_WORSE = 0.05
