@@ -7,7 +7,14 @@ import pytest
 import torch
 
 import neuron_vit3d
-from neuron_vit3d import Segmenter, read_swc, read_volume, write_volume
+from neuron_vit3d import (
+    NeuronViT3DForSegmentation,
+    NeuronViT3DImageProcessor,
+    Segmenter,
+    read_swc,
+    read_volume,
+    write_volume,
+)
 from neuron_vit3d.data.pairs import DataError
 from neuron_vit3d.training.config import TrainingError
 from support.program import fail, save_checkpoint
@@ -134,3 +141,17 @@ def test_another_teaching_in_the_folder_is_refused(data, base, tmp_path, monkeyp
 def test_the_program_teaches_in_one_line_of_errors(tmp_path):
     assert fail("train", "--data", tmp_path / "none", "-o", tmp_path / "out").endswith("found no folder")
     assert "--push-to-hub" in fail("train", "--data", tmp_path, "-o", tmp_path / "out", "--push-to-hub", "a/b")
+
+
+@pytest.mark.slow
+def test_a_sure_model_can_be_taught_again(data, base, tmp_path, one_thread):
+    """What it kept of low scores is a candidate's own matter, and not left over from the base model."""
+    model = NeuronViT3DForSegmentation.from_pretrained(base)
+    model.config.lowest_score = 0.4
+    model.save_pretrained(tmp_path / "sure")
+    NeuronViT3DImageProcessor.from_pretrained(base).save_pretrained(tmp_path / "sure")
+    plain = state_of(neuron_vit3d.teach(data, tmp_path / "plain", base_model=base, **SMALL).folder)["figures"]
+    forget_accelerate()
+    sure = neuron_vit3d.teach(data, tmp_path / "again", base_model=str(tmp_path / "sure"), **SMALL)
+    found = state_of(sure.folder)["figures"]
+    assert {name: found[name] for name in ("0.5", "1")} == {name: plain[name] for name in ("0.5", "1")}

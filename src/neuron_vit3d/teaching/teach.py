@@ -197,6 +197,7 @@ class Teaching:
         taught, processor = load_checkpoint(str(folder))
         if share < 1:
             between(build_model(self.config)[0], taught, share)
+        taught.config.lowest_score = 0.0  # which the base model may have; each candidate has its own
         return Segmenter(taught, processor=processor)
 
     def _judge(
