@@ -77,6 +77,10 @@ def test_a_teaching_that_was_interrupted_ends_as_another(data, base, tmp_path, m
     changed = (parts.folder / "teaching.json").stat().st_mtime_ns
     assert neuron_vit3d.teach(data, tmp_path / "parts", base_model=base, **SMALL) == parts
     assert (parts.folder / "teaching.json").stat().st_mtime_ns == changed, "what is finished is not done again"
+    state = json.loads((parts.folder / "teaching.json").read_text())
+    (parts.folder / "teaching.json").write_text(json.dumps(state | {"finished": False}))  # killed before its page
+    parts.report.unlink()
+    assert neuron_vit3d.teach(data, tmp_path / "parts", base_model=base, **SMALL) == parts and parts.report.exists()
     page = parts.report.read_text()
     assert page.count('<img src="data:image/png;base64,') == 4 and "neuron_0001" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)

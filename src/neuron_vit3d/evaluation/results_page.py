@@ -3,7 +3,6 @@ left out and why."""
 
 from __future__ import annotations
 
-import base64
 import math
 import os
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from ..morphology.units import voxel_size_of
 from ..volumes import VolumeError, open_volume
 from ..volumes.on_disk import printable
 from .found_results import Found
-from .pages import ReportError, page, plotly_script
+from .pages import ReportError, page, plotly_script, png_address
 from .turning_tree import Turned, figure
 
 
@@ -154,7 +153,7 @@ def _picture(path: Path | None) -> str | None:
     if path is None or path.stat().st_size > _LARGEST_PICTURE:
         return None
     content = path.read_bytes()
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}" if content.startswith(_PNG) else None
+    return png_address(content) if content.startswith(_PNG) else None
 
 
 def _shown(path: Path, found: Found, turning: bool, voxel_size: tuple[float, float, float] | None) -> Shown:

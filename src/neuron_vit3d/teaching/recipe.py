@@ -77,7 +77,7 @@ def measure_pace(model, config: TrainingConfig) -> Pace:
 
     device = "cpu" if config.cpu or not torch.cuda.is_available() else "cuda"
     model = model.to(device).train()
-    shape = (config.batch_size, 1, model.config.num_slices, config.tile_size, config.tile_size)
+    shape = (config.batch_size, model.config.num_channels, model.config.num_slices, *[config.tile_size] * 2)
     blocks = torch.zeros(shape, device=device)
 
     def timed(call) -> float:

@@ -6,7 +6,6 @@ import json
 import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ..data.pairs import Pair
 from ..files import sweep, write_whole
@@ -87,13 +86,12 @@ class State:
         """Keeps what a stack says of a model."""
         self.figures.setdefault(model, {})[stack] = figures
 
-    def save(self, **more: Any) -> None:
-        """Writes all of it; `more` is for those who read the file."""
+    def save(self) -> None:
+        """Writes all of it."""
         sweep(self.path)
         figures = {model: {stack: asdict(one) for stack, one in by.items()} for model, by in self.figures.items()}
         content = {
             "version": _VERSION,
-            **more,
             "finished": self.finished,
             "minutes": round(self.minutes, 2),
             "figures": figures,

@@ -28,7 +28,7 @@ from ..volumes import open_volume
 from .folds import deal, halve
 from .judging import LOWEST_SCORE, Judged, between, judge
 from .recipe import SHARES, measure_pace, recipe
-from .report import write_page
+from .report import NAME, picture_of, write_page
 from .state import State
 from .verdict import BEFORE, Candidate, Verdict, speak
 
@@ -124,7 +124,8 @@ class Teaching:
         """Runs all that is still to be done."""
         output, state, begun = self.output, self.state, time.monotonic()
         if state.finished:
-            return Taught(output, output / "report.html", speak(state.figures, of_halves=len(self.pairs) == 1))
+            shutil.rmtree(self.work, ignore_errors=True)  # of a run that was killed when all was done
+            return Taught(output, output / NAME, speak(state.figures, of_halves=len(self.pairs) == 1))
         before = state.minutes
         if not state.figures:
             self._check()
@@ -150,10 +151,12 @@ class Teaching:
                 of_share = [one for one in waiting if one.share == share]
                 self._judge(of_share, self._blended(folder, share), [by_name[name] for name in unseen], save)
         verdict = speak(state.figures, of_halves=len(self.pairs) == 1)
-        self._keep(verdict, len(folds) + 1)
-        state.finished = True
+        kept = next((one for one in self.candidates if one.name == verdict.model), None)
+        self._keep(kept, len(folds) + 1)
         save()
-        report = write_page(output, state, verdict, self.config, [pair.name for pair in judges])
+        report = write_page(output, state, verdict, kept, self.config, [pair.name for pair in judges])
+        state.finished = True  # all that is returned is there
+        save()
         shutil.rmtree(self.work, ignore_errors=True)
         return Taught(output, report, verdict)
 
@@ -222,24 +225,16 @@ class Teaching:
         is_own = self.knows_neurons and self.config.base_model != DEFAULT_MODEL
         return self.config.base_model if is_own else None
 
-    def _keep(self, verdict: Verdict, trainings: int) -> None:
-        """Leaves the better model in the folder."""
-        if not verdict.is_better:
+    def _keep(self, kept: Candidate | None, trainings: int) -> None:
+        """Leaves the better model in the folder: the candidate taught all stacks, or None: the model of before."""
+        if kept is None:
             model, processor = load_checkpoint(str(self._before() or DEFAULT_CHECKPOINT))
         else:
             _tell(f"training {trainings} of {trainings}, on all stacks")
-            folder = self._train("all", self.pairs)
-            model, processor = load_checkpoint(str(folder))
-            kept = next(one for one in self.candidates if one.name == verdict.model)
-            if kept.share < 1:
-                between(build_model(self.config)[0], model, kept.share)
+            taught = self._blended(self._train("all", self.pairs), kept.share)
+            model, processor = taught.model, taught.processor
             model.config.lowest_score = kept.lowest_score
         save_pretrained(model, processor, self.output)
-
-
-def picture_of(folder: Path, stack: str, model: str) -> Path:
-    """Names the picture of what a model made of a stack, in a teaching's folder."""
-    return folder / "pictures" / f"{stack}.{model}.png"
 
 
 def draw(path: Path, judged: Judged) -> None:

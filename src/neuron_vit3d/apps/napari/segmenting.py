@@ -57,7 +57,7 @@ def segmenting(request: Request) -> Generator[float, None, Result]:
     """
     yield 0.0
     from ...inference import Segmenter
-    from ...tracing import TraceError, TraceOptions, threshold_from_noise, trace_neurons
+    from ...tracing import TraceError, TraceOptions, trace_neurons
 
     volume = request.stack.volume(request.box)
     scores = np.empty(volume.shape, np.float32)
@@ -68,8 +68,7 @@ def segmenting(request: Request) -> Generator[float, None, Result]:
                 scores[z : z + len(slab)] = slab
                 yield (z + len(slab)) / len(scores)
         try:
-            threshold = threshold_from_noise(scores) if request.threshold is None else request.threshold
-            options = TraceOptions(threshold=threshold)
+            options = TraceOptions(threshold=request.threshold)
             trees = trace_neurons(scores, request.neurons, options, voxel_size=volume.voxel_size)
         except TraceError as error:
             notes.append(f"{volume.source}: no tree, {error}")

@@ -3,6 +3,7 @@
 What comes from files is escaped, and a page's own policy keeps the browser from asking any server for anything.
 """
 
+import base64
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,11 @@ class ReportError(ValueError):
 def page(template: str, **values) -> str:
     """Fills a template of this folder with its values; all of them but `Markup` are escaped."""
     return _environment().get_template(template).render(**values)
+
+
+def png_address(content: bytes) -> str:
+    """Returns an address that holds a PNG itself, for an image of a page."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def check_plotly() -> None:
