@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -64,6 +64,7 @@ def test_of_a_loop_both_sides_are_traced():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.tuples(*[st.integers(1, 12)] * 3), st.floats(0.02, 1.0))
+@example(181, (5, 9, 6), 0.125)  # a node was moved 0.009 voxels out of the volume
 def test_any_mask_gives_one_sound_tree(seed, shape, density):
     mask = np.random.default_rng(seed).random(shape) < density
     mask[0, 0, 0] = True

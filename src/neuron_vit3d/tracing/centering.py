@@ -59,7 +59,9 @@ def centered(skeleton: Skeleton, foreground: Foreground, *, is_sure: bool) -> Sk
         stays = inner[was_inside & ~is_inside]
         moved[stays] = points[stays]
         points = moved
-    return Skeleton(points / skeleton.spacing, skeleton.reach, parents, skeleton.component, skeleton.spacing)
+    # Centers may lie up to half a voxel beyond the last voxel of the volume.
+    inside = np.clip(points / skeleton.spacing, 0, np.array(foreground.shape) - 1)
+    return Skeleton(inside, skeleton.reach, parents, skeleton.component, skeleton.spacing)
 
 
 def _cells(foreground: Foreground) -> tuple[np.ndarray, np.ndarray]:
